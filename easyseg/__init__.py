@@ -1,0 +1,48 @@
+"""easyseg: semantic segmentation from a DataFrame of image and mask paths.
+
+The public names are loaded when first used (PEP 562), so that ``import easyseg`` and the command
+line start at once, without torch or pandas.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from easyseg.models.adapters import ConvLoRALinear, LoRALinear, inject_adapters
+    from easyseg.overlay import overlay
+    from easyseg.segmentor import SemanticSegmentor
+
+_PUBLIC = {
+    "ConvLoRALinear": "easyseg.models.adapters",
+    "LoRALinear": "easyseg.models.adapters",
+    "SemanticSegmentor": "easyseg.segmentor",
+    "inject_adapters": "easyseg.models.adapters",
+    "overlay": "easyseg.overlay",
+}
+
+__all__ = [
+    "ConvLoRALinear",
+    "LoRALinear",
+    "SemanticSegmentor",
+    "__version__",
+    "inject_adapters",
+    "overlay",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("easyseg")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'easyseg' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
