@@ -1,0 +1,249 @@
+"""One small function a decision: what is chosen when neither user nor preset says it, and why.
+
+The numbers that tell the presets apart are in ``presets/*.yaml``, all others are constants here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from easyseg.models.registry import get_spec
+from easyseg.plan.hardware import Hardware
+
+if TYPE_CHECKING:
+    from easyseg.auditing.fingerprint import Fingerprint
+
+__all__ = ["BALANCE_WEIGHT", "CHOICES", "SET_BY_YOU", "Decision", "Facts", "choose_preset"]
+
+SET_BY_YOU = "set by you"
+
+DEFAULT_BACKBONE = "lite_medsam"
+BALANCE_WEIGHT = {"binary": 1.0, "multiclass": 2.0}
+SMALLEST_SIZE = 128
+
+# presets="auto"
+CPU_FAST_ABOVE_IMAGES = 1000
+CPU_FAST_ABOVE_MEGAPIXELS = 2000.0
+CPU_FAST_BELOW_SECONDS = 240.0
+GPU_BEST_UP_TO_IMAGES = 300
+GPU_FAST_ABOVE_IMAGES = 20_000
+
+# Memory of a training step: GB an image at the backbone's own size, as (float32, 16 bit), after the
+# tensors autograd keeps of the frozen encoder and the decoder, rounded up by a third for adapters.
+# It grows with the area of the input.
+GB_PER_IMAGE = {"lite_medsam": (2.5, 1.5), "vit_b": (6.0, 4.0)}
+GB_PER_IMAGE_ELSE = (6.0, 4.0)
+GB_FIXED = 1.5
+USABLE_MEMORY = {"cpu": 0.6, "cuda": 0.85, "mps": 0.5}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A value and why."""
+
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a decision may look at, beside the values that were decided before it.
+
+    Attributes:
+        fingerprint: What the training data look like.
+        hardware: What it trains on.
+        problem_type: ``"binary"`` or ``"multiclass"``.
+        num_classes: Classes, background included.
+        budget: The preset's budget for this kind of machine.
+        overrides: What the user set, by dotted key.
+        time_limit: Seconds that the fit may take, or None.
+    """
+
+    fingerprint: Fingerprint
+    hardware: Hardware
+    problem_type: str
+    num_classes: int
+    budget: Mapping[str, Any]
+    overrides: Mapping[str, Any]
+    time_limit: float | None
+
+
+def choose_preset(
+    fingerprint: Fingerprint, hardware: Hardware, time_limit: float | None
+) -> Decision:
+    """Choose the preset by device, time limit, number and size of the images (median, pixels)."""
+    count = fingerprint.num_images
+    height, width = fingerprint.height.median, fingerprint.width.median
+    megapixels = count * height * width / 1e6
+    seen = f"{hardware.describe()}, {count} images of about {width:.0f}x{height:.0f} px"
+    if hardware.accelerator == "cpu":
+        if time_limit is not None and time_limit < CPU_FAST_BELOW_SECONDS:
+            return Decision("fast", f"{seen}, {time_limit:.0f} s: little time on a CPU")
+        if count > CPU_FAST_ABOVE_IMAGES:
+            return Decision("fast", f"{seen}: more than {CPU_FAST_ABOVE_IMAGES} on a CPU")
+        if megapixels > CPU_FAST_ABOVE_MEGAPIXELS:
+            return Decision("fast", f"{seen}: reading {megapixels:.0f} megapixels an epoch is long")
+        return Decision("balanced", f"{seen}: few enough for a CPU")
+    if count <= GPU_BEST_UP_TO_IMAGES:
+        return Decision("best", f"{seen}: few enough to train long")
+    if count > GPU_FAST_ABOVE_IMAGES:
+        return Decision("fast", f"{seen}: so many teach enough in few epochs")
+    return Decision("balanced", seen)
+
+
+def _backbone(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """Take the backbone whose pretrained weights are always at hand."""
+    return Decision(
+        DEFAULT_BACKBONE,
+        "its pretrained weights come with the installation; others, such as vit_b, need a weights "
+        "file and are taken when you name them",
+    )
+
+
+def _prompt(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """Give the decoder the constant prompt that suits its weights."""
+    spec = get_spec(values["backbone.name"])
+    if spec.prompt == "box":
+        return Decision("box", f"{spec.name} has only ever seen boxes: one around the whole image")
+    return Decision(spec.prompt, f"{spec.name} works without a prompt, as in the paper")
+
+
+def _num_experts(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """One expert a scale (asked only when the user gave the scales)."""
+    return Decision(len(facts.overrides["adapter.scales"]), "one for each of the scales you set")
+
+
+def _scales(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    count = values["adapter.num_experts"]
+    return Decision(tuple(range(1, count + 1)), f"one an expert: 1 to {count}, as in the paper")
+
+
+def _head(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """Choose the head by the problem, or by a loss that the user set."""
+    if facts.problem_type == "multiclass":
+        return Decision("softmax", f"{facts.num_classes} classes: a mask token a class")
+    if facts.overrides.get("loss.kind") == "ce_dice":
+        return Decision("softmax", "the loss you set, ce_dice, needs it")
+    return Decision("binary", "one foreground class: one mask token")
+
+
+def _loss(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    if values["head.kind"] == "binary":
+        return Decision("structure", "weighted BCE + weighted IoU, the paper's loss of binary sets")
+    return Decision("ce_dice", "cross entropy + Dice, for one softmax over all classes")
+
+
+def _balance_weight(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    return Decision(
+        BALANCE_WEIGHT[facts.problem_type], f"the paper's weight of {facts.problem_type} problems"
+    )
+
+
+def _size(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """Take the preset's share of the size that the backbone was trained with."""
+    spec = get_spec(values["backbone.name"])
+    share = float(facts.budget["size_share"])
+    step = spec.size_multiple
+    floor = math.ceil(max(spec.min_size, SMALLEST_SIZE) / step) * step
+    size = max(floor, round(spec.default_size * share / step) * step)
+    machine = "a CPU" if facts.hardware.accelerator == "cpu" else "an accelerator"
+    if size >= spec.default_size:
+        return Decision(size, f"the size {spec.name} was trained with")
+    return Decision(
+        size,
+        f"{share:.0%} of the {spec.default_size} of {spec.name}: the preset's size on {machine}",
+    )
+
+
+def _batch_size(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """Take the budget's batch, with not more images than there are and a share for each device."""
+    wanted, devices = int(facts.budget["batch_size"]), facts.hardware.devices
+    count = facts.fingerprint.num_images
+    size = math.ceil(min(wanted, count) / devices) * devices
+    if size == wanted:
+        return Decision(size, "the paper's batch" if size == 4 else "the preset's batch")
+    if size < wanted:
+        return Decision(size, f"there are only {count} images")
+    return Decision(size, f"a share for each of {devices} devices")
+
+
+def _precision(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    if facts.hardware.native_bf16:
+        return Decision("bf16", f"{facts.hardware.device_name} computes bf16 in hardware")
+    return Decision("32", f"{facts.hardware.device_name} has no bf16 in hardware")
+
+
+def _images_that_fit(facts: Facts, values: Mapping[str, Any]) -> float:
+    """Estimate how many images a device can take through one training step at once."""
+    spec = get_spec(values["backbone.name"])
+    hardware = facts.hardware
+    cost = GB_PER_IMAGE.get(spec.name, GB_PER_IMAGE_ELSE)[values["train.precision"] != "32"]
+    cost *= (values["data.size"] / spec.default_size) ** 2
+    sharers = hardware.devices if hardware.accelerator == "cpu" else 1
+    usable = hardware.memory_gb * USABLE_MEMORY[hardware.accelerator] / sharers - GB_FIXED
+    return max(0.0, usable) / cost
+
+
+def _micro_batch_size(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """Take the largest even part of the batch that fits into memory."""
+    part = max(1, values["train.batch_size"] // facts.hardware.devices)
+    fits = _images_that_fit(facts, values)
+    size = max([n for n in range(1, part + 1) if part % n == 0 and n <= fits], default=1)
+    shared = f" on each of {facts.hardware.devices} devices" if facts.hardware.devices > 1 else ""
+    memory = f"{facts.hardware.memory_gb:.0f} GB"
+    if size == part:
+        return Decision(size, f"the batch fits into {memory} at once{shared}")
+    return Decision(
+        size,
+        f"{memory} take about {fits:.1f} images of {values['data.size']} px: gradients of "
+        f"{part // size} passes are added up{shared}",
+    )
+
+
+def _gradient_checkpointing(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    fits = _images_that_fit(facts, values) >= values["train.micro_batch_size"]
+    memory = f"{facts.hardware.memory_gb:.0f} GB"
+    if fits:
+        return Decision(False, f"{memory} hold the activations")
+    return Decision(True, f"{memory} may not hold the activations: recomputed, slower")
+
+
+def _epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """Divide the budget of samples by the number of images."""
+    count, budget = facts.fingerprint.num_images, facts.budget
+    limit = facts.time_limit
+    ends = f"; ends earlier at your limit of {limit:.0f} s" if limit is not None else ""
+    steps = facts.overrides.get("train.max_steps", -1)
+    if steps > 0:
+        epochs = math.ceil(steps / math.ceil(count / values["train.batch_size"]))
+        return Decision(max(1, epochs), f"enough for the {steps} steps you set{ends}")
+    if "epochs" in budget:
+        return Decision(int(budget["epochs"]), f"the preset's epochs on an accelerator{ends}")
+    wanted = round(budget["samples"] / count)
+    epochs = min(max(wanted, budget["min_epochs"]), budget["max_epochs"])
+    kept = (
+        "" if epochs == wanted else f", kept within {budget['min_epochs']}..{budget['max_epochs']}"
+    )
+    return Decision(
+        epochs, f"about {budget['samples']} samples in all on a CPU, {count} an epoch{kept}{ends}"
+    )
+
+
+CHOICES: Mapping[str, Callable[[Facts, Mapping[str, Any]], Decision]] = {
+    "backbone.name": _backbone,
+    "backbone.prompt": _prompt,
+    "adapter.num_experts": _num_experts,
+    "adapter.scales": _scales,
+    "head.kind": _head,
+    "loss.kind": _loss,
+    "loss.balance_weight": _balance_weight,
+    "data.size": _size,
+    "train.batch_size": _batch_size,
+    "train.precision": _precision,
+    "train.micro_batch_size": _micro_batch_size,
+    "train.gradient_checkpointing": _gradient_checkpointing,
+    "train.epochs": _epochs,
+}

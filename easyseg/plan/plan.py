@@ -1,0 +1,187 @@
+"""The plan: all decisions of a fit as one frozen value, each with its reason, kept as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from easyseg.errors import OptionError, nearest
+from easyseg.plan.domains import DOMAINS, flatten, parse
+from easyseg.plan.sections import (
+    SECTIONS,
+    AdapterPlan,
+    BackbonePlan,
+    DataPlan,
+    HeadPlan,
+    LossPlan,
+    OptimPlan,
+    TrainPlan,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = [
+    "AdapterPlan",
+    "BackbonePlan",
+    "DataPlan",
+    "HeadPlan",
+    "LossPlan",
+    "OptimPlan",
+    "Plan",
+    "TrainPlan",
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All decisions of a fit.
+
+    Attributes:
+        problem_type: ``"binary"`` or ``"multiclass"``.
+        num_classes: Classes, background included.
+        metric: Validation metric, a key ``metric@averaging``.
+        preset: Name of the preset that the values started from.
+        backbone: Which network is adapted.
+        adapter: What is trained inside of the encoder.
+        head: Which head.
+        loss: Which loss.
+        optim: How the optimizer steps.
+        data: How images enter the network.
+        train: How long and in what portions.
+        reasons: Why each value is what it is, by dotted key.
+    """
+
+    problem_type: str
+    num_classes: int
+    metric: str
+    preset: str
+    backbone: BackbonePlan
+    adapter: AdapterPlan
+    head: HeadPlan
+    loss: LossPlan
+    optim: OptimPlan
+    data: DataPlan
+    train: TrainPlan
+    reasons: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    TOP: ClassVar[tuple[str, ...]] = ("problem_type", "num_classes", "metric", "preset")
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], reasons: Mapping[str, str]) -> Plan:
+        """Build a plan from dotted keys.
+
+        Args:
+            values: The value of every key of a plan, e.g. ``{"adapter.rank": 4, ...}``.
+            reasons: Why, by the same keys; may be incomplete.
+
+        Raises:
+            OptionError: If a key is missing or unknown, or a value is not possible.
+        """
+        known = (*cls.TOP, *DOMAINS)
+        for key in values:
+            if key not in known:
+                raise OptionError(f"plan: unknown key {key!r}. {nearest(key, known)}")
+        missing = [key for key in known if key not in values]
+        if missing:
+            raise OptionError(f"plan: no value for {', '.join(missing)}.")
+        if values["problem_type"] not in ("binary", "multiclass"):
+            raise OptionError(
+                f"plan: problem_type = {values['problem_type']!r} is not possible: "
+                "expected 'binary' or 'multiclass'."
+            )
+        checked = {key: parse(key, values[key], where="plan") for key in DOMAINS}
+        sections = {
+            name: section(
+                **{f.name: checked[f"{name}.{f.name}"] for f in dataclasses.fields(section)}
+            )
+            for name, section in SECTIONS.items()
+        }
+        return cls(**{key: values[key] for key in cls.TOP}, **sections, reasons=dict(reasons))
+
+    def values(self) -> dict[str, Any]:
+        """Return all values by dotted key, in the order of :meth:`rows`."""
+        top = {key: getattr(self, key) for key in self.TOP}
+        parts = (key.split(".") for key in DOMAINS)
+        return top | {f"{room}.{name}": getattr(getattr(self, room), name) for room, name in parts}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types: nested sections, tuples as lists."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """Rebuild a plan from :meth:`to_dict`; the exact inverse.
+
+        Raises:
+            OptionError: If a key is missing or unknown, or a value is not possible.
+        """
+        rest = dict(data)
+        reasons = rest.pop("reasons", {})
+        return cls.from_values(flatten(rest, where="plan"), reasons)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as JSON: beside the file first, then moved into its place."""
+        path = Path(path)
+        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        beside.write_text(text + "\n", encoding="utf-8")
+        beside.replace(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Read a plan that :meth:`save` wrote, or that was edited by hand.
+
+        Raises:
+            OptionError: If the file is no JSON object, or holds no plan.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise OptionError(f"{path} is no JSON: {error}. Restore it or fit again.") from error
+        if not isinstance(data, dict):
+            raise OptionError(f"{path} must hold a JSON object, found {type(data).__name__}.")
+        return cls.from_dict(data)
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return every decision as (dotted key, value in words, reason)."""
+        return [(key, _words(v), self.reasons.get(key, "")) for key, v in self.values().items()]
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
+        return "\n".join(
+            f"{key:<{wide[0]}}  {value:<{wide[1]}}  {why}".rstrip() for key, value, why in rows
+        )
+
+    def __rich__(self) -> Table:
+        """Return the table that rich prints: decision, value, because."""
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(title="Plan", title_justify="left", header_style="bold")
+        table.add_column("decision", no_wrap=True)
+        table.add_column("value", style="cyan", overflow="fold")
+        table.add_column("because", style="dim")
+        for row in self.rows():
+            table.add_row(*map(escape, row))
+        return table
+
+
+def _words(value: Any) -> str:
+    """Write a value for people.
+
+    Example:
+        >>> _words((1, 2, 3)), _words(True), _words(0.0003)
+        ('1, 2, 3', 'yes', '0.0003')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

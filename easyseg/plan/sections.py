@@ -1,0 +1,151 @@
+"""The sections of a plan: one frozen dataclass each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = [
+    "SECTIONS",
+    "AdapterPlan",
+    "BackbonePlan",
+    "DataPlan",
+    "HeadPlan",
+    "LossPlan",
+    "OptimPlan",
+    "TrainPlan",
+]
+
+
+@dataclass(frozen=True)
+class BackbonePlan:
+    """Which network is adapted.
+
+    Attributes:
+        name: Key in the registry of backbones.
+        weights: ``"pretrained"``, ``"random"`` or a path.
+        prompt: Constant prompt of the decoder: ``"none"`` or ``"box"`` (around the whole image).
+    """
+
+    name: str
+    weights: str
+    prompt: str
+
+
+@dataclass(frozen=True)
+class AdapterPlan:
+    """What is trained inside of the frozen encoder.
+
+    Attributes:
+        kind: ``"conv_lora"``, ``"lora"`` or ``"none"``.
+        rank: Channels of the low-rank path.
+        num_experts: Convolution experts of a layer.
+        scales: Scale of each expert.
+        alpha: The path's output is multiplied by ``alpha / rank``.
+        gate: ``"learned"`` (from the task) or ``"constant"`` (as in the reference).
+        blocks: ``"all"``, or k for the last k blocks.
+    """
+
+    kind: str
+    rank: int
+    num_experts: int
+    scales: tuple[int, ...]
+    alpha: float
+    gate: str
+    blocks: str | int
+
+
+@dataclass(frozen=True)
+class HeadPlan:
+    """Which head: ``"binary"`` (one mask token) or ``"softmax"`` (a mask token a class)."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class LossPlan:
+    """Which loss.
+
+    Attributes:
+        kind: ``"structure"`` (weighted BCE + weighted IoU) or ``"ce_dice"``.
+        balance_weight: Weight of the experts' balance loss.
+    """
+
+    kind: str
+    balance_weight: float
+
+
+@dataclass(frozen=True)
+class OptimPlan:
+    """How AdamW steps.
+
+    Attributes:
+        lr: Highest learning rate.
+        weight_decay: Weight decay of decoder matrices (none on adapters, gates, norms).
+        warmup: Share of the steps with a rising learning rate, 0..1.
+    """
+
+    lr: float
+    weight_decay: float
+    warmup: float
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """How images enter the network.
+
+    Attributes:
+        size: Side of the square input in pixels.
+        geometry: ``"squash"`` or ``"letterbox"``.
+        augment: Random augmentations of the training images.
+    """
+
+    size: int
+    geometry: str
+    augment: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """How long and in what portions.
+
+    Attributes:
+        epochs: Passes over the training images, at most.
+        max_steps: Optimizer steps, at most; -1 for no cap.
+        batch_size: Images of one optimizer step, over all devices.
+        micro_batch_size: Images of one forward pass on one device.
+        precision: ``"32"``, ``"bf16"`` or ``"fp16"`` (the latter two: mixed).
+        gradient_checkpointing: True to recompute activations, which saves memory.
+        patience: Epochs without a better score before training stops.
+    """
+
+    epochs: int
+    max_steps: int
+    batch_size: int
+    micro_batch_size: int
+    precision: str
+    gradient_checkpointing: bool
+    patience: int
+
+    def accumulation(self, devices: int = 1) -> int:
+        """Return the forward passes a device makes for one optimizer step.
+
+        Args:
+            devices: Training processes in all.
+
+        Example:
+            >>> TrainPlan(3, -1, 8, 2, "32", False, 5).accumulation(devices=2)
+            2
+        """
+        return max(1, round(self.batch_size / (self.micro_batch_size * devices)))
+
+
+SECTIONS: Mapping[str, type] = {
+    "backbone": BackbonePlan,
+    "adapter": AdapterPlan,
+    "head": HeadPlan,
+    "loss": LossPlan,
+    "optim": OptimPlan,
+    "data": DataPlan,
+    "train": TrainPlan,
+}

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+from omegaconf import OmegaConf
+
+from easyseg.auditing.fingerprint import Fingerprint, Quantiles
+from easyseg.errors import OptionError
+from easyseg.plan.decisions import decide
+from easyseg.plan.domains import DOMAINS
+from easyseg.plan.hardware import Hardware
+
+CPU = Hardware("cpu", 1, "Xeon", 16.0, 2, True)
+H200 = Hardware("cuda", 1, "NVIDIA H200", 140.0, 16, True)
+
+
+def facts(count: int = 64, side: float = 600.0, names: tuple[str, ...] = ("background", "lesion")):
+    return Fingerprint(
+        num_images=count,
+        num_tuning=16,
+        height=Quantiles(side, side, side),
+        width=Quantiles(side, side, side),
+        image_modes={"RGB": count},
+        mask_dtype="uint8",
+        mask_values={i: 1 / len(names) for i in range(len(names))},
+        class_shares=dict.fromkeys(names, 1 / len(names)),
+        images_with=dict.fromkeys(names, count),
+        empty_masks=0,
+        ignored_share=0.0,
+    )
+
+
+def plan_for(fingerprint=None, hardware=CPU, **options):
+    options = {"problem_type": "binary", "num_classes": 2} | options
+    return decide(fingerprint or facts(), hardware, **options)
+
+
+def multiclass(**options):
+    names = ("soil", "crop", "weed")
+    return plan_for(facts(names=names), problem_type="multiclass", num_classes=3, **options)
+
+
+def test_defaults_on_a_cpu():
+    plan = plan_for()
+    assert plan.preset == "balanced"
+    assert (plan.backbone.name, plan.backbone.prompt) == ("lite_medsam", "box")
+    assert plan.adapter.kind == "conv_lora"
+    assert plan.adapter.scales == tuple(range(1, plan.adapter.num_experts + 1))
+    assert (plan.head.kind, plan.loss.kind, plan.loss.balance_weight) == ("binary", "structure", 1)
+    assert plan.metric == "iou@image"
+    assert plan.train.precision == "bf16"
+    assert plan.train.micro_batch_size == plan.train.batch_size
+    assert plan.train.max_steps == -1
+    assert not plan.train.gradient_checkpointing
+
+
+def test_several_classes_get_their_own_head_loss_weight_and_metric():
+    plan = multiclass()
+    assert (plan.head.kind, plan.loss.kind, plan.loss.balance_weight) == ("softmax", "ce_dice", 2)
+    assert (plan.num_classes, plan.metric) == (3, "miou@dataset")
+
+
+def test_every_value_has_a_reason():
+    for plan in (plan_for(), multiclass(), plan_for(hardware=H200, overrides={"optim.lr": 1e-3})):
+        assert plan.reasons.keys() == plan.values().keys()
+        assert all(plan.reasons.values())
+
+
+def test_decide_is_pure():
+    overrides = {"adapter": {"rank": 2}, "train.epochs": 5}
+    before = copy.deepcopy(overrides)
+    assert plan_for(overrides=overrides) == plan_for(overrides=overrides)
+    assert overrides == before
+
+
+def test_presets_really_differ_on_a_cpu():
+    fast, balanced, best = (plan_for(presets=name) for name in ("fast", "balanced", "best"))
+    samples = [plan.train.epochs * 64 for plan in (fast, balanced, best)]
+    assert samples == sorted(set(samples))
+    for key in ("adapter.rank", "train.patience"):
+        values = [plan.values()[key] for plan in (fast, balanced, best)]
+        assert values == sorted(set(values)), key
+    assert fast.adapter.num_experts < best.adapter.num_experts
+    assert fast.data.size <= balanced.data.size < best.data.size
+    assert fast.reasons["preset"].startswith("set by you")
+
+
+def test_presets_really_differ_on_a_gpu():
+    plans = [plan_for(hardware=H200, presets=name) for name in ("fast", "balanced", "best")]
+    epochs = [plan.train.epochs for plan in plans]
+    assert epochs == sorted(set(epochs))
+    assert epochs[1] == 30
+    assert plans[0].data.size < plans[1].data.size == 256
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "hardware", "time_limit", "preset", "word"),
+    [
+        (facts(), CPU, None, "balanced", "CPU"),
+        (facts(), CPU, 60, "fast", "60 s"),
+        (facts(), CPU, 3600, "balanced", "CPU"),
+        (facts(2000, 200), CPU, None, "fast", "2000 images"),
+        (facts(900, 4000), CPU, None, "fast", "megapixels"),
+        (facts(), H200, None, "best", "H200"),
+        (facts(2000), H200, 60, "balanced", "2000 images"),
+        (facts(50_000), H200, None, "fast", "50000 images"),
+    ],
+)
+def test_auto_looks_at_device_time_number_and_size(fingerprint, hardware, time_limit, preset, word):
+    plan = plan_for(fingerprint, hardware, time_limit=time_limit)
+    assert plan.preset == preset
+    assert word in plan.reasons["preset"]
+
+
+@pytest.mark.parametrize("count", [1, 10, 64, 500, 5000])
+def test_epochs_spend_the_samples_within_bounds(count):
+    from easyseg.plan.presets import load_preset
+
+    budget = load_preset("balanced")["budget"]["cpu"]
+    plan = plan_for(facts(count), presets="balanced")
+    wanted = round(budget["samples"] / count)
+    assert plan.train.epochs == min(max(wanted, budget["min_epochs"]), budget["max_epochs"])
+    kept = wanted != plan.train.epochs
+    assert kept == ("kept within" in plan.reasons["train.epochs"])
+
+
+def test_a_time_limit_is_said_with_the_epochs():
+    assert "300 s" in plan_for(time_limit=300).reasons["train.epochs"]
+
+
+def test_epochs_reach_the_steps_that_were_set():
+    plan = plan_for(facts(10), overrides={"train.max_steps": 100})
+    assert (plan.train.batch_size, plan.train.epochs) == (4, 34)
+
+
+def test_vit_b_is_taken_when_named_only():
+    plan = plan_for(overrides={"backbone.name": "vit_b", "backbone.weights": "random"})
+    assert (plan.backbone.prompt, plan.backbone.weights) == ("none", "random")
+    assert plan.data.size % 16 == 0
+    assert "vit_b" in plan_for().reasons["backbone.name"]
+
+
+def test_memory_decides_how_the_batch_is_made():
+    big = {"backbone.name": "vit_b", "data.size": 1024}
+    roomy = plan_for(hardware=H200, overrides=big)
+    assert roomy.train.micro_batch_size == 4
+    tight = plan_for(hardware=replace(CPU, memory_gb=17.0), overrides=big)
+    assert (tight.train.micro_batch_size, tight.train.accumulation()) == (2, 2)
+    assert "added up" in tight.reasons["train.micro_batch_size"]
+    small = plan_for(hardware=replace(CPU, memory_gb=4.0), overrides=big)
+    assert small.train.micro_batch_size == 1
+    assert small.train.gradient_checkpointing
+    assert small.train.batch_size == 4
+
+
+def test_devices_share_the_batch():
+    two = plan_for(hardware=replace(CPU, devices=2))
+    assert (two.train.batch_size, two.train.micro_batch_size) == (4, 2)
+    assert two.train.accumulation(2) == 1
+    eight = plan_for(hardware=replace(H200, devices=8))
+    assert (eight.train.batch_size, eight.train.micro_batch_size) == (8, 1)
+    with pytest.raises(OptionError, match="multiple of 2"):
+        plan_for(hardware=replace(CPU, devices=2), overrides={"train.batch_size": 3})
+
+
+def test_a_batch_is_never_larger_than_the_data():
+    assert plan_for(facts(3)).train.batch_size == 3
+
+
+def test_without_native_bf16_it_is_float32():
+    plan = plan_for(hardware=replace(CPU, native_bf16=False))
+    assert plan.train.precision == "32"
+    assert "Xeon" in plan.reasons["train.precision"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"adapter.rank": 6, "data.augment": []},
+        {"adapter": {"rank": 6}, "data": {"augment": []}},
+        OmegaConf.create({"adapter": {"rank": 6}, "data": {"augment": []}}),
+    ],
+)
+def test_overrides_win_and_are_recorded(overrides):
+    plan = plan_for(overrides=overrides)
+    assert (plan.adapter.rank, plan.data.augment) == (6, ())
+    assert plan.reasons["adapter.rank"] == "set by you"
+    assert plan.reasons["optim.lr"] == "preset balanced"
+
+
+@pytest.mark.parametrize("key", sorted(DOMAINS))
+def test_auto_as_an_override_leaves_the_decision_open(key):
+    assert plan_for(overrides={key: "auto"}) == plan_for()
+
+
+def test_overrides_take_others_along():
+    assert plan_for(overrides={"adapter.num_experts": 3}).adapter.scales == (1, 2, 3)
+    plan = plan_for(overrides={"adapter.scales": [2, 4]})
+    assert plan.adapter.num_experts == 2
+    assert "scales you set" in plan.reasons["adapter.num_experts"]
+    plan = plan_for(overrides={"loss.kind": "ce_dice"})
+    assert (plan.head.kind, plan.loss.kind) == ("softmax", "ce_dice")
+    assert plan_for(overrides={"head.kind": "softmax"}).loss.kind == "ce_dice"
+
+
+def test_what_has_no_effect_is_said():
+    plan = plan_for(overrides={"adapter.kind": "lora", "adapter.num_experts": 2})
+    assert "without effect" in plan.reasons["adapter.num_experts"]
+    assert "without effect" not in plan.reasons["adapter.rank"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"adapter.rnak": 8}, "Did you mean 'adapter.rank'"),
+        ({"adapter": {"rank": {"deep": 1}}}, "unknown key"),
+        ({"metric": "iou@image"}, "eval_metric"),
+        ({"adapter.rank": "8"}, "whole number"),
+        ({"adapter.num_experts": 3, "adapter.scales": [1, 2]}, "one scale an expert"),
+        ({"backbone.name": "vit_x"}, "vit_b"),
+        ({"backbone.name": "vit_b", "data.size": 200}, "192 or 208"),
+        ({"adapter.blocks": 99}, "at most 10"),
+        ({"head.kind": "softmax", "loss.kind": "structure"}, "does not go with"),
+        ({"train.precision": "fp16"}, "needs a GPU"),
+        ({"train.batch_size": 4, "train.micro_batch_size": 3}, "multiple of 3"),
+    ],
+)
+def test_wrong_overrides_are_refused_with_a_way_out(overrides, message):
+    with pytest.raises(OptionError, match=message):
+        plan_for(overrides=overrides)
+
+
+def test_all_contradictions_come_at_once():
+    with pytest.raises(OptionError) as caught:
+        plan_for(overrides={"train.precision": "fp16", "adapter.blocks": 99})
+    assert "fp16" in str(caught.value)
+    assert "blocks" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"presets": "bset"},
+        {"presets": ["fast", "best"]},
+        {"eval_metric": "iou"},
+        {"problem_type": "auto"},
+        {"num_classes": 3},
+        {"problem_type": "multiclass", "num_classes": 1},
+        {"problem_type": "multiclass", "num_classes": 3, "overrides": {"head.kind": "binary"}},
+    ],
+)
+def test_wrong_arguments_are_refused(options):
+    with pytest.raises(OptionError):
+        plan_for(**options)
+
+
+def test_the_metric_can_be_set():
+    plan = plan_for(eval_metric="dice@dataset")
+    assert (plan.metric, plan.reasons["metric"]) == ("dice@dataset", "set by you")
+    assert multiclass(eval_metric="iou@dataset/weed").metric == "iou@dataset/weed"

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from easyseg.errors import OptionError
+from easyseg.plan import hardware
+from easyseg.plan.hardware import Hardware, detect_hardware
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    asked: list[list[str]] = []
+
+    def answer(command, **_):
+        asked.append(command)
+        return SimpleNamespace(stdout="NVIDIA H200, 143771, 9.0\n")
+
+    monkeypatch.setattr(hardware.subprocess, "run", answer)
+    return asked
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+def test_cpu_is_described(no_gpu):
+    found = detect_hardware("cpu", 2)
+    assert (found.accelerator, found.devices) == ("cpu", 2)
+    assert found.memory_gb > 0.1
+    assert 1 <= found.cpu_count <= (os.cpu_count() or 1)
+    assert isinstance(found.native_bf16, bool)
+    assert found.device_name
+    assert detect_hardware("auto").accelerator == "cpu"
+    assert detect_hardware("auto").devices == 1
+
+
+def test_cpu_never_asks_cuda(monkeypatch):
+    def forbidden(*_, **__):
+        raise AssertionError("CUDA was asked")
+
+    for name in ("device_count", "is_available", "get_device_properties", "_lazy_init"):
+        monkeypatch.setattr(torch.cuda, name, forbidden)
+    detect_hardware("cpu")
+
+
+def test_detection_leaves_cuda_uninitialised():
+    code = (
+        "import torch; from easyseg.plan.hardware import detect_hardware; "
+        "detect_hardware('cpu'); assert not torch.cuda.is_initialized()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("word", ["gpu", "cuda", "auto", "CUDA"])
+def test_gpus_are_described_without_initialising_them(two_gpus, word):
+    assert detect_hardware(word) == Hardware(
+        "cuda", 2, "NVIDIA H200", 140.4, detect_hardware("cpu").cpu_count, True
+    )
+    assert "--id=0" in two_gpus[0]
+
+
+def test_visible_devices_are_translated_for_nvidia_smi(two_gpus, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert detect_hardware("cuda", [1]).devices == 1
+    assert "--id=5" in two_gpus[0]
+
+
+def test_without_nvidia_smi_torch_is_asked(two_gpus, monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError("nvidia-smi")
+
+    properties = SimpleNamespace(name="Tesla T4", total_memory=16 * 2**30)
+    monkeypatch.setattr(hardware.subprocess, "run", missing)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (7, 5))
+    found = detect_hardware("cuda", 1)
+    assert (found.device_name, found.memory_gb, found.native_bf16) == ("Tesla T4", 16.0, False)
+
+
+@pytest.mark.parametrize(
+    ("devices", "count"), [("auto", 2), (-1, 2), ("-1", 2), (1, 1), ("2", 2), ([0, 1], 2), ([1], 1)]
+)
+def test_devices_in_all_their_forms(two_gpus, devices, count):
+    assert detect_hardware("cuda", devices).devices == count
+
+
+@pytest.mark.parametrize("devices", [0, -2, 3, "many", [], [2], [0, 0], True])
+def test_impossible_devices_are_refused(two_gpus, devices):
+    with pytest.raises(OptionError, match="devices="):
+        detect_hardware("cuda", devices)
+
+
+@pytest.mark.parametrize("word", ["gpu", "cuda", "mps"])
+def test_an_accelerator_that_is_not_there_is_an_error(no_gpu, word):
+    with pytest.raises(OptionError, match="torch sees none"):
+        detect_hardware(word)
+
+
+def test_unknown_accelerator_names_the_nearest():
+    with pytest.raises(OptionError, match="Did you mean 'cuda'"):
+        detect_hardware("cudaa")
+
+
+def test_a_torch_without_the_private_questions_says_no_bf16(monkeypatch):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert detect_hardware("cpu").native_bf16 is False
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_is_described_and_still_asleep():
+    if torch.cuda.device_count() == 0:
+        pytest.skip("needs a CUDA device")
+    code = (
+        "import torch; from easyseg.plan.hardware import detect_hardware; "
+        "found = detect_hardware('cuda', 1); print(found.describe()); "
+        "asleep = not torch.cuda.is_initialized(); "
+        "real = torch.cuda.get_device_properties(0); "
+        "assert real.name in found.device_name or found.device_name in real.name; "
+        "assert abs(real.total_memory / 2**30 - found.memory_gb) < 0.1 * found.memory_gb; "
+        "assert found.native_bf16 == (torch.cuda.get_device_capability(0) >= (8, 0)); "
+        "import shutil; assert asleep or shutil.which('nvidia-smi') is None"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
