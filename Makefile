@@ -1,0 +1,61 @@
+# make demo: environment, installation, main job. make test: environment, checks, tests.
+# Both work from a fresh clone with python3 (>= 3.10) and PyPI, and nothing done before.
+#
+#   PYTHON       the Python that creates the environment                      (python3)
+#   VENV         where the environment is                                     (.venv)
+#   PIP_ARGS     for pip, e.g. --extra-index-url https://download.pytorch.org/whl/cpu
+#   DEMO_ARGS    for `easyseg demo`, e.g. DEMO_ARGS="--data ../shared/data/skin_isic"
+#   PYTEST_ARGS  for pytest, e.g. PYTEST_ARGS="tests/plan -x"
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-gpu lint clean
+
+help:
+	@echo "make demo      fit, score and draw on a generated set (creates $(VENV) first)"
+	@echo "make test      lint, types and tests"
+	@echo "make test-gpu  the tests that need CUDA"
+	@echo "make lint      ruff and mypy"
+	@echo "make clean     remove $(VENV) and the caches"
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'easyseg needs Python 3.10 or newer: make PYTHON=python3.12')"
+	$(PYTHON) -m venv $(VENV)
+
+# Installed anew when pyproject.toml changes; the stamps keep repeated calls fast.
+$(VENV)/.easyseg: $(VENV)/pyvenv.cfg pyproject.toml
+	$(PIP) install $(PIP_ARGS) -e .
+	@touch $@
+
+$(VENV)/.easyseg-dev: $(VENV)/pyvenv.cfg pyproject.toml
+	$(PIP) install $(PIP_ARGS) -e ".[dev]"
+	@touch $@ $(VENV)/.easyseg
+
+demo: $(VENV)/.easyseg
+	$(BIN)/easyseg demo $(DEMO_ARGS)
+
+lint: $(VENV)/.easyseg-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-gpu: $(VENV)/.easyseg-dev
+	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
