@@ -1,0 +1,1 @@
+"""Data sets: folders on disk and a generated, synthetic one."""

@@ -1,0 +1,1 @@
+"""Prediction: streaming over a table, and the writers of its masks."""

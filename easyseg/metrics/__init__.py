@@ -1,0 +1,1 @@
+"""Segmentation scores: a functional NumPy core and a thin streaming class."""
