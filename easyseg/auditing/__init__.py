@@ -1,0 +1,1 @@
+"""What the user's images and masks are: every problem found at once, and the fingerprint."""

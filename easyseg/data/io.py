@@ -1,0 +1,307 @@
+"""The one reader: an image or a mask, from wherever it comes, as an upright array.
+
+Audit, training, prediction and scoring read through this module, so that a file means the same
+everywhere. The rules:
+
+* Pixels are turned as the EXIF orientation says; a file with several frames gives its first.
+* Images become 8-bit RGB. Grey is repeated, a palette is looked up, 1 bit is black and white,
+  CMYK is converted, an alpha channel is dropped. Everything that has not 8 bits (16 and 32 bit,
+  float, 16-bit colour PNG and TIFF) is stretched linearly from its own smallest to its own largest
+  value, over all colours together; a constant image becomes black. (16-bit colour needs the
+  file: PIL drops the low byte of what it holds in memory.)
+* Masks keep their raw values: palette indices instead of colours, 16-bit ids as they are. Colour
+  is accepted only if it is grey in disguise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from easyseg.data.deep_colour import is_deep_colour, read_deep_colour
+from easyseg.errors import DataError
+
+__all__ = [
+    "ImageSource",
+    "describe",
+    "image_mode",
+    "image_size",
+    "is_turned",
+    "read_image",
+    "read_mask",
+]
+
+ImageSource = Path | np.ndarray | Image.Image
+
+_INT32_MAX = int(np.iinfo(np.int32).max)
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+# Modes whose channels may hold class ids; every other mode is colour for certain.
+_MASK_MODES = frozenset({"1", "L", "P", "I", "F", "LA", "RGB", "RGBA", "RGBX"})
+
+
+def describe(source: ImageSource) -> str:
+    """Return what an image is called in a message.
+
+    Args:
+        source: A path, an array or a PIL image.
+
+    Returns:
+        The path, or the kind and shape of what is in memory.
+
+    Example:
+        >>> describe(np.zeros((4, 6), np.uint8))
+        'array uint8 [4, 6]'
+    """
+    if isinstance(source, np.ndarray):
+        return f"array {source.dtype} {list(source.shape)}"
+    if isinstance(source, Image.Image):
+        return f"PIL image {source.mode} {source.height}x{source.width}"
+    return Path(source).as_posix()
+
+
+def read_image(source: ImageSource) -> np.ndarray:
+    """Read an image as 8-bit RGB, upright.
+
+    Args:
+        source: A path, an array ``[H, W]``, ``[H, W, 1]``, ``[H, W, 3]`` or ``[H, W, 4]`` of any
+            real type, or a PIL image.
+
+    Returns:
+        A fresh uint8 array ``[H, W, 3]``; the module's docstring says how other types are mapped.
+
+    Raises:
+        DataError: The file cannot be read, or the array has no such shape.
+
+    Example:
+        >>> read_image(np.array([[0, 1000], [2000, 4000]], np.uint16))[..., 0].tolist()
+        [[0, 64], [128, 255]]
+    """
+    with _problems(source, "an image"):
+        pixels = _decode(source)
+        if isinstance(pixels, Image.Image):
+            if pixels.mode not in ("I", "F") and not pixels.mode.startswith("I;"):
+                return _not_empty(np.array(pixels.convert("RGB")), source)
+            pixels = np.array(pixels)
+        return _image_from_array(pixels, source)
+
+
+def read_mask(source: ImageSource) -> np.ndarray:
+    """Read the raw values of a mask, upright.
+
+    Args:
+        source: A path, an array ``[H, W]`` (a channel axis is accepted if all colours are equal)
+            or a PIL image.
+
+    Returns:
+        A fresh array ``[H, W]`` of bool (1 bit), uint8 (8-bit grey, palette indices), uint16, or
+        int32 (everything wider, and floats that hold whole numbers).
+
+    Raises:
+        DataError: The file cannot be read, is coded in colours or in its alpha channel, or has
+            negative, fractional or too large values.
+
+    Example:
+        >>> read_mask(np.array([[0.0, 7.0]])).dtype
+        dtype('int32')
+    """
+    with _problems(source, "a mask"):
+        pixels = _decode(source)
+        if isinstance(pixels, Image.Image):
+            if pixels.mode == "PA":
+                pixels = pixels.getchannel(0)
+            if pixels.mode not in _MASK_MODES and not pixels.mode.startswith("I;16"):
+                raise DataError(_colour_coded(source, f"mode {pixels.mode}"))
+            pixels = np.array(pixels)
+        return _raw_values(_one_channel(pixels, source), source)
+
+
+def image_size(source: ImageSource) -> tuple[int, int]:
+    """Return the size that `read_image` would give, from the header where that suffices.
+
+    Only a PNG without EXIF before its pixels is read to the end (EXIF may follow them).
+
+    Args:
+        source: A path, an array or a PIL image.
+
+    Returns:
+        Height and width in pixels, after the EXIF orientation.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    if isinstance(source, np.ndarray):
+        return int(source.shape[0]), int(source.shape[1])
+    with _problems(source, "an image"), _opened(source) as image:
+        if isinstance(source, Image.Image):
+            image.load()  # turns a TIFF, here and now
+        turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+        width, height = image.size
+        tags = getattr(image, "tag_v2", None)
+        if tags is not None and image is not source:  # some versions of PIL have turned its size
+            width, height = int(tags[256]), int(tags[257])
+        return (width, height) if turned else (height, width)
+
+
+def image_mode(source: ImageSource) -> str:
+    """Return the PIL mode (or array type) before any conversion, from the header.
+
+    Args:
+        source: A path, an array or a PIL image.
+
+    Returns:
+        For example ``"RGB"``, ``"I;16"``, ``"uint8"``; ``"RGB;16"`` for files of 16-bit colour,
+        for which PIL has no mode.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    if isinstance(source, np.ndarray):
+        return str(source.dtype)
+    with _problems(source, "an image"), _opened(source) as image:
+        return "RGB;16" if image is not source and is_deep_colour(image) else image.mode
+
+
+def is_turned(source: ImageSource) -> bool:
+    """Return whether the EXIF orientation of a readable file swaps height and width.
+
+    Args:
+        source: A path, an array or a PIL image (the latter two: as far as they still carry EXIF).
+    """
+    if isinstance(source, np.ndarray):
+        return False
+    with _opened(source) as image:
+        return image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+
+
+@contextmanager
+def _problems(source: ImageSource, kind: str) -> Iterator[None]:
+    """Turn whatever a decoder raises on a damaged file into a DataError that names the file."""
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{describe(source)}: there is no such file") from None
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"{describe(source)}: {error}. If you trust the file, raise PIL.Image.MAX_IMAGE_PIXELS"
+            " or cut the image into tiles"
+        ) from error
+    except Exception as error:
+        raise DataError(
+            f"{describe(source)}: cannot be read as {kind} ({type(error).__name__}: {error});"
+            " expected a whole PNG, JPEG, TIFF, BMP or WebP: replace the file or drop the row"
+        ) from error
+
+
+@contextmanager
+def _opened(source: Path | Image.Image) -> Iterator[Image.Image]:
+    if isinstance(source, Image.Image):
+        yield source
+        return
+    # Through a file object: PIL maps an uncompressed TIFF given by path into memory, and then
+    # scrambles it if its orientation swaps height and width.
+    with Path(source).open("rb") as file, Image.open(file) as image:
+        yield image
+
+
+def _decode(source: ImageSource) -> Image.Image | np.ndarray:
+    """Return upright pixels: an array if PIL has no mode for them, else a PIL image."""
+    if isinstance(source, np.ndarray):
+        return source
+    if isinstance(source, Image.Image):
+        return ImageOps.exif_transpose(source)
+    with _opened(source) as image:
+        if not is_deep_colour(image):
+            return ImageOps.exif_transpose(image)
+    return read_deep_colour(source)
+
+
+def _not_empty(pixels: np.ndarray, source: ImageSource) -> np.ndarray:
+    if pixels.size == 0:
+        raise DataError(f"{describe(source)}: has no pixels")
+    return pixels
+
+
+def _image_from_array(pixels: np.ndarray, source: ImageSource) -> np.ndarray:
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
+        raise DataError(
+            f"{describe(source)}: an image has the shape [H, W], [H, W, 1], [H, W, 3] or"
+            " [H, W, 4]; move the channels last, and give several images as a list"
+        )
+    if pixels.dtype.kind not in "buif":
+        raise DataError(f"{describe(source)}: an image holds bool, integer or float values")
+    pixels = _not_empty(pixels[..., :3], source)
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8) * np.uint8(255)
+    elif pixels.dtype != np.uint8:
+        pixels = _stretch(pixels, source)
+    return np.array(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), order="C")
+
+
+def _stretch(pixels: np.ndarray, source: ImageSource) -> np.ndarray:
+    """Map the image's own smallest..largest finite value to 0..255; NaN to 0."""
+    values = pixels.astype(np.float32 if pixels.dtype.itemsize <= 2 else np.float64)
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise DataError(f"{describe(source)}: holds no finite value")
+    low, high = values[finite].min(), values[finite].max()
+    span = high / 2 - low / 2  # halved: the largest floats must not overflow
+    if span == 0:
+        return np.zeros(pixels.shape, np.uint8)
+    values = np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
+    return np.rint((values / 2 - low / 2) / span * 255).astype(np.uint8)
+
+
+def _colour_coded(source: ImageSource, found: str) -> str:
+    return (
+        f"{describe(source)}: a mask coded in colours ({found}); expected one class id a pixel:"
+        " convert the colours to ids first"
+    )
+
+
+def _one_channel(pixels: np.ndarray, source: ImageSource) -> np.ndarray:
+    """Return ``[H, W]`` values of a mask whose colours, if it has any, are all grey."""
+    if pixels.ndim == 2:
+        return _not_empty(pixels, source)
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4):
+        raise DataError(f"{describe(source)}: a mask has the shape [H, W]")
+    _not_empty(pixels, source)
+    channels, grey, alpha = pixels.shape[2], pixels[..., 0], pixels[..., -1]
+    colours = pixels[..., : 1 if channels <= 2 else 3]
+    coloured = (colours != grey[..., None]).any(axis=-1)
+    if coloured.any():
+        raise DataError(_colour_coded(source, f"such as {colours[coloured][0].tolist()}"))
+    if channels in (2, 4) and (alpha != alpha[0, 0]).any() and (grey == grey[0, 0]).all():
+        raise DataError(
+            f"{describe(source)}: the mask is drawn in the alpha channel, its colour is constant;"
+            " save it as grey values"
+        )
+    return grey
+
+
+def _raw_values(values: np.ndarray, source: ImageSource) -> np.ndarray:
+    """Return bool, uint8, uint16 or int32 of the same values."""
+    if values.dtype.kind not in "buif":
+        raise DataError(f"{describe(source)}: a mask holds whole numbers, not {values.dtype}")
+    if values.dtype.kind == "f" and not (values == np.rint(values)).all():
+        raise DataError(
+            f"{describe(source)}: the mask holds fractions or NaN; expected whole class ids"
+            " (threshold a probability map first)"
+        )
+    low, high = values.min(), values.max()
+    if low < 0:
+        raise DataError(
+            f"{describe(source)}: the mask holds the negative value {int(low)}; give ignored"
+            " pixels a value of their own, such as 255, and name it with ignore_index"
+        )
+    if high > _INT32_MAX:
+        raise DataError(f"{describe(source)}: the mask's value {high} exceeds {_INT32_MAX}")
+    kind = values.dtype.newbyteorder("=")
+    return np.array(values, dtype=kind if kind.name in ("bool", "uint8", "uint16") else np.int32)

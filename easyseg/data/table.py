@@ -1,0 +1,286 @@
+"""The user's table, folder, path, array or list, as samples; all its problems in one report."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from easyseg.data.io import ImageSource
+from easyseg.errors import DataError, OptionError, nearest
+
+__all__ = ["IMAGE_SUFFIXES", "Samples", "read_samples"]
+
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
+    | {".tif", ".tiff", ".webp"}
+)
+_EXPECTED = "a DataFrame, a CSV file, a folder, an image path, an array, a PIL image, or a list"
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Images, and their masks where there are some, in the order and on the index of the table.
+
+    Args:
+        index: The row labels that every output carries: any index, kept as it is.
+        images: Where each image comes from.
+        labels: Where each mask comes from; None if only images were asked for.
+        names: What a sample is called in messages and output files: the path as the user wrote
+            it (with forward slashes), or ``image_00003`` for the fourth image in memory.
+    """
+
+    index: pd.Index
+    images: tuple[ImageSource, ...]
+    labels: tuple[ImageSource, ...] | None
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def row(self, position: int) -> str:
+        """Return what the table calls a sample, for messages: ``row 7``, ``row 'a'``.
+
+        Args:
+            position: Its position from 0.
+        """
+        return _row(self.index[position])
+
+    def take(self, positions: Sequence[int] | np.ndarray) -> Samples:
+        """Return the samples at these positions, in that order.
+
+        Args:
+            positions: Positions from 0; repeats are allowed.
+
+        Returns:
+            New samples with the same names.
+        """
+        chosen = [int(position) for position in positions]
+        return Samples(
+            index=self.index.take(chosen),
+            images=tuple(self.images[i] for i in chosen),
+            labels=None if self.labels is None else tuple(self.labels[i] for i in chosen),
+            names=tuple(self.names[i] for i in chosen),
+        )
+
+
+def read_samples(
+    data: Any,
+    *,
+    image: str = "image",
+    label: str | None = "label",
+    data_root: str | Path | None = None,
+) -> Samples:
+    """Take whatever the user has and return samples whose files are there.
+
+    Args:
+        data: A DataFrame (its index is kept) or Series of images, the path of a CSV file, of a
+            folder (all images below it, sorted, hidden ones left out) or of one image, an array
+            ``[H, W]`` or ``[H, W, C]``, a PIL image, or a list of paths, arrays and PIL images.
+        image: Name of the column of images. A cell is a path, an array or a PIL image.
+        label: Name of the column of masks; None reads the images only.
+        data_root: Where relative paths in the data start. Default: the CSV's folder, else the
+            working folder.
+
+    Returns:
+        The samples. Everything but a DataFrame or Series gets a RangeIndex.
+
+    Raises:
+        DataError: All problems at once: missing columns, empty cells, files that are not there.
+        OptionError: ``data`` is of a kind that easyseg does not take.
+
+    Example:
+        >>> read_samples([np.zeros((4, 6), np.uint8)] * 2, label=None).names
+        ('image_00000', 'image_00001')
+    """
+    if label is not None and image == label:
+        raise OptionError(f"image={image!r} and label={label!r} name the same column")
+    if data_root is not None and not Path(data_root).expanduser().is_dir():
+        raise DataError(f"data_root: {data_root} is not a folder")
+    root = None if data_root is None else Path(data_root).expanduser()
+    frame, start, names = _as_frame(data, image, label, root)
+    wanted = [image] if label is None else [image, label]
+    _check_columns(frame, wanted)
+    problems: list[str] = []
+    columns = [_read_column(frame[name], start, problems) for name in wanted]
+    if problems:
+        raise DataError(problems)
+    images, called = columns[0]
+    return Samples(
+        index=frame.index,
+        images=tuple(images),
+        labels=tuple(columns[1][0]) if label is not None else None,
+        names=tuple(names or called),
+    )
+
+
+def _as_frame(
+    data: Any, image: str, label: str | None, root: Path | None
+) -> tuple[pd.DataFrame, Path, list[str] | None]:
+    """Return a table, the folder where its relative paths start, and names if not the cells'."""
+    start = root or Path()
+    if isinstance(data, pd.DataFrame):
+        return data, start, None
+    if isinstance(data, (str, Path)) and str(data).strip():
+        path = Path(data).expanduser()
+        if path.suffix.lower() == ".csv" and not path.is_dir():
+            return _read_csv(path, image, label), root or path.parent, None
+    else:
+        path = None
+    if label is not None:
+        raise DataError(
+            f"masks are needed here: give a DataFrame or a CSV file with the columns {image!r} and"
+            f" {label!r}, not {_kind(data)}"
+        )
+    if path is not None:
+        here = path if root is None or path.exists() else root / path
+        if here.is_dir():
+            files = _images_below(here)
+            return _column([here / name for name in files], image), Path(), files
+        return _column([here], image), Path(), [Path(data).as_posix()]
+    if isinstance(data, pd.Series):
+        return data.to_frame(name=image), start, None
+    if isinstance(data, Image.Image) or (
+        isinstance(data, np.ndarray) and data.dtype.kind in "buif"
+    ):
+        return _column([data], image), start, None
+    if isinstance(data, (list, tuple, np.ndarray, pd.Index, pd.api.extensions.ExtensionArray)):
+        return _column(list(data), image), start, None
+    raise OptionError(f"data: found {_kind(data)}, expected {_EXPECTED} of those")
+
+
+def _kind(data: Any) -> str:
+    return repr(str(data)) if isinstance(data, (str, Path)) else type(data).__name__
+
+
+def _column(cells: list[Any], name: str) -> pd.DataFrame:
+    """Return a table of one column that holds the cells as they are, arrays included."""
+    column = np.empty(len(cells), dtype=object)
+    for position, cell in enumerate(cells):
+        column[position] = cell
+    return pd.DataFrame({name: pd.Series(column, dtype=object)})
+
+
+def _read_csv(path: Path, image: str, label: str | None) -> pd.DataFrame:
+    if not path.is_file():
+        raise DataError(f"{path.as_posix()}: there is no such CSV file (looked in {Path.cwd()})")
+    text = {name: str for name in (image, label) if name is not None}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(
+                path,
+                dtype=text,
+                keep_default_na=False,
+                na_values=[""],
+                index_col=False,
+                skipinitialspace=True,
+                encoding="utf-8-sig",
+            )
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path.as_posix()}: is empty; expected a header and rows") from None
+    except (ValueError, pd.errors.ParserWarning, OSError) as error:
+        raise DataError(
+            f"{path.as_posix()}: cannot be read as CSV ({error}); expected UTF-8 text, commas"
+            " between the columns, quotes around a path that holds a comma"
+        ) from error
+
+
+def _images_below(folder: Path) -> list[str]:
+    """Return the images below a folder, relative to it, sorted; hidden ones are left out."""
+    found: list[str] = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            (Path(parent) / name).relative_to(folder).as_posix()
+            for name in files
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+        ]
+    if not found:
+        raise DataError(
+            f"{folder.as_posix()}: no image in this folder or below it; looked for"
+            f" {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    return sorted(found)
+
+
+def _check_columns(frame: pd.DataFrame, wanted: Iterable[str]) -> None:
+    problems = []
+    known = [str(name) for name in frame.columns]
+    for name in wanted:
+        count = known.count(name)
+        if count == 0:
+            hint = nearest(name, known) if known else "The table has no columns."
+            if len(known) == 1 and any(mark in known[0] for mark in ";\t|"):
+                hint = f"Found {known[0]!r}: separate the columns with commas."
+            problems.append(f"column {name!r} is missing. {hint} Or name it: image=..., label=...")
+        elif count > 1:
+            problems.append(f"column {name!r} is there {count} times; keep one of them")
+    if not len(frame):
+        problems.append("the table has no rows")
+    if problems:
+        raise DataError(problems)
+
+
+def _read_column(
+    cells: pd.Series, start: Path, problems: list[str]
+) -> tuple[list[ImageSource], list[str]]:
+    """Return where the images of a column come from, and their names; problems are appended."""
+    sources: list[ImageSource] = []
+    names: list[str] = []
+    for position, (row, cell) in enumerate(zip(cells.index, cells, strict=True)):
+        where = f"{_row(row)}, column {str(cells.name)!r}"
+        name = f"image_{position:05d}"
+        if isinstance(cell, (str, Path)) and str(cell).strip():
+            name = Path(cell).as_posix()
+            cell = start / Path(cell).expanduser()
+            problem = _file_problem(cell, name)
+        else:
+            problem = _memory_problem(cell)
+        if problem:
+            problems.append(f"{where}: {problem}")
+        sources.append(cell)
+        names.append(name)
+    return sources, names
+
+
+def _row(label: Any) -> str:
+    return f"row {label.item() if isinstance(label, np.generic) else label!r}"
+
+
+def _file_problem(path: Path, name: str) -> str | None:
+    try:
+        if path.is_file():
+            return None
+        found = "is a folder, not a file" if path.is_dir() else "there is no such file"
+    except (OSError, ValueError) as error:
+        found = f"cannot be looked up ({error})"
+    if Path(name) == path:
+        return f"{name[:200]}: {found}"
+    where = str(path.absolute())[:400]
+    return f"{name[:200]}: {found} (looked for {where}; data_root= says where paths start)"
+
+
+def _memory_problem(cell: Any) -> str | None:
+    if isinstance(cell, np.ndarray):
+        return None
+    if isinstance(cell, Image.Image):
+        try:
+            cell.load()  # now: loader workers would share the open file
+        except Exception as error:
+            return f"the PIL image cannot be loaded ({error})"
+        return None
+    if (
+        cell is None
+        or isinstance(cell, (str, Path))
+        or (pd.api.types.is_scalar(cell) and pd.isna(cell))
+    ):
+        return "is empty; expected a path, an array or a PIL image: fill it in or drop the row"
+    return f"found {type(cell).__name__}, expected a path, an array or a PIL image"

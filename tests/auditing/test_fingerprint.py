@@ -1,0 +1,97 @@
+"""The fingerprint: hand-counted numbers, the way through JSON, and real sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from easyseg.auditing.fingerprint import Fingerprint, Quantiles, fingerprint
+from easyseg.auditing.scan import ImageFacts, mask_values, scan
+from easyseg.data.label_map import LabelMap, infer_label_map
+from easyseg.data.table import read_samples
+from easyseg.errors import DataError
+
+DATA = (Path(__file__).parents[2] / ".." / "shared" / "data").resolve()
+LABELS = LabelMap((0, 3, 7), ("soil", "crop", "weed"), 255, "uint8")
+FACTS = (
+    ImageFacts((10, 10), {0: 60, 3: 20, 255: 20}, "uint8", "RGB"),
+    ImageFacts((20, 10), {0: 200}, "uint8", "L"),
+    ImageFacts((10, 40), {255: 400}, "uint8", "RGB"),
+)
+
+
+def test_hand_counted():
+    found = fingerprint(FACTS, FACTS[:2], LABELS)
+    assert found == Fingerprint(
+        num_images=3,
+        num_tuning=2,
+        height=Quantiles(10, 10, 20),
+        width=Quantiles(10, 10, 40),
+        image_modes={"L": 1, "RGB": 2},
+        mask_dtype="uint8",
+        mask_values={0: 260 / 700, 3: 20 / 700, 255: 420 / 700},
+        class_shares={"soil": 260 / 280, "crop": 20 / 280, "weed": 0.0},
+        images_with={"soil": 2, "crop": 1, "weed": 0},
+        empty_masks=2,
+        ignored_share=420 / 700,
+    )
+
+
+def test_all_ignored_gives_shares_of_zero():
+    found = fingerprint(FACTS[2:], (), LABELS)
+    assert found.class_shares == {"soil": 0.0, "crop": 0.0, "weed": 0.0}
+    assert found.ignored_share == 1.0
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            lambda counts: ImageFacts((1, sum(counts.values())), counts, "uint8", "RGB"),
+            st.dictionaries(st.sampled_from([0, 3, 7, 255]), st.integers(1, 10**9), min_size=1),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_json_round_trip_and_shares_that_sum_to_one(facts):
+    found = fingerprint(facts, (), LABELS)
+    assert Fingerprint.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert np.isclose(sum(found.mask_values.values()), 1)
+    assert found.ignored_share == 1 or np.isclose(sum(found.class_shares.values()), 1)
+
+
+def test_errors():
+    with pytest.raises(DataError, match="no training sample"):
+        fingerprint((), FACTS, LABELS)
+    with pytest.raises(DataError, match="the value 9"):
+        fingerprint([ImageFacts((1, 1), {9: 1}, "uint8", "L")], (), LABELS)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data sets are not at {DATA}")
+@pytest.mark.parametrize(
+    ("name", "values", "ignore"),
+    [
+        ("skin_isic", (0, 1), None),
+        ("cwfid", (0, 1, 2), None),
+        ("camvid", tuple(range(11)), 255),
+        ("highway_cdnet", (0, 1, 2), 255),
+    ],
+)
+def test_real_sets_from_table_to_fingerprint(name, values, ignore):
+    samples = read_samples(DATA / name / "test.csv")
+    samples = samples.take(range(0, len(samples), max(1, len(samples) // 12)))
+    facts = scan(samples)
+    found_values, dtype = mask_values(samples, facts)
+    label_map = infer_label_map(found_values, dtype)
+    assert (label_map.values, label_map.ignore, dtype) == (values, ignore, "uint8")
+    found = fingerprint(facts, (), label_map)
+    assert found.num_images == len(samples)
+    assert found.image_modes == {"RGB": len(samples)}
+    assert all(share > 0 for share in found.class_shares.values())
+    assert (found.ignored_share > 0) == (ignore is not None)
