@@ -76,7 +76,7 @@ def read_samples(
     *,
     image: str = "image",
     label: str | None = "label",
-    data_root: str | Path | None = None,
+    data_root: str | os.PathLike[str] | None = None,
 ) -> Samples:
     """Take whatever the user has and return samples whose files are there.
 
