@@ -1,4 +1,4 @@
-"""The exceptions of easyseg: each message says where, what was found, what was expected, what to do."""
+"""The exceptions of easyseg: a message says where, what was found, what to expect, what to do."""
 
 from __future__ import annotations
 

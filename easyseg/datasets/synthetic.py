@@ -26,7 +26,7 @@ _SPLITS = ("train", "val", "test")
 _MIN_SIDE = 64
 _CONTRAST = 0.13  # standard deviation of every texture, in units of the full brightness range
 _LUMA = np.array([0.299, 0.587, 0.114])
-_SHARE = (0.06, 0.45)  # least and most of a picture that the objects may cover
+_SHARE = (0.1, 0.45)  # least and most of a picture that the objects may cover
 
 
 def make_synthetic(
@@ -140,7 +140,7 @@ def _pile(rng: np.random.Generator, multiclass: bool) -> list[str]:
     objects = ["labyrinth"] * int(rng.integers(1, 4))
     if multiclass:
         objects = objects[:2] + ["dots"] * int(rng.integers(1, 3))
-    clutter = rng.choice(["plain", "clouds", "grain", "stripes"], int(rng.integers(5, 9)))
+    clutter = rng.choice(["plain", "clouds", "grain", "stripes"], int(rng.integers(4, 8)))
     return rng.permutation([*objects, *clutter]).tolist()
 
 
@@ -167,7 +167,9 @@ def _pad_shape(rng: np.random.Generator, size: tuple[int, int]) -> _Shape:
     lobes = np.arange(5, 1, -1)  # the powers of the direction are the waves around the rim
     waves = rng.normal(0, 0.24 / lobes) * np.exp(2j * np.pi * rng.uniform(size=lobes.size))
     rim = np.polyval(np.array([*waves, 0, 1], np.complex64), direction).real.clip(0.4)
-    edge = rim * min(size) * rng.uniform(0.13, 0.3) - distance  # pixels to the rim, positive inside
+    edge = (
+        rim * min(size) * rng.uniform(0.17, 0.33) - distance
+    )  # pixels to the rim, positive inside
     slope = 0.05 * min(size)
     shadow = 1 / (1 + np.exp((-edge / (0.35 * slope)).clip(-30, 30)))
     down, right = int(slope / 2), int(slope / 3)
@@ -223,11 +225,11 @@ def _clouds(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
 
 
 def _labyrinth(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    return np.tanh(2.5 * _band(rng, size, rng.uniform(8, 10)))
+    return np.tanh(2.5 * _band(rng, size, rng.uniform(0.058, 0.07) * min(size)))
 
 
 def _dots(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    return np.tanh(3 * (_band(rng, size, rng.uniform(9, 12), 0.12) - 1.0))
+    return np.tanh(3 * (_band(rng, size, rng.uniform(0.06, 0.075) * min(size), 0.12) - 1.0))
 
 
 def _grain(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
@@ -236,7 +238,7 @@ def _grain(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
 
 def _stripes(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     rows, columns = np.ogrid[: size[0], : size[1]]
-    turn, wavelength = rng.uniform(0, np.pi), rng.uniform(6, 14)
+    turn, wavelength = rng.uniform(0, np.pi), rng.uniform(0.04, 0.09) * min(size)
     phase = ((columns * np.cos(turn) + rows * np.sin(turn)) / wavelength).astype(np.float32)
     return np.tanh(2 * np.sin(2 * np.pi * phase + 0.8 * _band(rng, size, 60.0, 0.4)))
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from easyseg.errors import OptionError, nearest
 
-__all__ = ["Accelerator", "Hardware", "detect_hardware"]
+__all__ = ["Accelerator", "Hardware", "cpu_native_bf16", "detect_hardware"]
 
 Accelerator = Literal["cpu", "cuda", "mps"]
 
@@ -145,7 +145,7 @@ def _mps_available() -> bool:
 
 
 def _cpu_facts() -> tuple[str, float, bool]:
-    return _cpu_name(), _memory_gb(), _cpu_native_bf16()
+    return _cpu_name(), _memory_gb(), cpu_native_bf16()
 
 
 def _mps_facts() -> tuple[str, float, bool]:
@@ -185,7 +185,7 @@ def _ask_nvidia_smi(index: int) -> tuple[str, float, bool] | None:
         return None
 
 
-def _cpu_native_bf16() -> bool:
+def cpu_native_bf16() -> bool:
     """Return True if the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX).
 
     Torch tells it by private functions only: where one is missing or fails, the answer is no.

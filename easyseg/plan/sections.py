@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = [
     "SECTIONS",
@@ -29,7 +30,7 @@ class BackbonePlan:
 
     name: str
     weights: str
-    prompt: str
+    prompt: Literal["none", "box"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class DataPlan:
     """
 
     size: int
-    geometry: str
+    geometry: Literal["squash", "letterbox"]
     augment: tuple[str, ...]
 
 

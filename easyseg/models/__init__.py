@@ -1,0 +1,1 @@
+"""Networks: backbones, adapters, decoder, heads, and the registry that names them."""

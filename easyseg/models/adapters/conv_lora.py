@@ -1,0 +1,175 @@
+"""Conv-LoRA: LoRA with a mixture of multi-scale convolution experts (Zhong et al., ICLR 2024)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from easyseg.models.adapters.gate import GateKind, NoisyTopOneGate
+from easyseg.models.adapters.lora import LoRALinear
+
+__all__ = ["ConvExpert", "ConvLoRALinear"]
+
+
+class ConvExpert(nn.Conv2d):
+    """One expert: a 3x3 convolution on the feature map seen at ``scale`` times its resolution.
+
+    Bicubic enlargement, convolution, GELU, bicubic reduction to the original grid, as in the
+    reference code. This is the literal evaluation; it allocates the enlarged maps.
+
+    Args:
+        rank: Number of channels r.
+        scale: Factor of the enlargement, 1 leaves the map as it is.
+    """
+
+    def __init__(self, rank: int, scale: int) -> None:
+        super().__init__(rank, rank, kernel_size=3, padding=1)
+        assert self.bias is not None
+        nn.init.zeros_(self.bias)
+        self.scale = scale
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Apply the expert to feature maps ``[S, r, H, W]``; the shape stays."""
+        if self.scale == 1:
+            return F.gelu(super().forward(z))
+        size = z.shape[-2:]
+        enlarged = F.interpolate(z, scale_factor=float(self.scale), mode="bicubic")
+        return F.interpolate(F.gelu(super().forward(enlarged)), size=size, mode="bicubic")
+
+
+class ConvLoRALinear(LoRALinear):
+    """A frozen linear layer with a Conv-LoRA term; drops into any vision transformer.
+
+    ``z = A x`` is a feature map of r channels; a gate picks, for each sample, the expert ``E_s``
+    that suits it; ``y = W0 x + b + (alpha / r) B (z + E_s(z))``. In windowed attention the layer
+    sees windows as samples, so each window is routed by itself. Padding tokens that the attention
+    adds to fill its windows are part of the map, for the gate and for the experts, as in the
+    reference. Gate and experts run in float32 also under autocast.
+
+    State-dict names are those of the reference implementation: ``weight``, ``bias``, ``lora_A``,
+    ``lora_B``, ``gate.w_gate``, ``gate.w_noise``, ``experts.I.weight``, ``experts.I.bias``.
+
+    Args:
+        base: The pretrained layer; its weight and bias are taken over and frozen.
+        rank: Width r of the low-rank term.
+        num_experts: Number of experts.
+        alpha: The term is scaled by ``alpha / rank``.
+        gate: ``"learned"`` (the task loss reaches the gate, straight-through) or ``"constant"``
+            (the reference: only the balance loss does).
+        scales: Scale of each expert, by default ``1 .. num_experts``.
+        grid_size: Height and width of the token grid for inputs ``[B, N, C]``; ``None``: the tokens
+            after the prefix form a square.
+        num_prefix_tokens: Number of leading tokens (class token, registers) in ``[B, N, C]`` that
+            are not part of the grid; they get the plain LoRA term.
+
+    Raises:
+        ValueError: If ``rank``, ``num_experts`` or ``scales`` are out of range or do not match.
+
+    Example:
+        >>> layer = ConvLoRALinear(nn.Linear(8, 24), rank=3, num_experts=4)
+        >>> layer(torch.zeros(2, 14, 14, 8)).shape
+        torch.Size([2, 14, 14, 24])
+        >>> y, balance_loss = layer.forward_with_aux(torch.zeros(2, 196, 8))
+        >>> y.shape, balance_loss.shape
+        (torch.Size([2, 196, 24]), torch.Size([]))
+    """
+
+    routing_counts: Tensor
+
+    def __init__(
+        self,
+        base: nn.Linear,
+        rank: int = 3,
+        num_experts: int = 8,
+        alpha: float = 32.0,
+        gate: GateKind = "learned",
+        *,
+        scales: Sequence[int] | None = None,
+        grid_size: tuple[int, int] | None = None,
+        num_prefix_tokens: int = 0,
+    ) -> None:
+        super().__init__(base, rank, alpha=alpha)
+        scales = tuple(scales) if scales is not None else tuple(range(1, num_experts + 1))
+        if num_experts < 1 or len(scales) != num_experts or min(scales) < 1:
+            raise ValueError(
+                f"num_experts is {num_experts} and scales {scales}: expected at least one expert "
+                "and one scale of at least 1 for each"
+            )
+        if gate not in ("learned", "constant"):
+            raise ValueError(f"gate is {gate!r}, expected 'learned' or 'constant'")
+        self.scales = scales
+        self.grid_size = grid_size
+        self.num_prefix_tokens = num_prefix_tokens
+        self.gate = NoisyTopOneGate(rank, num_experts, gate)
+        self.experts = nn.ModuleList(ConvExpert(rank, scale) for scale in scales)
+        # Samples that each expert got in training since the last reset: for the log, not saved.
+        self.register_buffer("routing_counts", torch.zeros(num_experts), persistent=False)
+        self.gate.to(base.weight.device, base.weight.dtype)
+        self.experts.to(base.weight.device, base.weight.dtype)
+
+    def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the layer and return its balance loss.
+
+        Args:
+            x: Features ``[B, H, W, in_features]`` or ``[B, N, in_features]``.
+
+        Returns:
+            Features in the shape of ``x`` with ``out_features`` channels, and the balance loss, a
+            float32 (float64 for float64 inputs) scalar that already holds its factor 1e-2.
+
+        Raises:
+            ValueError: If the tokens do not form the grid.
+        """
+        z = F.linear(x, self.lora_A)
+        prefix, grid = self._split(z)
+        with torch.autocast(x.device.type, enabled=False):
+            maps = grid.permute(0, 3, 1, 2).to(torch.promote_types(z.dtype, torch.float32))
+            routing = self.gate(maps.mean(dim=(2, 3)))
+            mixed = maps + self._experts(maps, routing.expert) * routing.weight[:, None, None, None]
+        if self.training:
+            counts = F.one_hot(routing.expert, len(self.experts)).sum(dim=0)
+            self.routing_counts.add_(counts.detach())
+        mixed = mixed.permute(0, 2, 3, 1).to(z.dtype)
+        if x.ndim == 3:
+            mixed = torch.cat([prefix, mixed.flatten(1, 2)], dim=1)
+        y = F.linear(x, self.weight, self.bias) + F.linear(mixed, self.lora_B) * self.scaling
+        return y, routing.balance_loss
+
+    def _split(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Split low-rank features into prefix tokens ``[B, P, r]`` and grid ``[B, H, W, r]``."""
+        if z.ndim == 4:
+            return z[:, :0, 0], z
+        if z.ndim != 3:
+            raise ValueError(f"input of shape {tuple(z.shape)}, expected [B, H, W, C] or [B, N, C]")
+        prefix, tokens = z[:, : self.num_prefix_tokens], z[:, self.num_prefix_tokens :]
+        height, width = self.grid_size or (math.isqrt(tokens.shape[1]),) * 2
+        if height * width != tokens.shape[1]:
+            hint = "pass grid_size=(H, W)" if self.grid_size is None else "change grid_size"
+            raise ValueError(
+                f"{tokens.shape[1]} tokens after {self.num_prefix_tokens} prefix tokens do not "
+                f"form a {height} x {width} grid; {hint} or num_prefix_tokens"
+            )
+        return prefix, tokens.unflatten(1, (height, width))
+
+    def _experts(self, maps: Tensor, chosen: Tensor) -> Tensor:
+        """Return the output of each sample's chosen expert ``[S, r, H, W]``."""
+        out = torch.zeros_like(maps)
+        for index, expert in enumerate(self.experts):
+            samples = (chosen == index).nonzero().squeeze(1)
+            if len(samples):
+                out = out.index_add(0, samples, expert(maps[samples]))
+            else:
+                assert isinstance(expert, ConvExpert)
+                assert expert.bias is not None
+                # An unused expert stays in the graph with zero gradients: "no gradient" would be
+                # another AdamW step, and an error under DDP.
+                out = out + 0.0 * (expert.weight.sum() + expert.bias.sum())
+        return out
+
+    def extra_repr(self) -> str:
+        """Describe the layer in ``print(module)``."""
+        return f"{super().extra_repr()}, scales={self.scales}, gate={self.gate.kind}"

@@ -1,0 +1,77 @@
+"""LoRA: a trainable low-rank term beside a frozen linear layer (Hu et al., ICLR 2022)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["LoRALinear"]
+
+
+class LoRALinear(nn.Module):
+    """A frozen linear layer plus a trainable low-rank term: ``W0 x + b + (alpha / r) B A x``.
+
+    ``A`` starts Kaiming-uniform and ``B`` at zero, so the layer starts as the frozen one.
+
+    Args:
+        base: The pretrained layer; its weight and bias are taken over (not copied) and frozen.
+        rank: Width r of the low-rank term, at least 1.
+        alpha: The term is scaled by ``alpha / rank``.
+
+    Raises:
+        ValueError: If ``rank`` is smaller than 1.
+
+    Example:
+        >>> layer = LoRALinear(nn.Linear(8, 12), rank=2)
+        >>> layer(torch.zeros(4, 5, 8)).shape
+        torch.Size([4, 5, 12])
+    """
+
+    def __init__(self, base: nn.Linear, rank: int = 3, *, alpha: float = 32.0) -> None:
+        super().__init__()
+        if rank < 1:
+            raise ValueError(f"rank is {rank}, expected at least 1; leave the layer as it is for 0")
+        self.weight = base.weight.requires_grad_(False)
+        self.bias = None if base.bias is None else base.bias.requires_grad_(False)
+        self.rank = rank
+        self.alpha = alpha
+        self.lora_A = nn.Parameter(base.weight.new_empty(rank, base.in_features))
+        self.lora_B = nn.Parameter(base.weight.new_zeros(base.out_features, rank))
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+
+    @property
+    def scaling(self) -> float:
+        """The factor ``alpha / rank`` of the low-rank term."""
+        return self.alpha / self.rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            x: Features ``[..., in_features]``.
+
+        Returns:
+            Features ``[..., out_features]``.
+        """
+        return self.forward_with_aux(x)[0]
+
+    def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the layer and return its auxiliary loss, which is zero for LoRA.
+
+        Args:
+            x: Features ``[..., in_features]``.
+
+        Returns:
+            Features ``[..., out_features]`` and a float32 scalar.
+        """
+        z = F.linear(x, self.lora_A)
+        y = F.linear(x, self.weight, self.bias) + F.linear(z, self.lora_B) * self.scaling
+        return y, x.new_zeros((), dtype=torch.float32)
+
+    def extra_repr(self) -> str:
+        """Describe the layer in ``print(module)``."""
+        out_features, in_features = self.weight.shape
+        return f"{in_features}, {out_features}, rank={self.rank}, alpha={self.alpha}"

@@ -1,0 +1,103 @@
+"""What all image encoders have in common: a sequence of steps of which the first are frozen."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+__all__ = ["Backbone", "crop_windows", "fill_windows", "merge_windows", "split_windows"]
+
+
+class Backbone(nn.Module, ABC):
+    """An image encoder as a sequence of steps.
+
+    A step is a module that maps features to ``(features, auxiliary loss)``. Everything before the
+    first step with a trainable parameter (``split_at``) is run without a graph.
+    """
+
+    gradient_checkpointing: bool = False
+
+    @abstractmethod
+    def steps(self) -> Sequence[nn.Module]:
+        """Return the steps in their order."""
+
+    @abstractmethod
+    def attention_blocks(self) -> Sequence[nn.Module]:
+        """Return the blocks that hold an adaptable attention, in their order."""
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """Map normalised images ``[B, 3, H, W]`` to the features of the first step."""
+
+    @abstractmethod
+    def finish(self, features: Tensor) -> Tensor:
+        """Map the features of the last step to the image embedding ``[B, C, h, w]``."""
+
+    @property
+    def split_at(self) -> int:
+        """Index of the first step with a trainable parameter; the number of steps if none has."""
+        steps = self.steps()
+        for index, step in enumerate(steps):
+            if any(p.requires_grad for p in step.parameters()):
+                return index
+        return len(steps)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode a batch.
+
+        Args:
+            images: Normalised images ``[B, 3, H, W]``, H and W multiples of the size multiple.
+
+        Returns:
+            The image embedding ``[B, C, H / stride, W / stride]`` and the summed auxiliary losses
+            of the adapters, a scalar.
+        """
+        steps, split = self.steps(), self.split_at
+        with torch.no_grad():
+            features, aux = self._run(steps[:split], self.embed(images))
+        features, aux = self._run(steps[split:], features, aux)
+        return self.finish(features), aux
+
+    def _run(
+        self, steps: Iterable[nn.Module], features: Tensor, aux: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        if aux is None:
+            aux = features.new_zeros((), dtype=torch.float32)
+        for step in steps:
+            if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+                # Non-reentrant, and the random state is replayed: the gate's noise is the same.
+                features, loss = checkpoint(step, features, use_reentrant=False)
+            else:
+                features, loss = step(features)
+            aux = aux + loss
+        return features, aux
+
+
+def fill_windows(x: Tensor, window: int) -> Tensor:
+    """Pad tokens ``[B, H, W, C]`` with zeros below and to the right to whole windows."""
+    height, width = x.shape[1:3]
+    below, right = -height % window, -width % window
+    return nn.functional.pad(x, (0, 0, 0, right, 0, below)) if below or right else x
+
+
+def split_windows(x: Tensor, window: int) -> Tensor:
+    """Cut ``[B, H, W, C]`` into windows ``[B * H/window * W/window, window, window, C]``."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // window, window, w // window, window, c)
+    return x.transpose(2, 3).reshape(-1, window, window, c)
+
+
+def merge_windows(windows: Tensor, height: int, width: int) -> Tensor:
+    """Put windows together again to ``[B, height, width, C]``; undoes :func:`split_windows`."""
+    window, c = windows.shape[1], windows.shape[-1]
+    x = windows.reshape(-1, height // window, width // window, window, window, c)
+    return x.transpose(2, 3).reshape(-1, height, width, c)
+
+
+def crop_windows(x: Tensor, height: int, width: int) -> Tensor:
+    """Remove the padding of :func:`fill_windows`."""
+    return x[:, :height, :width]

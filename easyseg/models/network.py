@@ -1,0 +1,182 @@
+"""The network: backbone, decoder, head; built from a plan, adapted, reduced to what is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from easyseg.errors import ArtifactError, OptionError
+from easyseg.models.adapters import LoRALinear, inject_adapters
+from easyseg.models.backbone import Backbone
+from easyseg.models.decoder import Decoder
+from easyseg.models.heads import Head, build_head
+from easyseg.models.registry import BackboneSpec, get_spec
+from easyseg.models.sam_vit import SamViT
+from easyseg.models.tiny_vit import TinyViT
+from easyseg.models.weights import load_base
+from easyseg.plan.plan import Plan
+
+__all__ = [
+    "Network",
+    "Output",
+    "build_encoder",
+    "build_network",
+    "load_trainable_state",
+    "trainable_state",
+]
+
+_TOKEN_JITTER = 0.02
+
+
+class Output(NamedTuple):
+    """What a forward pass returns.
+
+    Attributes:
+        logits: ``[B, num_masks, h, w]``.
+        aux_losses: Summed auxiliary losses of the adapters, a scalar.
+    """
+
+    logits: Tensor
+    aux_losses: Tensor
+
+
+class Network(nn.Module):
+    """Normalised images to mask logits.
+
+    Args:
+        backbone: Image encoder.
+        decoder: Mask decoder.
+        head: Meaning of the logits.
+        base_sha256: Hash that identifies the frozen weights.
+    """
+
+    def __init__(self, backbone: Backbone, decoder: Decoder, head: Head, base_sha256: str) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.decoder = decoder
+        self.head = head
+        self.base_sha256 = base_sha256
+
+    def forward(self, images: Tensor) -> Output:
+        """Run the network.
+
+        Args:
+            images: Normalised images ``[B, 3, H, W]``.
+
+        Returns:
+            Logits at 4 / stride of the input size, and the auxiliary losses.
+        """
+        embedding, aux = self.backbone(images)
+        return Output(self.decoder(embedding), aux)
+
+    def adapters(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield name and module of each adapted layer."""
+        for name, module in self.named_modules():
+            if isinstance(module, LoRALinear):
+                yield name, module
+
+
+def build_encoder(spec: BackboneSpec, size: tuple[int, int]) -> Backbone:
+    """Build the image encoder of a backbone for an input size, with fresh weights.
+
+    Args:
+        spec: The backbone.
+        size: Input height and width in pixels.
+
+    Raises:
+        OptionError: If the size is too small or not a multiple of the backbone's step.
+    """
+    if any(side % spec.size_multiple or side < spec.min_size for side in size):
+        raise OptionError(
+            f"input size {size[0]}x{size[1]}: {spec.name} needs sides of at least {spec.min_size} "
+            f"that are multiples of {spec.size_multiple}; set data.size to one"
+        )
+    if spec.family == "tiny_vit":
+        return TinyViT(**spec.arch)
+    grid = (size[0] // spec.stride, size[1] // spec.stride)
+    return SamViT(grid, **spec.arch)
+
+
+def build_network(plan: Plan, *, seed: int) -> Network:
+    """Build the network of a plan with pretrained weights and fresh adapters.
+
+    Args:
+        plan: The plan.
+        seed: Seed of the adapters and, for ``backbone.weights="random"``, of the base. The global
+            random state is left as it was.
+
+    Returns:
+        The network in training mode on the CPU, everything frozen but adapters and decoder.
+
+    Raises:
+        WeightsError: If the pretrained weights cannot be had.
+    """
+    spec = get_spec(plan.backbone.name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = build_encoder(spec, (plan.data.size, plan.data.size))
+        head = build_head(plan.head.kind, plan.num_classes, plan.loss.kind)
+        decoder = Decoder(
+            head.num_masks, plan.backbone.prompt, dim=spec.decoder_dim, stride=spec.stride
+        )
+        base_sha256 = load_base(spec, plan.backbone.weights, backbone, decoder)
+        if head.num_masks > 1:
+            # All tokens start as SAM's first one; a little noise lets the classes part.
+            nn.init.normal_(
+                noise := torch.empty_like(decoder.mask_tokens.weight), std=_TOKEN_JITTER
+            )
+            decoder.mask_tokens.weight.data.add_(noise)
+        _adapt(backbone, plan)
+    backbone.gradient_checkpointing = plan.train.gradient_checkpointing
+    return Network(backbone, decoder, head, base_sha256).train()
+
+
+def _adapt(backbone: Backbone, plan: Plan) -> None:
+    """Freeze the backbone and put the planned adapters into its last blocks."""
+    backbone.requires_grad_(False)
+    adapter = plan.adapter
+    blocks = list(backbone.attention_blocks())
+    count = len(blocks) if adapter.blocks == "all" else int(adapter.blocks)
+    if adapter.kind == "none" or count == 0:
+        return
+    options: dict[str, object] = {"rank": adapter.rank, "alpha": adapter.alpha}
+    if adapter.kind == "conv_lora":
+        options |= {
+            "num_experts": adapter.num_experts,
+            "scales": adapter.scales,
+            "gate": adapter.gate,
+        }
+    for block in blocks[-count:]:
+        inject_adapters(block, adapter.kind, target="qkv", **options)
+
+
+def trainable_state(network: nn.Module) -> dict[str, Tensor]:
+    """Return what training changes, by name: this, and nothing else, is saved."""
+    return {
+        name: parameter.detach()
+        for name, parameter in network.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def load_trainable_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load what :func:`trainable_state` returned into a network of the same plan.
+
+    Raises:
+        ArtifactError: If names or shapes differ.
+    """
+    own = trainable_state(network)
+    wrong = sorted(own.keys() ^ state.keys()) or sorted(
+        name for name, value in own.items() if value.shape != state[name].shape
+    )
+    if wrong:
+        raise ArtifactError(
+            f"the saved tensors do not fit the network of the plan: {', '.join(wrong[:5])}"
+            f"{' and others' if len(wrong) > 5 else ''}; the artifact is damaged or was edited"
+        )
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(state[name])

@@ -1,0 +1,202 @@
+"""SAM's vision transformer (Kirillov et al., 2023; ViTDet), for any input size and batch.
+
+Parameter names are those of the ``segment_anything`` package, whose building blocks are used; the
+attention is our own: the decomposed relative positions are folded into query and key, so that the
+fused kernel runs and no N x N matrix is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from segment_anything.modeling.common import LayerNorm2d, MLPBlock
+from segment_anything.modeling.image_encoder import PatchEmbed
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from easyseg.models.adapters import project
+from easyseg.models.backbone import (
+    Backbone,
+    crop_windows,
+    fill_windows,
+    merge_windows,
+    split_windows,
+)
+
+__all__ = ["RelPosAttention", "SamBlock", "SamViT", "fit_state_to_grid"]
+
+
+class RelPosAttention(nn.Module):
+    """Multi-head attention with SAM's decomposed relative positions.
+
+    SAM adds ``rel_h(q)[k_row] + rel_w(q)[k_col]`` to the logits. With ``q' = [q * scale, rel_h(q),
+    rel_w(q)]`` and ``k' = [k, onehot(k_row), onehot(k_col)]`` this is a plain product of q' and k'.
+
+    Args:
+        dim: Number of channels.
+        num_heads: Number of heads.
+        grid: Height and width of the token grid, of the window in windowed blocks.
+    """
+
+    row_offsets: Tensor
+    col_offsets: Tensor
+    onehot: Tensor
+
+    def __init__(self, dim: int, num_heads: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        head_dim = dim // num_heads
+        height, width = grid
+        self.qkv = nn.Linear(dim, dim * 3)
+        self.proj = nn.Linear(dim, dim)
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * height - 1, head_dim))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * width - 1, head_dim))
+        rows, cols = torch.arange(height), torch.arange(width)
+        self.register_buffer("row_offsets", rows[:, None] - rows + height - 1, persistent=False)
+        self.register_buffer("col_offsets", cols[:, None] - cols + width - 1, persistent=False)
+        onehot = torch.cat(
+            [torch.eye(height).repeat_interleave(width, 0), torch.eye(width).repeat(height, 1)], 1
+        )
+        self.register_buffer("onehot", onehot, persistent=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Attend within each grid.
+
+        Args:
+            x: Tokens ``[B, H, W, C]``, (H, W) the grid of the constructor.
+
+        Returns:
+            Tokens of the same shape and the auxiliary loss of the projection.
+        """
+        b, h, w, c = x.shape
+        qkv, aux = project(self.qkv, x)
+        q, k, v = qkv.reshape(b, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        grid = q.unflatten(2, (h, w))
+        rel_h = torch.einsum("bnhwc,hkc->bnhwk", grid, self.rel_pos_h[self.row_offsets].to(q.dtype))
+        rel_w = torch.einsum("bnhwc,wkc->bnhwk", grid, self.rel_pos_w[self.col_offsets].to(q.dtype))
+        scale = q.shape[-1] ** -0.5
+        q = torch.cat([q * scale, rel_h.flatten(2, 3), rel_w.flatten(2, 3)], dim=-1)
+        k = torch.cat([k, self.onehot.to(k.dtype).expand(b, self.num_heads, -1, -1)], dim=-1)
+        out = F.scaled_dot_product_attention(q, k, v, scale=1.0)
+        return self.proj(out.transpose(1, 2).reshape(b, h, w, c)), aux
+
+
+class SamBlock(nn.Module):
+    """Transformer block; ``window`` 0 attends to the whole grid.
+
+    Args:
+        dim: Number of channels.
+        num_heads: Number of heads.
+        window: Side of the windows in tokens, or 0.
+        grid: Height and width of the whole token grid.
+    """
+
+    def __init__(self, dim: int, num_heads: int, window: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.window = window
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = RelPosAttention(dim, num_heads, (window, window) if window else grid)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = MLPBlock(embedding_dim=dim, mlp_dim=dim * 4, act=nn.GELU)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map tokens ``[B, H, W, C]`` to tokens of the same shape and an auxiliary loss."""
+        height, width = x.shape[1:3]
+        y = self.norm1(x)
+        if self.window:
+            y = fill_windows(y, self.window)
+            padded = y.shape[1:3]
+            y, aux = self.attn(split_windows(y, self.window))
+            y = crop_windows(merge_windows(y, *padded), height, width)
+        else:
+            y, aux = self.attn(y)
+        x = x + y
+        return x + self.mlp(self.norm2(x)), aux
+
+
+class SamViT(Backbone):
+    """The image encoder of SAM.
+
+    Args:
+        grid: Height and width of the token grid, input size / 16.
+        embed_dim: Number of channels.
+        depth: Number of blocks.
+        num_heads: Number of heads.
+        global_blocks: Indices of the blocks that attend to the whole grid.
+        pretrained_grid: Side of the token grid of the pretrained positions.
+        out_chans: Channels of the image embedding.
+        window: Side of the windows of the other blocks, in tokens.
+        patch: Side of a patch in pixels.
+    """
+
+    def __init__(
+        self,
+        grid: tuple[int, int],
+        *,
+        embed_dim: int,
+        depth: int,
+        num_heads: int,
+        global_blocks: Sequence[int],
+        pretrained_grid: int = 64,
+        out_chans: int = 256,
+        window: int = 14,
+        patch: int = 16,
+    ) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbed((patch, patch), (patch, patch), embed_dim=embed_dim)
+        self.pos_embed = nn.Parameter(torch.zeros(1, *grid, embed_dim))
+        self.blocks = nn.ModuleList(
+            SamBlock(embed_dim, num_heads, 0 if i in global_blocks else window, grid)
+            for i in range(depth)
+        )
+        self.neck = nn.Sequential(
+            nn.Conv2d(embed_dim, out_chans, kernel_size=1, bias=False),
+            LayerNorm2d(out_chans),
+            nn.Conv2d(out_chans, out_chans, kernel_size=3, padding=1, bias=False),
+            LayerNorm2d(out_chans),
+        )
+
+    def steps(self) -> Sequence[nn.Module]:
+        """Return the transformer blocks."""
+        return list(self.blocks)
+
+    def attention_blocks(self) -> Sequence[nn.Module]:
+        """Return the transformer blocks."""
+        return list(self.blocks)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Map images ``[B, 3, H, W]`` to tokens with positions ``[B, H/16, W/16, C]``."""
+        return self.patch_embed(images) + self.pos_embed
+
+    def finish(self, features: Tensor) -> Tensor:
+        """Map tokens ``[B, h, w, C]`` to the image embedding ``[B, 256, h, w]``."""
+        return self.neck(features.permute(0, 3, 1, 2))
+
+
+def fit_state_to_grid(state: Mapping[str, Tensor], encoder: SamViT) -> dict[str, Tensor]:
+    """Resize the positions of a pretrained encoder to the grid of ``encoder``.
+
+    The absolute embedding is resized bicubically without antialias, the relative positions linearly
+    as ``segment_anything.modeling.image_encoder.get_rel_pos`` does on each call.
+
+    Args:
+        state: State dict of an encoder for some other grid.
+        encoder: The encoder that will load it.
+
+    Returns:
+        A state dict that fits; tensors that already fit are passed on.
+    """
+    fitted = dict(state)
+    for name, target in encoder.state_dict().items():
+        value = fitted.get(name)
+        if value is None or value.shape == target.shape:
+            continue
+        if name == "pos_embed":
+            size = target.shape[1:3]
+            resized = F.interpolate(value.permute(0, 3, 1, 2), size=size, mode="bicubic")
+            fitted[name] = resized.permute(0, 2, 3, 1)
+        elif name.endswith(("rel_pos_h", "rel_pos_w")):
+            resized = F.interpolate(value.T[None], size=target.shape[0], mode="linear")
+            fitted[name] = resized[0].T
+    return fitted

@@ -1,0 +1,241 @@
+"""TinyViT (Wu et al., ECCV 2022) as LiteMedSAM uses it: total stride 4, logits at input resolution.
+
+Parameter names are those of the LiteMedSAM checkpoint. Batch normalisation is frozen by
+construction: its running statistics are folded into the convolution on each call, in training too,
+so its buffers can never change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise, product
+
+import torch
+from segment_anything.modeling.common import LayerNorm2d
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from easyseg.models.adapters import project
+from easyseg.models.backbone import (
+    Backbone,
+    crop_windows,
+    fill_windows,
+    merge_windows,
+    split_windows,
+)
+
+__all__ = ["TinyViT"]
+
+
+class FrozenConvBN(nn.Module):
+    """Convolution and frozen batch normalisation as one convolution (names ``c`` and ``bn``)."""
+
+    def __init__(
+        self, dim_in: int, dim_out: int, kernel: int = 1, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__()
+        self.c = nn.Conv2d(dim_in, dim_out, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(dim_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[B, C, H, W]`` to ``[B, C', H / stride, W / stride]``."""
+        bn = self.bn
+        assert bn.running_mean is not None
+        assert bn.running_var is not None
+        with torch.autocast(x.device.type, enabled=False):
+            scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+            weight = self.c.weight * scale[:, None, None, None]
+            bias = bn.bias - bn.running_mean * scale
+        c = self.c
+        return F.conv2d(x, weight, bias, c.stride, c.padding, c.dilation, c.groups)
+
+
+class MBConv(nn.Module):
+    """Inverted bottleneck; a step without adapter."""
+
+    def __init__(self, dim: int, expand: int = 4) -> None:
+        super().__init__()
+        hidden = dim * expand
+        self.conv1 = FrozenConvBN(dim, hidden)
+        self.conv2 = FrozenConvBN(hidden, hidden, kernel=3, groups=hidden)
+        self.conv3 = FrozenConvBN(hidden, dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``[B, C, H, W]`` to the same shape and a zero auxiliary loss."""
+        y = self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+        return F.gelu(x + y), x.new_zeros((), dtype=torch.float32)
+
+
+class PatchMerging(nn.Module):
+    """Down-sampling between two stages; a step without adapter."""
+
+    def __init__(self, dim: int, dim_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = FrozenConvBN(dim, dim_out)
+        self.conv2 = FrozenConvBN(dim_out, dim_out, kernel=3, stride=stride, groups=dim_out)
+        self.conv3 = FrozenConvBN(dim_out, dim_out)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``[B, C, H, W]`` to ``[B, C', H / stride, W / stride]`` and a zero loss."""
+        y = self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+        return y, x.new_zeros((), dtype=torch.float32)
+
+
+class BiasAttention(nn.Module):
+    """Multi-head attention with a learnt bias for each offset between two tokens of a window."""
+
+    attention_bias_idxs: Tensor
+
+    def __init__(self, dim: int, num_heads: int, window: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, dim * 3)
+        self.proj = nn.Linear(dim, dim)
+        points = list(product(range(window), repeat=2))
+        offsets: dict[tuple[int, int], int] = {}
+        index = [
+            offsets.setdefault((abs(r1 - r2), abs(c1 - c2)), len(offsets))
+            for (r1, c1), (r2, c2) in product(points, repeat=2)
+        ]
+        self.attention_biases = nn.Parameter(torch.zeros(num_heads, len(offsets)))
+        index_map = torch.tensor(index).view(len(points), len(points))
+        self.register_buffer("attention_bias_idxs", index_map, persistent=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Attend within windows ``[S, window, window, C]``; returns them and an auxiliary loss."""
+        s, h, w, c = x.shape
+        qkv, aux = project(self.qkv, self.norm(x))
+        qkv = qkv.reshape(s, h * w, self.num_heads, 3, c // self.num_heads)
+        q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)
+        bias = self.attention_biases[:, self.attention_bias_idxs].to(q.dtype)
+        if x.device.type == "cpu":
+            # The fused CPU kernel's backward is several times slower on windows this small.
+            out = ((q * q.shape[-1] ** -0.5) @ k.mT + bias).softmax(dim=-1).to(v.dtype) @ v
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
+        return self.proj(out.transpose(1, 2).reshape(s, h, w, c)), aux
+
+
+class Mlp(nn.Module):
+    """Pre-norm two-layer perceptron."""
+
+    def __init__(self, dim: int, expand: int = 4) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.fc1 = nn.Linear(dim, dim * expand)
+        self.fc2 = nn.Linear(dim * expand, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[..., C]`` to ``[..., C]``."""
+        return self.fc2(F.gelu(self.fc1(self.norm(x))))
+
+
+class TinyViTBlock(nn.Module):
+    """Windowed attention, depthwise convolution, MLP; the step that can hold an adapter."""
+
+    def __init__(self, dim: int, num_heads: int, window: int) -> None:
+        super().__init__()
+        self.window = window
+        self.attn = BiasAttention(dim, num_heads, window)
+        self.mlp = Mlp(dim)
+        self.local_conv = FrozenConvBN(dim, dim, kernel=3, groups=dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``[B, C, H, W]`` to the same shape and an auxiliary loss.
+
+        As in the original, tokens that fill the last windows take part in the softmax.
+        """
+        tokens = x.permute(0, 2, 3, 1)
+        height, width = tokens.shape[1:3]
+        filled = fill_windows(tokens, self.window)
+        windows, aux = self.attn(split_windows(filled, self.window))
+        attended = merge_windows(windows, *filled.shape[1:3])
+        tokens = tokens + crop_windows(attended, height, width)
+        tokens = self.local_conv(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        tokens = tokens + self.mlp(tokens)
+        return tokens.permute(0, 3, 1, 2), aux
+
+
+class Stage(nn.Module):
+    """The blocks of one resolution and the down-sampling behind them (a container of steps)."""
+
+    def __init__(self, blocks: Sequence[nn.Module], downsample: nn.Module | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = downsample
+
+    def steps(self) -> list[nn.Module]:
+        """Return the blocks, then the down-sampling."""
+        return [*self.blocks, *([self.downsample] if self.downsample is not None else [])]
+
+
+class Stem(nn.Module):
+    """Two 1x1 convolutions that keep the resolution (LiteMedSAM's change of TinyViT)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.seq = nn.Sequential(FrozenConvBN(3, dim // 2), nn.GELU(), FrozenConvBN(dim // 2, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[B, 3, H, W]`` to ``[B, C, H, W]``."""
+        return self.seq(x)
+
+
+class TinyViT(Backbone):
+    """The image encoder of LiteMedSAM. Windows keep their size at every input size.
+
+    Args:
+        embed_dims: Channels of the four stages.
+        depths: Number of blocks of each stage; the first stage is convolutional.
+        num_heads: Number of heads of each stage.
+        window_sizes: Side of the windows of each stage, in tokens.
+        out_chans: Channels of the image embedding.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dims: Sequence[int],
+        depths: Sequence[int],
+        num_heads: Sequence[int],
+        window_sizes: Sequence[int],
+        out_chans: int = 256,
+    ) -> None:
+        super().__init__()
+        self.patch_embed = Stem(embed_dims[0])
+        strides = [2, 2, 1]
+        merges: list[PatchMerging | None] = [
+            PatchMerging(a, b, stride)
+            for (a, b), stride in zip(pairwise(embed_dims), strides, strict=True)
+        ]
+        merges.append(None)
+        blocks: list[list[nn.Module]] = [[MBConv(embed_dims[0]) for _ in range(depths[0])]]
+        for dim, depth, heads, window in list(
+            zip(embed_dims, depths, num_heads, window_sizes, strict=True)
+        )[1:]:
+            blocks.append([TinyViTBlock(dim, heads, window) for _ in range(depth)])
+        self.layers = nn.ModuleList(Stage(b, m) for b, m in zip(blocks, merges, strict=True))
+        self.neck = nn.Sequential(
+            nn.Conv2d(embed_dims[-1], out_chans, kernel_size=1, bias=False),
+            LayerNorm2d(out_chans),
+            nn.Conv2d(out_chans, out_chans, kernel_size=3, padding=1, bias=False),
+            LayerNorm2d(out_chans),
+        )
+
+    def steps(self) -> Sequence[nn.Module]:
+        """Return blocks and down-samplings of all stages in their order."""
+        stages = [stage for stage in self.layers if isinstance(stage, Stage)]
+        return [step for stage in stages for step in stage.steps()]
+
+    def attention_blocks(self) -> Sequence[nn.Module]:
+        """Return the windowed attention blocks."""
+        return [step for step in self.steps() if isinstance(step, TinyViTBlock)]
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Map images ``[B, 3, H, W]`` to features ``[B, C, H, W]``, channels last in memory."""
+        return self.patch_embed(images.contiguous(memory_format=torch.channels_last))
+
+    def finish(self, features: Tensor) -> Tensor:
+        """Map features of the last stage to the image embedding ``[B, 256, H / 4, W / 4]``."""
+        return self.neck(features)

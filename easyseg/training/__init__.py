@@ -1,0 +1,1 @@
+"""Training: losses, the LightningModule, the fit and its callbacks."""

@@ -1,0 +1,258 @@
+"""Callbacks: the log of a run with its best model, stopping in time, and the progress bar."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+import torch
+
+from easyseg.artifact import write_artifact
+from easyseg.console import Reporter
+from easyseg.files import write_text
+from easyseg.training.module import Clock, SegmentationModule, expert_layers
+
+__all__ = ["BestModel", "Progress", "StopInTime"]
+
+log = logging.getLogger("easyseg")
+
+
+class BestModel(L.Callback):
+    """After each validation: a row in the log, and the model saved if it is the best so far.
+
+    Scores go to ``metrics.csv``, expert use to ``experts.csv``, the model to ``model/``.
+
+    Args:
+        folder: The run folder.
+        metric: Key of the validation metric; higher is better.
+        clock: Time since the call of ``fit``.
+    """
+
+    def __init__(self, folder: Path, metric: str, clock: Clock) -> None:
+        self.folder = folder
+        self.metric = metric
+        self.clock = clock
+        self.best = -math.inf
+        self.rows: list[dict[str, float]] = []
+        self.expert_rows: list[dict[str, float | str]] = []
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Log, and save if better."""
+        assert isinstance(module, SegmentationModule)
+        row = self._row(trainer, module)
+        value = row[self.metric]
+        value = -math.inf if math.isnan(value) else value
+        better = not self.rows or value > self.best
+        self.rows.append(row)
+        if better:
+            self.best = value
+        if trainer.is_global_zero:
+            _write_csv(self.folder / "metrics.csv", self.rows)
+            if self.expert_rows:
+                _write_csv(self.folder / "experts.csv", self.expert_rows)
+            if better:
+                write_artifact(module.trained_model(), self.folder / "model")
+            log.info(
+                "epoch %d · train loss %.3f · %s %.4f%s",
+                row["epoch"],
+                row["train_loss"],
+                self.metric,
+                row[self.metric],
+                " · best so far, saved" if better else "",
+            )
+
+    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Let no rank read the model before it is written."""
+        trainer.strategy.barrier()
+
+    def _row(self, trainer: L.Trainer, module: SegmentationModule) -> dict[str, float]:
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "seconds": round(self.clock.elapsed(), 2),
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "train_loss": module.take_train_loss(),
+        }
+        row |= {k: float(v) for k, v in trainer.callback_metrics.items() if "@" in k}
+        entropies = []
+        for name, counts in expert_layers(module.network).items():
+            total = trainer.strategy.reduce(counts.clone(), reduce_op="sum")
+            assert isinstance(total, torch.Tensor)
+            counts.zero_()
+            share = total / total.sum().clamp(min=1)
+            entropy = float(torch.special.entr(share).sum() / math.log(max(2, len(share))))
+            entropies.append(entropy)
+            shares = {f"expert_{i}": round(float(s), 4) for i, s in enumerate(share)}
+            self.expert_rows.append(
+                {"epoch": row["epoch"], "layer": name, "entropy": round(entropy, 4), **shares}
+            )
+        if entropies:
+            row["routing_entropy"] = sum(entropies) / len(entropies)
+        return row
+
+
+def _write_csv(path: Path, rows: list[Any]) -> None:
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+class StopInTime(L.Callback):
+    """Stop before the time is up, at the first Ctrl-C or the last step, with a last validation.
+
+    The time for that validation, and for loading the best model afterwards, is kept in reserve: as
+    measured, before the first validation as guessed from the training steps.
+
+    Args:
+        clock: The budget.
+        validation_share: Number of validation images over number of training images a step.
+    """
+
+    RESERVE_SECONDS = 2.0
+    MARGIN = 1.3
+
+    def __init__(self, clock: Clock, validation_share: float) -> None:
+        self.clock = clock
+        self.validation_share = validation_share
+        self.interrupted = False
+        self.out_of_time = False
+        self._step_seconds = 0.0
+        self._validation_seconds: float | None = None
+        self._last = 0.0
+
+    @contextmanager
+    def catch_interrupt(self) -> Iterator[None]:
+        """Turn the first Ctrl-C into a stop after the running step; the second one interrupts."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handler(number: int, frame: FrameType | None) -> None:
+            self.interrupted = True
+            signal.signal(signal.SIGINT, before)
+            log.warning("interrupted: finishing with the best model so far (Ctrl-C again aborts)")
+
+        before = signal.signal(signal.SIGINT, handler)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock of the step."""
+        self._last = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Stop if the next step would leave too little time for the last validation."""
+        self._step_seconds = max(0.7 * self._step_seconds, time.monotonic() - self._last)
+        self.out_of_time = self.clock.remaining() < self.needed()
+        stop = self.interrupted or self.out_of_time
+        if trainer.world_size > 1:
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        # Lightning would skip the validation after the last step of a part of an epoch.
+        if stop or trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True
+
+    def needed(self) -> float:
+        """Return the seconds that one more step and all that follows it take."""
+        validation = self._validation_seconds
+        if validation is None:
+            validation = self._step_seconds * self.validation_share
+        return self.MARGIN * (self._step_seconds + validation) + self.RESERVE_SECONDS
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Start the clock of the validation."""
+        self._validation_start = time.monotonic()
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Remember how long a validation takes, saving included."""
+        took = time.monotonic() - self._validation_start
+        self._validation_seconds = max(took, self._validation_seconds or 0.0)
+
+
+class Progress(L.Callback):
+    """One bar for the whole fit, on the console of the other messages.
+
+    Args:
+        reporter: Where to show it.
+        metric: The validation metric shown beside the bar.
+    """
+
+    def __init__(self, reporter: Reporter, metric: str) -> None:
+        self.reporter = reporter
+        self.metric = metric
+        self._bar: Any = None
+        self._task: Any = None
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Show the bar on the first rank."""
+        if not trainer.is_global_zero or self.reporter.verbosity < 1:
+            return
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.reporter.console,
+            transient=True,
+        )
+        self._bar.start()
+        total = int(trainer.num_training_batches) * (trainer.max_epochs or 1)
+        self._task = self._bar.add_task("training", total=total)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Advance the bar."""
+        if self._bar is None:
+            return
+        text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        if self.metric in trainer.callback_metrics:
+            text += f" · {self.metric} {float(trainer.callback_metrics[self.metric]):.3f}"
+        self._bar.update(self._task, advance=1, description=text)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Remove the bar."""
+        self._stop()
+
+    def on_exception(
+        self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Remove the bar."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

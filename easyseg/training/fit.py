@@ -1,0 +1,168 @@
+"""Train what was prepared; everything that comes of it is in the run folder."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from easyseg.console import Reporter
+from easyseg.plan.hardware import Hardware
+from easyseg.preparation import Prepared
+from easyseg.training.callbacks import BestModel, Progress, StopInTime
+from easyseg.training.module import Clock, SegmentationModule
+
+__all__ = ["Devices", "loader_workers", "train"]
+
+log = logging.getLogger("easyseg")
+
+_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+_START_METHODS = {
+    "ddp": "popen",
+    "ddp_spawn": "spawn",
+    "ddp_fork": "fork",
+    "ddp_notebook": "fork",
+}
+_CLIP_NORM = 1.0
+_MAX_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Where to train, in Lightning's words.
+
+    Attributes:
+        hardware: The machine.
+        devices: Number of devices of a node, or their indices.
+        num_nodes: Number of nodes.
+        strategy: Name of a strategy, or a strategy.
+        num_workers: Loader processes of a rank.
+    """
+
+    hardware: Hardware
+    devices: int | str | Sequence[int]
+    num_nodes: int
+    strategy: str | Strategy
+    num_workers: int
+
+
+def loader_workers(asked: int | str, hardware: Hardware) -> int:
+    """Return the number of loader processes.
+
+    ``"auto"``: none on a CPU, whose cores train; beside an accelerator one a core and device, at
+    most 8. None where processes are spawned or come from a fork server: a script without an
+    ``if __name__ == "__main__"`` guard could not be imported by them.
+    """
+    if asked != "auto":
+        return int(asked)
+    if hardware.accelerator == "cpu" or multiprocessing.get_start_method() != "fork":
+        return 0
+    return min(_MAX_WORKERS, hardware.cpu_count // max(1, hardware.devices))
+
+
+def _strategy(devices: Devices) -> str | Strategy:
+    """Return the strategy; DDP without broadcasting buffers, which are constant here.
+
+    With it, ranks with different numbers of validation batches would wait for each other.
+    """
+    strategy = devices.strategy
+    several = devices.hardware.devices * devices.num_nodes > 1
+    if strategy == "auto" and several and not _interactive():
+        strategy = "ddp"
+    if isinstance(strategy, str) and strategy in _START_METHODS:
+        return DDPStrategy(start_method=_START_METHODS[strategy], broadcast_buffers=False)  # type: ignore[arg-type]
+    return strategy
+
+
+def _interactive() -> bool:
+    import sys
+
+    return hasattr(sys, "ps1")
+
+
+def train(
+    prepared: Prepared,
+    *,
+    seed: int,
+    clock: Clock,
+    devices: Devices,
+    reporter: Reporter,
+    callbacks: Sequence[L.Callback] = (),
+    logger: Any = None,
+) -> Prepared:
+    """Train the network of the plan and keep its best epoch in ``<run folder>/model``.
+
+    The global random state is as before afterwards.
+
+    Args:
+        prepared: Samples, label map, plan, run folder.
+        seed: Seed of everything random.
+        clock: The time budget.
+        devices: Where to train.
+        reporter: Where progress is shown.
+        callbacks: The user's Lightning callbacks.
+        logger: The user's Lightning logger or loggers.
+
+    Returns:
+        What was trained: under several processes the decisions of rank 0.
+    """
+    plan = prepared.plan
+    module = SegmentationModule(prepared, seed, clock, devices.num_workers)
+    validation_share = len(prepared.validation_samples()) / plan.train.micro_batch_size
+    stop = StopInTime(clock, validation_share)
+    world = devices.hardware.devices * devices.num_nodes
+    trainer = L.Trainer(
+        accelerator="gpu"
+        if devices.hardware.accelerator == "cuda"
+        else devices.hardware.accelerator,
+        devices=devices.devices,  # type: ignore[arg-type]
+        num_nodes=devices.num_nodes,
+        strategy=_strategy(devices),
+        precision=_PRECISION[plan.train.precision],  # type: ignore[arg-type]
+        max_epochs=plan.train.epochs,
+        min_epochs=0,
+        max_steps=plan.train.max_steps,
+        accumulate_grad_batches=max(
+            1, plan.train.batch_size // (plan.train.micro_batch_size * world)
+        ),
+        gradient_clip_val=_CLIP_NORM,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        default_root_dir=prepared.run_folder,
+        logger=logger or False,
+        callbacks=[
+            Progress(reporter, plan.metric),
+            BestModel(prepared.run_folder, plan.metric, clock),
+            stop,
+            EarlyStopping(
+                plan.metric, mode="max", patience=plan.train.patience, check_finite=False
+            ),
+            *callbacks,
+        ],
+    )
+    with isolate_rng(), stop.catch_interrupt():
+        trainer.fit(module)
+    log.info("stopped after %d epochs: %s", trainer.current_epoch, _reason(trainer, stop))
+    return module.prepared
+
+
+def _reason(trainer: L.Trainer, stop: StopInTime) -> str:
+    if stop.interrupted:
+        return "interrupted by you"
+    if stop.out_of_time:
+        return "the time limit"
+    if trainer.global_step == trainer.max_steps:
+        return "all planned steps are done"
+    if trainer.should_stop:
+        return f"no better validation score in {trainer.early_stopping_callback.patience} epochs"  # type: ignore[union-attr]
+    return "all planned epochs are done"
