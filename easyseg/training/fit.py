@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import multiprocessing
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +14,7 @@ import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch.nn.parallel import DistributedDataParallel
 
 from easyseg.console import Reporter
 from easyseg.plan.hardware import Hardware
@@ -77,13 +80,15 @@ def _strategy(devices: Devices) -> str | Strategy:
     if strategy == "auto" and several and not _interactive():
         strategy = "ddp"
     if isinstance(strategy, str) and strategy in _START_METHODS:
-        return DDPStrategy(start_method=_START_METHODS[strategy], broadcast_buffers=False)  # type: ignore[arg-type]
+        # PyTorch renamed the option.
+        options = inspect.signature(DistributedDataParallel).parameters
+        new = "forward_sync_buffers" in options
+        option = {"forward_sync_buffers" if new else "broadcast_buffers": False}
+        return DDPStrategy(start_method=_START_METHODS[strategy], **option)  # type: ignore[arg-type]
     return strategy
 
 
 def _interactive() -> bool:
-    import sys
-
     return hasattr(sys, "ps1")
 
 

@@ -124,13 +124,18 @@ class SegmentationModule(L.LightningModule):
         """Return this rank's share of the validation samples, none twice."""
         samples = self.prepared.validation_samples()
         trainer = self.trainer
+        # Lightning wants a batch on every rank: one without images takes the first and drops it.
+        rank = trainer.global_rank if self._has_validation_images() else 0
         return DataLoader(
             PredictionSet(samples, preprocess_of(self.plan), self.label_map),
             batch_size=auto_batch_size(self.plan),
-            sampler=ShardSampler(len(samples), rank=trainer.global_rank, world=trainer.world_size),
+            sampler=ShardSampler(len(samples), rank=rank, world=trainer.world_size),
             collate_fn=collate_prediction,
             **self._loader_options(),
         )
+
+    def _has_validation_images(self) -> bool:
+        return self.trainer.global_rank < len(self.prepared.validation_samples())
 
     def _loader_options(self) -> dict[str, Any]:
         # An own generator: a loader draws from it at each start, and the gate's noise must not
@@ -170,6 +175,8 @@ class SegmentationModule(L.LightningModule):
     def validation_step(self, batch: PredictionBatch, batch_idx: int) -> None:
         """Score a batch at own size, with the code of prediction."""
         assert self._scores is not None
+        if not self._has_validation_images():
+            return
         logits = self.network(batch.images).logits
         geometry = preprocess_of(self.plan).geometry
         for row, (size, target) in enumerate(zip(batch.sizes, batch.targets, strict=True)):
