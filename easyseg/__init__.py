@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from easyseg.models.adapters import ConvLoRALinear, LoRALinear, inject_adapters
-    from easyseg.overlay import overlay
+    from easyseg.visualize import overlay
     from easyseg.segmentor import SemanticSegmentor
 
 _PUBLIC = {
@@ -19,7 +19,7 @@ _PUBLIC = {
     "LoRALinear": "easyseg.models.adapters",
     "SemanticSegmentor": "easyseg.segmentor",
     "inject_adapters": "easyseg.models.adapters",
-    "overlay": "easyseg.overlay",
+    "overlay": "easyseg.visualize",
 }
 
 __all__ = [
@@ -34,9 +34,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("easyseg")
+        try:
+            return version("easyseg")
+        except PackageNotFoundError:
+            return "0+unknown"  # a checkout that is not installed
     if name not in _PUBLIC:
         raise AttributeError(f"module 'easyseg' has no attribute {name!r}")
     value = getattr(importlib.import_module(_PUBLIC[name]), name)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from easyseg.errors import DataError, OptionError
@@ -136,17 +134,3 @@ def _border(values: np.ndarray, width: int) -> np.ndarray:
         columns = framed[width : width + height, width + step : width + step + length]
         border |= (rows != values) | (columns != values)
     return border
-
-
-class _CallableModule(ModuleType):
-    """Lets ``easyseg.overlay(image, mask)`` work after ``import easyseg.overlay`` as well.
-
-    Importing a submodule binds it to its package under its own name, which here is the name of
-    the public function, too.
-    """
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Image.Image:
-        return overlay(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _CallableModule

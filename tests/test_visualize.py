@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from easyseg.errors import DataError, OptionError
-from easyseg.overlay import PALETTE, overlay
+from easyseg.visualize import PALETTE, overlay
 
 GREY = np.full((20, 30, 3), 100, np.uint8)
 
@@ -113,9 +113,9 @@ def test_neighbouring_palette_colours_are_far_apart():
     assert distances[~np.eye(len(colors), dtype=bool)].min() > 60
 
 
-def test_import_is_light_and_both_names_are_callable():
+def test_import_is_light_and_the_public_name_is_the_function():
     code = (
-        "import sys, easyseg.overlay\n"
+        "import sys, easyseg.visualize\n"
         "heavy = {'numpy', 'PIL', 'torch', 'pandas', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "import numpy as np, easyseg\n"
