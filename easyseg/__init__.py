@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from easyseg.models.adapters import ConvLoRALinear, LoRALinear, inject_adapters
-    from easyseg.visualize import overlay
     from easyseg.segmentor import SemanticSegmentor
+    from easyseg.visualize import overlay
 
 _PUBLIC = {
     "ConvLoRALinear": "easyseg.models.adapters",
