@@ -32,6 +32,8 @@ class RelPosAttention(nn.Module):
 
     SAM adds ``rel_h(q)[k_row] + rel_w(q)[k_col]`` to the logits. With ``q' = [q * scale, rel_h(q),
     rel_w(q)]`` and ``k' = [k, onehot(k_row), onehot(k_col)]`` this is a plain product of q' and k'.
+    The values are filled up to the width of q': the fused kernels take one width only, and without
+    them the logits of all pairs would be kept.
 
     Args:
         dim: Number of channels.
@@ -78,7 +80,8 @@ class RelPosAttention(nn.Module):
         scale = q.shape[-1] ** -0.5
         q = torch.cat([q * scale, rel_h.flatten(2, 3), rel_w.flatten(2, 3)], dim=-1)
         k = torch.cat([k, self.onehot.to(k.dtype).expand(b, self.num_heads, -1, -1)], dim=-1)
-        out = F.scaled_dot_product_attention(q, k, v, scale=1.0)
+        filled = F.pad(v, (0, q.shape[-1] - v.shape[-1]))
+        out = F.scaled_dot_product_attention(q, k, filled, scale=1.0)[..., : v.shape[-1]]
         return self.proj(out.transpose(1, 2).reshape(b, h, w, c)), aux
 
 

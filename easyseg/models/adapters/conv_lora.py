@@ -35,10 +35,16 @@ class ConvExpert(nn.Conv2d):
     def forward(self, z: Tensor) -> Tensor:
         """Apply the expert to feature maps ``[S, r, H, W]``; the shape stays."""
         if self.scale == 1:
-            return F.gelu(super().forward(z))
+            return self._activate(z)
         size = z.shape[-2:]
         enlarged = F.interpolate(z, scale_factor=float(self.scale), mode="bicubic")
-        return F.interpolate(F.gelu(super().forward(enlarged)), size=size, mode="bicubic")
+        return F.interpolate(self._activate(enlarged), size=size, mode="bicubic")
+
+    def _activate(self, z: Tensor) -> Tensor:
+        """Convolve and apply GELU in the dtype of ``z``, also where the parameters are half."""
+        assert self.bias is not None
+        weight, bias = self.weight.to(z.dtype), self.bias.to(z.dtype)
+        return F.gelu(self._conv_forward(z, weight, bias))
 
 
 class ConvLoRALinear(LoRALinear):
@@ -48,7 +54,7 @@ class ConvLoRALinear(LoRALinear):
     that suits it; ``y = W0 x + b + (alpha / r) B (z + E_s(z))``. In windowed attention the layer
     sees windows as samples, so each window is routed by itself. Padding tokens that the attention
     adds to fill its windows are part of the map, for the gate and for the experts, as in the
-    reference. Gate and experts run in float32 also under autocast.
+    reference. Gate and experts run in float32 also under autocast and in half-precision modules.
 
     State-dict names are those of the reference implementation: ``weight``, ``bias``, ``lora_A``,
     ``lora_B``, ``gate.w_gate``, ``gate.w_noise``, ``experts.I.weight``, ``experts.I.bias``.

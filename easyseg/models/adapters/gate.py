@@ -67,10 +67,10 @@ class NoisyTopOneGate(nn.Module):
         Returns:
             The routing of the S samples.
         """
-        clean = features @ self.w_gate
+        clean = features @ self.w_gate.to(features.dtype)
         logits, noise_std = clean, None
         if self.training:
-            noise_std = F.softplus(features @ self.w_noise) + _NOISE_FLOOR
+            noise_std = F.softplus(features @ self.w_noise.to(features.dtype)) + _NOISE_FLOOR
             logits = clean + self.sample_noise(clean) * noise_std
         expert = logits.argmax(dim=-1)
         chosen = F.one_hot(expert, self.num_experts).to(logits.dtype)
