@@ -1,0 +1,104 @@
+"""Several processes: DDP on the CPU, and scripts without a main guard."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_sets import make_table
+
+from easyseg import SemanticSegmentor
+
+CHECKOUT = Path(__file__).parents[2]
+
+# Run by each rank from its first line, as a user's script is.
+DDP_SCRIPT = """
+import json, os, sys
+import pandas as pd
+from easyseg import SemanticSegmentor
+table = pd.read_csv(sys.argv[1]).set_axis(list("gfedcba"))
+out = sys.argv[2]
+segmentor = SemanticSegmentor(path=out + "/run", verbosity=0).fit(
+    table, accelerator="cpu", devices=2, strategy="ddp",
+    hyperparameters={"train.max_steps": 2, "train.precision": "32", "data.size": 128},
+)
+rank = os.environ["LOCAL_RANK"]
+masks = segmentor.predict(table, batch_size=1)
+paths = segmentor.predict(table, output_dir=out + "/masks", batch_size=1)
+scores = segmentor.evaluate(table)
+rows = segmentor.evaluate(table, per_image=True)
+report = {
+    "index": list(masks.index), "sums": [int(m.sum()) for m in masks], "paths": list(paths),
+    "there": [os.path.isfile(p) for p in paths], "iou": scores["iou@image"],
+    "rows": rows["iou@image"].tolist(), "best": segmentor.best_score_,
+}
+with open(f"{out}/rank{rank}.json", "w") as file:
+    json.dump(report, file)
+"""
+
+# As on Windows and macOS a loader process may import this file again.
+UNGUARDED_SCRIPT = """
+import sys
+from easyseg import SemanticSegmentor
+segmentor = SemanticSegmentor(path=sys.argv[2], verbosity=0)
+segmentor.fit(sys.argv[1], hyperparameters={"train.max_steps": 1, "data.size": 128},
+              accelerator="cpu", tuning_data=sys.argv[1])
+print("epochs", len(segmentor.history_))
+"""
+
+
+@pytest.fixture
+def seven(tmp_path: Path) -> Path:
+    """A CSV of seven pairs: an odd number, so that ranks differ."""
+    make_table(tmp_path / "data", 7).to_csv(tmp_path / "train.csv", index=False)
+    return tmp_path / "train.csv"
+
+
+def run_script(text: str, folder: Path, *args: object) -> str:
+    script = folder / "script.py"
+    script.write_text(text)
+    env = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
+    env["PYTHONPATH"] = str(CHECKOUT)
+    done = subprocess.run(
+        [sys.executable, script, *map(str, args)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=env,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_two_processes_train_score_and_predict_as_one(seven, tmp_path):
+    run_script(DDP_SCRIPT, tmp_path, seven, tmp_path)
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert ranks[0] == ranks[1]
+    report = ranks[0]
+    assert report["index"] == list("gfedcba")
+    assert all(report["there"])
+    assert len(set(report["paths"])) == 7
+
+    alone = SemanticSegmentor.load(tmp_path / "run", device="cpu").set_params(verbosity=0)
+    masks = alone.predict(seven, batch_size=1)
+    assert [int(m.sum()) for m in masks] == report["sums"]
+    for mask, path in zip(masks, report["paths"], strict=True):
+        with Image.open(path) as written:
+            np.testing.assert_array_equal(np.asarray(written), mask)
+    assert alone.evaluate(seven)["iou@image"] == pytest.approx(report["iou"], abs=1e-3)
+    one_by_one = alone.evaluate(seven, per_image=True)["iou@image"]
+    np.testing.assert_allclose(one_by_one, report["rows"], atol=2e-3)
+    assert len(alone.history_) == 1
+    assert alone.best_score_ == pytest.approx(report["best"])
+
+
+def test_a_script_without_main_guard_runs_once(seven, tmp_path):
+    output = run_script(UNGUARDED_SCRIPT, tmp_path, seven, tmp_path / "run")
+    assert output.split() == ["epochs", "1"]

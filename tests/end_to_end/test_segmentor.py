@@ -1,0 +1,254 @@
+"""The facade: what a user calls, on tiny fits."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.base import clone
+from tiny_sets import TINY, make_table
+from torch import nn
+
+from easyseg import SemanticSegmentor
+from easyseg.errors import DataError, NotFittedError, OptionError
+
+
+def fit(table, path, **options) -> SemanticSegmentor:
+    options = {"hyperparameters": TINY, "accelerator": "cpu"} | options
+    return SemanticSegmentor(path=path, verbosity=0).fit(table, **options)
+
+
+def test_the_constructor_only_stores_and_clone_copies():
+    classes = {0: "background", 255: "lesion"}
+    segmentor = SemanticSegmentor("binary", classes=classes, path="somewhere", verbosity=0)
+    assert clone(segmentor).get_params() == segmentor.get_params()
+    assert clone(segmentor).classes == classes
+    assert segmentor.set_params(image="photo") is segmentor
+    assert segmentor.image == "photo"
+    with pytest.raises(OptionError, match="Did you mean 'verbosity'"):
+        segmentor.set_params(verbose=1)
+
+
+@pytest.mark.parametrize("call", ["predict", "predict_proba", "predict_iter", "evaluate", "save"])
+def test_using_it_before_fit_says_what_to_do(call, table):
+    with pytest.raises(NotFittedError, match=r"call fit\(train_data\)"):
+        getattr(SemanticSegmentor(), call)(table)
+
+
+def test_a_fit_leaves_its_attributes_and_files(fitted):
+    assert fitted.classes_ == ("background", "foreground")
+    assert fitted.label_map_.values == (0, 255)
+    assert list(fitted.history_["epoch"]) == [1, 2]
+    assert fitted.best_score_ == fitted.history_[fitted.plan_.metric].max()
+    names = {p.name for p in fitted.path_.iterdir()}
+    assert names == {"plan.json", "fingerprint.json", "metrics.csv", "experts.csv", "model"}
+    assert {p.name for p in (fitted.path_ / "model").iterdir()} == {
+        "model.safetensors",
+        "segmentor.json",
+        "README.md",
+    }
+    assert json.loads((fitted.path_ / "plan.json").read_text()) == fitted.plan_.to_dict()
+
+
+def test_the_split_is_a_fifth_and_the_rest_is_trained_on(fitted):
+    found = json.loads((fitted.path_ / "fingerprint.json").read_text())
+    assert (found["num_images"], found["num_tuning"]) == (4, 2)
+
+
+def test_the_use_of_experts_is_logged_for_each_layer(fitted):
+    use = pd.read_csv(fitted.path_ / "experts.csv")
+    experts = [name for name in use.columns if name.startswith("expert_")]
+    assert len(experts) == TINY["adapter.num_experts"]
+    assert np.allclose(use[experts].sum(axis=1), 1, atol=1e-3)
+    assert use["entropy"].between(0, 1).all()
+    assert use["layer"].nunique() == 2
+    assert fitted.history_["routing_entropy"].between(0, 1).all()
+
+
+def test_masks_come_in_own_size_values_and_dtype(fitted, table):
+    masks = fitted.predict(table)
+    for path, mask in zip(table["image"], masks, strict=True):
+        with Image.open(path) as image:
+            assert mask.shape == (image.height, image.width)
+        assert mask.dtype == np.uint8
+        assert set(np.unique(mask)) <= {0, 255}
+
+
+@pytest.mark.parametrize(
+    "index",
+    [list("fedcba"), [10, 10, 3, 3, 7, 7], pd.MultiIndex.from_product([["x", "y"], [1, 2, 3]])],
+    ids=["strings", "duplicates", "levels"],
+)
+def test_results_are_on_the_index_of_the_table(fitted, table, index):
+    other = table.set_axis(index)
+    masks, scores = fitted.predict(other), fitted.evaluate(other, per_image=True)
+    assert masks.index.equals(other.index)
+    assert scores.index.equals(other.index)
+    for ours, plain in zip(masks, fitted.predict(table), strict=True):
+        np.testing.assert_array_equal(ours, plain)
+
+
+def test_a_filtered_and_shuffled_table_gets_its_own_rows(fitted, table):
+    whole = fitted.predict(table, batch_size=1)
+    part = table.iloc[[4, 1, 4]]
+    for (label, mask), position in zip(
+        fitted.predict_iter(part, batch_size=1), (4, 1, 4), strict=True
+    ):
+        assert label == position
+        np.testing.assert_array_equal(mask, whole[position])
+
+
+def test_all_kinds_of_input_give_the_same_mask(fitted, table, tmp_path):
+    path = table["image"][0]
+    expected = fitted.predict(table.head(1))[0]
+    table.head(1)[["image"]].to_csv(tmp_path / "one.csv", index=False)
+    with Image.open(path) as image:
+        image.load()
+        image.save(tmp_path / "folder.png")
+        for data in (path, image, np.asarray(image), [path], tmp_path / "one.csv", tmp_path):
+            np.testing.assert_array_equal(fitted.predict(data).iloc[0], expected)
+
+
+def test_probabilities_are_of_all_classes_and_agree_with_the_masks(fitted, table):
+    for p, mask in zip(fitted.predict_proba(table), fitted.predict(table), strict=True):
+        assert p.dtype == np.float32
+        assert p.shape == (2, *mask.shape)
+        np.testing.assert_allclose(p.sum(axis=0), 1, atol=1e-6)
+        np.testing.assert_array_equal(p[1] > 0.5, mask == 255)
+
+
+def test_the_threshold_moves_the_border(fitted, table):
+    everything = fitted.predict(table, threshold=0.0)
+    nothing = fitted.predict(table, threshold=1.0)
+    assert all((mask == 255).all() for mask in everything)
+    assert all((mask == 0).all() for mask in nothing)
+    with pytest.raises(OptionError, match="between 0 and 1"):
+        fitted.predict(table, threshold=128)
+
+
+def test_masks_written_to_files_are_the_ones_returned(fitted, table, tmp_path):
+    paths = fitted.predict(table, output_dir=tmp_path / "out")
+    assert paths.index.equals(table.index)
+    assert paths.nunique() == len(table)
+    for path, mask in zip(paths, fitted.predict(table), strict=True):
+        with Image.open(path) as written:
+            np.testing.assert_array_equal(np.asarray(written), mask)
+
+
+def test_images_of_one_name_in_two_folders_do_not_collide(fitted, table, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for suffix in ("png", "jpg"):
+            Image.open(table["image"][0]).convert("RGB").save(tmp_path / folder / f"x.{suffix}")
+    paths = fitted.predict(tmp_path, output_dir=tmp_path / "masks")
+    assert len({str(p).lower() for p in paths}) == 4
+
+
+def test_scores_are_those_of_the_predicted_masks(fitted, table):
+    def iou(mask, truth) -> float:
+        union = ((mask == 255) | (truth == 255)).sum()
+        return float(((mask == 255) & (truth == 255)).sum() / union)
+
+    truths = [np.asarray(Image.open(path)) for path in table["label"]]
+    by_hand = [iou(m, t) for m, t in zip(fitted.predict(table), truths, strict=True)]
+    np.testing.assert_allclose(fitted.evaluate(table, per_image=True)["iou@image"], by_hand)
+    assert fitted.evaluate(table)["iou@image"] == pytest.approx(np.mean(by_hand))
+    assert list(fitted.evaluate(table, "dice@dataset")) == ["dice@dataset"]
+    with pytest.raises(OptionError, match="Did you mean 'iou@image'"):
+        fitted.evaluate(table, "iou@imag")
+
+
+def test_values_that_were_not_trained_on_are_named(fitted, table, tmp_path):
+    odd = tmp_path / "odd.png"
+    with Image.open(table["label"][0]) as mask:
+        values = np.asarray(mask).copy()
+    values[0, 0] = 7
+    Image.fromarray(values).save(odd)
+    wrong = table.assign(label=[str(odd), *table["label"][1:]])
+    with pytest.raises(DataError, match=r"odd\.png.*7"):
+        fitted.evaluate(wrong)
+
+
+def test_all_problems_of_the_data_come_at_once_and_cost_nothing(table, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    wrong = table.copy()
+    wrong.loc[0, "image"] = str(tmp_path / "missing.png")
+    wrong.loc[1, "label"] = None
+    with pytest.raises(DataError, match=r"missing\.png") as caught:
+        fit(wrong, tmp_path / "run")
+    assert len(caught.value.problems) == 2
+    wrong = table.copy()
+    wrong.loc[2, "image"] = str(broken)
+    wrong.loc[3, "label"] = table["label"][4]
+    with pytest.raises(DataError, match=r"broken\.png") as caught:
+        fit(wrong, tmp_path / "run", tuning_data=wrong.drop(columns="label"))
+    assert len(caught.value.problems) == 3
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_in_use_is_left_alone(table, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OptionError, match="not an empty folder"):
+        fit(table, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_runs_of_the_same_second_get_their_own_folders(table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    short = {"hyperparameters": TINY | {"train.max_steps": 1}}
+    segmentor = fit(table, None, **short)
+    first = segmentor.path_
+    assert segmentor.fit(table, accelerator="cpu", **short).path_ != first
+    assert {p.parent.name for p in (first, segmentor.path_)} == {"easyseg-runs"}
+    assert not (tmp_path / "lightning_logs").exists()
+
+
+def test_several_classes_gaps_and_ignored_pixels(tmp_path):
+    table = make_table(tmp_path / "data", 5, values=(2, 5, 9))
+    for path in table["label"]:
+        values = np.asarray(Image.open(path)).copy()
+        values[:4] = 77
+        Image.fromarray(values).save(path)
+    segmentor = SemanticSegmentor(ignore_index=77, path=tmp_path / "run", verbosity=0)
+    segmentor.fit(table, hyperparameters=TINY, accelerator="cpu")
+    assert segmentor.plan_.problem_type == "multiclass"
+    assert segmentor.label_map_.values == (2, 5, 9)
+    assert all(set(np.unique(m)) <= {2, 5, 9} for m in segmentor.predict(table))
+    p = segmentor.predict_proba(table.head(1))[0]
+    assert p.shape[0] == 3
+    scores = segmentor.evaluate(table)
+    assert {"miou@dataset", "iou@dataset/class_5"} <= scores.keys()
+    with pytest.raises(OptionError, match="binary"):
+        segmentor.predict(table, threshold=0.3)
+
+
+def test_a_silent_fit_says_nothing(table, tmp_path, capfd, caplog):
+    with caplog.at_level(logging.CRITICAL + 1, "easyseg"):
+        fit(table, tmp_path / "run", hyperparameters=TINY | {"train.max_steps": 1})
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+
+
+def test_a_talking_fit_shows_the_plan_with_reasons(table, tmp_path, capfd):
+    segmentor = SemanticSegmentor(path=tmp_path / "run", verbosity=1)
+    segmentor.fit(table, hyperparameters=TINY | {"train.max_steps": 1}, accelerator="cpu")
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    for words in ("adapter.rank", "set by you", "because", "best"):
+        assert words in captured.err
+    assert logging.getLogger("easyseg").handlers in ([], [logging.getLogger("easyseg").handlers[0]])
+
+
+def test_two_fits_of_one_segmentor_start_anew(table, tmp_path):
+    segmentor = fit(table, tmp_path / "first")
+    state = {k: v.clone() for k, v in segmentor._model.network.state_dict().items()}
+    segmentor.set_params(path=tmp_path / "second")
+    segmentor.fit(table, hyperparameters=TINY, accelerator="cpu")
+    again = segmentor._model.network
+    assert isinstance(again, nn.Module)
+    assert all(v.equal(state[k]) for k, v in again.state_dict().items())

@@ -1,0 +1,168 @@
+"""Training: repeatable, frozen where it should be, in time, interruptible."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny_sets import TINY
+
+from easyseg import SemanticSegmentor
+from easyseg.models.network import build_network, trainable_state
+from easyseg.training.callbacks import StopInTime
+from easyseg.training.module import Clock
+
+
+def fit(table, path, **options) -> SemanticSegmentor:
+    options = {"hyperparameters": TINY, "accelerator": "cpu"} | options
+    return SemanticSegmentor(path=path, verbosity=0).fit(table, **options)
+
+
+def weights(segmentor) -> dict[str, torch.Tensor]:
+    return trainable_state(segmentor._model.network)
+
+
+def test_the_seed_repeats_a_fit_bit_for_bit_with_any_number_of_workers(table, tmp_path):
+    first = weights(fit(table, tmp_path / "a", seed=3, num_workers=0))
+    torch.manual_seed(99)
+    second = weights(fit(table, tmp_path / "b", seed=3, num_workers=2))
+    other = weights(fit(table, tmp_path / "c", seed=4))
+    assert all(value.equal(second[name]) for name, value in first.items())
+    assert any(not value.equal(other[name]) for name, value in first.items())
+
+
+def test_a_fit_leaves_the_global_random_state_alone(table, tmp_path):
+    torch.manual_seed(5)
+    np.random.seed(5)
+    expected = (torch.rand(3), np.random.rand(3))
+    torch.manual_seed(5)
+    np.random.seed(5)
+    fit(table, tmp_path / "run", hyperparameters=TINY | {"train.max_steps": 1})
+    assert torch.rand(3).equal(expected[0])
+    np.testing.assert_array_equal(np.random.rand(3), expected[1])
+
+
+@pytest.mark.parametrize("backbone", ["tiny_sam", "lite_medsam"])
+def test_only_adapters_and_decoder_change(table, tmp_path, backbone):
+    changes = {"backbone.name": backbone, "train.max_steps": 2}
+    if backbone == "lite_medsam":
+        changes["backbone.weights"] = "pretrained"
+    segmentor = fit(table, tmp_path / "run", hyperparameters=TINY | changes, seed=1)
+    before = build_network(segmentor.plan_, seed=1)
+    after = segmentor._model.network
+    trained = trainable_state(after)
+    assert any(name.startswith("decoder.") for name in trained)
+    assert any("lora_B" in name for name in trained)
+    moved = [n for n, v in trained.items() if not v.equal(before.state_dict()[n])]
+    assert any("lora_B" in name for name in moved)
+    assert any("hypernetwork" in name for name in moved)
+    frozen = [name for name in before.state_dict() if name not in trained]
+    assert any("running_var" in n for n in frozen) == (backbone == "lite_medsam")
+    for name in frozen:
+        assert after.state_dict()[name].equal(before.state_dict()[name]), name
+
+
+def test_training_changes_the_routing(table, tmp_path):
+    hyperparameters = TINY | {"train.epochs": 6, "train.patience": 6}
+    segmentor = fit(table, tmp_path / "run", hyperparameters=hyperparameters)
+    gates = {n: v for n, v in weights(segmentor).items() if n.endswith("w_gate")}
+    assert gates
+    assert all(v.abs().sum() > 0 for v in gates.values())  # They start at zero.
+    use = pd.read_csv(segmentor.path_ / "experts.csv")
+    first, last = use[use["epoch"] == 1], use[use["epoch"] == use["epoch"].max()]
+    columns = [name for name in use.columns if name.startswith("expert_")]
+    assert not np.allclose(first[columns], last[columns], atol=0.02)
+
+
+def test_the_best_epoch_is_kept_not_the_last(table, tmp_path, monkeypatch):
+    from easyseg.metrics.streaming import SegmentationScores
+
+    values = iter([0.3, 0.9, 0.5])
+    compute = SegmentationScores.compute
+
+    def staged(self, metrics=None):
+        return compute(self, metrics) | {"iou@image": next(values)}
+
+    states = []
+
+    class Keep(L.Callback):
+        def on_validation_end(self, trainer, module):
+            states.append({k: v.clone() for k, v in trainable_state(module.network).items()})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationScores, "compute", staged)
+        hyperparameters = TINY | {"train.epochs": 3}
+        segmentor = fit(
+            table, tmp_path / "run", hyperparameters=hyperparameters, callbacks=[Keep()]
+        )
+    assert segmentor.best_score_ == pytest.approx(0.9)
+    kept = weights(segmentor)
+    assert all(v.equal(kept[k]) for k, v in states[1].items())
+    assert any(not v.equal(kept[k]) for k, v in states[2].items())
+
+
+def test_the_time_limit_ends_a_long_fit_with_a_model(table, tmp_path):
+    hyperparameters = TINY | {"train.epochs": 10_000, "train.patience": 10_000}
+    segmentor = fit(table, tmp_path / "run", hyperparameters=hyperparameters, time_limit=8)
+    assert 1 <= len(segmentor.history_) < 10_000
+    assert segmentor.history_["seconds"].max() < 8
+    assert len(segmentor.predict(table)) == len(table)
+
+
+def test_time_is_kept_for_the_last_validation():
+    clock = Clock(started=0.0, limit=None)
+    stop = StopInTime(clock, validation_share=10.0)
+    stop._step_seconds = 2.0
+    assert stop.needed() == pytest.approx(1.3 * (2 + 20) + 2)
+    stop._validation_seconds = 5.0
+    assert stop.needed() == pytest.approx(1.3 * (2 + 5) + 2)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent to a process group on Windows")
+def test_an_interrupt_leaves_the_best_model_so_far(table, tmp_path):
+    class Interrupt(L.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            if trainer.current_epoch == 1:
+                signal.raise_signal(signal.SIGINT)
+
+    hyperparameters = TINY | {"train.epochs": 50, "train.patience": 50}
+    segmentor = fit(
+        table, tmp_path / "run", hyperparameters=hyperparameters, callbacks=[Interrupt()]
+    )
+    assert len(segmentor.history_) == 2
+    assert len(segmentor.predict(table)) == len(table)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_last_steps_of_a_part_of_an_epoch_are_validated(table, tmp_path):
+    hyperparameters = TINY | {"train.max_steps": 3, "train.batch_size": 1}
+    segmentor = fit(table, tmp_path / "run", hyperparameters=hyperparameters)
+    assert list(segmentor.history_["step"]) == [3]
+
+
+@pytest.mark.parametrize("change", [{"adapter.kind": "lora"}, {"adapter.kind": "none"}])
+def test_other_adapters_train_too(table, tmp_path, change):
+    hyperparameters = TINY | change | {"train.max_steps": 1}
+    segmentor = fit(table, tmp_path / "run", hyperparameters=hyperparameters)
+    names = weights(segmentor)
+    assert any("lora_A" in n for n in names) == (change["adapter.kind"] == "lora")
+    assert not any("experts" in n for n in names)
+    assert not (segmentor.path_ / "experts.csv").exists()
+
+
+def test_accumulation_checkpointing_and_bf16_run(table, tmp_path):
+    hyperparameters = TINY | {
+        "train.micro_batch_size": 1,
+        "train.batch_size": 4,
+        "train.gradient_checkpointing": True,
+        "train.precision": "bf16",
+        "data.geometry": "letterbox",
+    }
+    segmentor = fit(table, tmp_path / "run", hyperparameters=hyperparameters)
+    assert list(segmentor.history_["step"]) == [1, 2]
+    assert np.isfinite(segmentor.history_["train_loss"]).all()
