@@ -1,0 +1,169 @@
+"""The options and arguments of the command line: what each is called, takes and means.
+
+Options of one panel are shown together in ``--help``: the data, the training, the machine, output.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def _in(panel: str, text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, **more)
+
+
+_DATA, _TRAINING, _MACHINE, _OUTPUT = "The data", "The training", "The machine", "Output"
+_FOLDER: dict[str, Any] = {"exists": True, "file_okay": False}
+_FILE: dict[str, Any] = {"exists": True, "dir_okay": False}
+_TABLE = "CSV with a column of image paths and one of mask paths."
+
+# What a command works on.
+
+Train = Annotated[Path, typer.Argument(metavar="TRAIN", help=_TABLE, show_default=False, **_FILE)]
+Labelled = Annotated[Path, typer.Argument(metavar="DATA", help=_TABLE, show_default=False, **_FILE)]
+Images = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA", help="A CSV, a folder of images, or one image.", show_default=False
+    ),
+]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="Run folder of a fit, or its model folder.",
+        show_default=False,
+        **_FOLDER,
+    ),
+]
+
+# The data.
+
+TuningData = Annotated[
+    Path | None,
+    _in(_DATA, "CSV that chooses the best epoch; default: a part of TRAIN.", **_FILE),
+]
+ProblemType = Annotated[str, _in(_DATA, "binary, multiclass, or auto: found from the masks.")]
+ImageColumn = Annotated[str, _in(_DATA, "Column of images.", "--image")]
+LabelColumn = Annotated[str, _in(_DATA, "Column of masks.", "--label")]
+OtherImageColumn = Annotated[
+    str | None, _in(_DATA, "Column of images; default: the one of the fit.", "--image")
+]
+OtherLabelColumn = Annotated[
+    str | None, _in(_DATA, "Column of masks; default: the one of the fit.", "--label")
+]
+ClassNames = Annotated[
+    str | None,
+    _in(
+        _DATA,
+        'Names of the mask values, "0=background,255=lesion", or names alone in their order; '
+        "default: found from the masks.",
+        metavar="NAMES",
+    ),
+]
+IgnoreIndex = Annotated[
+    int | None, _in(_DATA, "Mask value of pixels that neither train nor score.", metavar="VALUE")
+]
+DataRoot = Annotated[
+    Path | None,
+    _in(_DATA, "Folder that relative paths start from; default: the CSV's folder.", **_FOLDER),
+]
+DemoData = Annotated[
+    Path | None,
+    _in(_DATA, "Folder with train.csv and test.csv; default: a synthetic set is made.", **_FOLDER),
+]
+
+# The training.
+
+EvalMetric = Annotated[
+    str | None,
+    _in(_TRAINING, "Validation metric; default: iou@image (binary), miou@dataset (multi-class)."),
+]
+Presets = Annotated[
+    str,
+    _in(_TRAINING, "fast, balanced, best, or auto: by device, number and size of the images."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    _in(
+        _TRAINING,
+        "Override a decision of the plan, as in adapter.rank=8; repeat it for more.",
+        "--set",
+        metavar="KEY=VALUE",
+    ),
+]
+TimeLimit = Annotated[
+    float | None, _in(_TRAINING, "Wall-clock seconds that the fit may take.", metavar="SECONDS")
+]
+HoldoutFrac = Annotated[
+    float, _in(_TRAINING, "Share of TRAIN that chooses the best epoch, without --tuning-data.")
+]
+Seed = Annotated[int, _in(_TRAINING, "Seed of all that is random.", min=0)]
+
+# The machine.
+
+Accelerator = Annotated[str, _in(_MACHINE, "auto, cpu, gpu or mps.")]
+Devices = Annotated[str, _in(_MACHINE, "Number of devices, indices such as 0,3, or auto.")]
+NumNodes = Annotated[int, _in(_MACHINE, "Number of machines.", min=1)]
+Strategy = Annotated[str, _in(_MACHINE, "A Lightning strategy such as ddp, or auto.")]
+NumWorkers = Annotated[str, _in(_MACHINE, "Loader processes of each device, or auto.")]
+Device = Annotated[
+    str | None, _in(_MACHINE, "Where to predict, such as cpu or cuda:1; default: the best here.")
+]
+BatchSize = Annotated[str, _in(_MACHINE, "Images a forward pass, or auto.")]
+
+# Output.
+
+RunFolder = Annotated[
+    Path | None,
+    _in(_OUTPUT, "Run folder, new or empty; default: easyseg-runs/<UTC time>.", "--path"),
+]
+MaskFolder = Annotated[
+    Path,
+    _in(
+        _OUTPUT,
+        "Folder of the masks: PNGs at each image's own size, in the labels' own values.",
+        "--output-dir",
+        file_okay=False,
+        show_default=False,
+    ),
+]
+DemoFolder = Annotated[
+    Path,
+    _in(
+        _OUTPUT,
+        "All is written to a new folder in this one, named after the time.",
+        "--output-dir",
+        file_okay=False,
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    _in(_OUTPUT, "Probability above which a pixel is foreground, binary only; default: 0.5."),
+]
+Metrics = Annotated[
+    list[str] | None,
+    _in(_OUTPUT, "A score such as iou@image; repeat it for more; default: all.", metavar="KEY"),
+]
+PerImage = Annotated[
+    Path | None,
+    _in(
+        _OUTPUT,
+        "Also write the scores of each image to this file.",
+        metavar="CSV",
+        dir_okay=False,
+    ),
+]
+AsJson = Annotated[bool, _in(_OUTPUT, "Print the scores as JSON.", "--json")]
+Verbosity = Annotated[
+    int,
+    _in(
+        _OUTPUT,
+        "0 is silent but for results, 1 shows plan and progress, 2 debugging messages.",
+        min=0,
+    ),
+]
+Quiet = Annotated[bool, _in(_OUTPUT, "The same as --verbosity 0.", "--quiet", "-q")]

@@ -1,0 +1,397 @@
+"""The command line: the words of the API, messages apart from results, exit codes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+import easyseg.segmentor
+from easyseg import SemanticSegmentor, cli
+from easyseg.cli_values import parse_classes, parse_count, parse_devices, parse_overrides
+from easyseg.datasets.synthetic import make_synthetic
+from easyseg.errors import OptionError
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ("--set", "train.max_steps=2", "--accelerator", "cpu")
+
+
+def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python in another folder, where easyseg comes from the checkout if not installed."""
+    paths = (str(ROOT), os.environ.get("PYTHONPATH", ""))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "COLUMNS": "100",
+        "PYTHONIOENCODING": "utf-8",
+    }
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, encoding="utf-8", timeout=300
+    )
+
+
+def invoke(*arguments: str | Path):
+    """Run a command in this process."""
+    return CliRunner().invoke(cli.app, [*map(str, arguments)], env={"COLUMNS": "100"})
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six training images of 64 px, two for validation and two for the test, masks of 0 and 255."""
+    folder = tmp_path_factory.mktemp("data")
+    make_synthetic(folder, num_train=6, num_val=2, num_test=2, size=(64, 64))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fitted(dataset: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A run folder, and what ``python -m easyseg fit`` printed."""
+    folder = dataset.parent / f"{dataset.name}-runs"
+    folder.mkdir()
+    done = python(
+        *("-m", "easyseg", "fit", dataset / "train.csv", "--tuning-data", dataset / "val.csv"),
+        *("--path", "run", "--classes", "0=background,255=pad", *TINY),
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "run", done
+
+
+# What each word means.
+
+
+@pytest.mark.parametrize("text", ["0=a,1", "0=a,0=b", "x=a", "=a", "a,,b", "0=", ""])
+def test_classes_that_make_no_sense_are_usage_errors(text):
+    with pytest.raises(typer.BadParameter):
+        parse_classes(text)
+
+
+@pytest.mark.parametrize(
+    ("item", "value"),
+    [
+        ("k.v=8", 8),
+        ("k.v=1e-4", 1e-4),
+        ("k.v=true", True),
+        ("k.v=[1,2,4]", [1, 2, 4]),
+        ("k.v=[]", []),
+        ("k.v=a=b", "a=b"),
+        ("k.v=C:/weights/vit_b.pth", "C:/weights/vit_b.pth"),
+    ],
+)
+def test_overrides_are_yaml(item, value):
+    assert parse_overrides([item]) == {"k.v": value}
+
+
+@pytest.mark.parametrize("item", ["rank", "=8", "adapter.rank=", "a.b=[1,2"])
+def test_overrides_without_a_value_are_usage_errors(item):
+    with pytest.raises(typer.BadParameter):
+        parse_overrides([item])
+
+
+@pytest.mark.parametrize("text", ["two", "-1", ",", "0,,1", "1.5", ""])
+def test_devices_that_make_no_sense_are_usage_errors(text):
+    with pytest.raises(typer.BadParameter):
+        parse_devices(text)
+
+
+def test_counts_below_the_least_are_usage_errors():
+    assert parse_count("0", "--num-workers", least=0) == 0
+    with pytest.raises(typer.BadParameter):
+        parse_count("0", "--batch-size", least=1)
+
+
+# The same words as the API.
+
+
+def test_fit_has_the_words_of_the_api():
+    api = {
+        *inspect.signature(SemanticSegmentor).parameters,
+        *list(inspect.signature(SemanticSegmentor.fit).parameters)[1:],
+    }
+    command = inspect.signature(cli.fit).parameters
+    assert api - set(command) == {"hyperparameters", "callbacks", "logger"}
+    assert set(command) - api == {"overrides", "quiet"}
+    for name, parameter in inspect.signature(SemanticSegmentor.fit).parameters.items():
+        if name in command and parameter.default is not inspect.Parameter.empty:
+            assert command[name].default == parameter.default, name
+
+
+def test_fit_hands_every_option_on(dataset, tmp_path, monkeypatch):
+    seen: dict[str, object] = {}
+
+    class Recorder:
+        def __init__(self, *arguments: object, **options: object) -> None:
+            seen.update(options, problem_type=arguments[0])
+
+        def fit(self, *arguments: object, **options: object) -> None:
+            seen.update(options, train_data=arguments[0], tuning_data=arguments[1])
+            raise OptionError("enough seen")
+
+    monkeypatch.setattr(easyseg.segmentor, "SemanticSegmentor", Recorder)
+    train = dataset / "train.csv"
+    done = invoke(
+        *("fit", train, "--tuning-data", dataset / "val.csv", "--path", tmp_path / "run"),
+        *("--problem-type", "multiclass", "--image", "photo", "--label", "mask"),
+        *("--classes", "soil,crop", "--ignore-index", "255", "--eval-metric", "dice@image"),
+        *("--data-root", dataset, "--presets", "best", "--set", "adapter.rank=8"),
+        *("--set", "adapter.scales=[1,2]", "--time-limit", "60", "--holdout-frac", "0.3"),
+        *("--accelerator", "cpu", "--devices", "0,1", "--num-nodes", "2", "--strategy", "ddp"),
+        *("--num-workers", "3", "--seed", "7", "-q"),
+    )
+    assert (done.exit_code, done.stdout, done.stderr) == (1, "", "error: enough seen\n")
+    assert seen == {
+        "train_data": train,
+        "tuning_data": dataset / "val.csv",
+        "path": tmp_path / "run",
+        "problem_type": "multiclass",
+        "image": "photo",
+        "label": "mask",
+        "classes": ["soil", "crop"],
+        "ignore_index": 255,
+        "eval_metric": "dice@image",
+        "data_root": dataset,
+        "presets": "best",
+        "hyperparameters": {"adapter.rank": 8, "adapter.scales": [1, 2]},
+        "time_limit": 60.0,
+        "holdout_frac": 0.3,
+        "accelerator": "cpu",
+        "devices": [0, 1],
+        "num_nodes": 2,
+        "strategy": "ddp",
+        "num_workers": 3,
+        "seed": 7,
+        "verbosity": 0,
+    }
+
+
+# At once, and in the right place.
+
+
+def test_help_comes_at_once(tmp_path):
+    def seconds() -> float:
+        start = time.perf_counter()
+        done = python("-m", "easyseg", "--help", cwd=tmp_path)
+        assert done.returncode == 0
+        assert all(name in done.stdout for name in ("fit", "predict", "evaluate", "info", "demo"))
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) < 0.7
+
+
+@pytest.mark.parametrize("command", ["fit", "predict", "evaluate", "info", "demo"])
+def test_help_of_each_command_has_an_example(command):
+    done = invoke(command, "--help")
+    assert done.exit_code == 0
+    assert f"easyseg {command}" in done.stdout.split("Example")[1]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("fit", "train.csv"), "reading train.csv ..."),
+        (("demo",), "generating a synthetic set ..."),
+        (("predict", ".", "x.png", "--output-dir", "out"), "loading . ..."),
+    ],
+)
+def test_the_first_message_comes_before_heavy_imports(command, message, tmp_path):
+    (tmp_path / "train.csv").write_text("image,label\n", encoding="utf-8")
+    barred = "import sys; sys.modules |= dict.fromkeys(['torch', 'pandas', 'numpy', 'lightning'])"
+    done = python("-c", f"{barred}\nfrom easyseg.cli import main\nmain()", *command, cwd=tmp_path)
+    assert "ImportError" in done.stderr or "ModuleNotFoundError" in done.stderr
+    assert done.stderr.startswith("easyseg ")
+    assert done.stderr.splitlines()[0].endswith(f"· {message}")
+    assert done.stdout == ""
+
+
+def test_version():
+    done = invoke("--version")
+    assert (done.exit_code, done.stdout) == (0, f"easyseg {easyseg.__version__}\n")
+
+
+# The way from a table to scores.
+
+
+def test_fit_prints_results_apart_from_messages(fitted):
+    run, done = fitted
+    assert done.stderr.splitlines()[0].endswith("train.csv ...")
+    assert "Plan" in done.stderr
+    assert "FutureWarning" not in done.stderr
+    rows = dict(line.split("  ", 1) for line in done.stdout.splitlines())
+    assert {name: value.strip() for name, value in rows.items()} == {
+        "best iou@image": rows["best iou@image"].strip(),
+        "run folder": "run",
+        "model": str(Path("run", "model")),
+    }
+    assert 0 <= float(rows["best iou@image"]) <= 1
+    assert (run / "model" / "model.safetensors").is_file()
+
+
+def test_predict_writes_masks_in_the_labels_values(fitted, dataset, tmp_path):
+    folder = tmp_path / "masks"
+    done = invoke("predict", fitted[0], dataset / "test.csv", "--output-dir", folder, "-q")
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.split() == ["masks", "written", "2", "folder", str(folder)]
+    masks = [np.asarray(Image.open(file)) for file in sorted(folder.rglob("*.png"))]
+    assert [mask.shape for mask in masks] == [(64, 64)] * 2
+    assert set(np.unique(masks).tolist()) <= {0, 255}
+
+
+def test_threshold_moves_the_masks(fitted, dataset, tmp_path):
+    sizes = []
+    for threshold in ("0", "1"):
+        folder = tmp_path / threshold
+        image = dataset / "images" / "test_0000.jpg"
+        done = invoke(
+            *("predict", fitted[0] / "model", image, "--output-dir", folder),
+            *("--threshold", threshold, "--batch-size", "1", "--device", "cpu"),
+        )
+        assert done.exit_code == 0, done.stderr
+        sizes.append(int((np.asarray(Image.open(folder / "test_0000.png")) == 255).sum()))
+    assert sizes == [64 * 64, 0]
+
+
+def test_evaluate_prints_scores_and_writes_those_of_each_image(fitted, dataset, tmp_path):
+    table, file = dataset / "test.csv", tmp_path / "scores.csv"
+    done = invoke("evaluate", fitted[0], table, "--json", "--per-image", file)
+    assert done.exit_code == 0, done.stderr
+    scores = json.loads(done.stdout)
+    assert set(scores) > {"iou@image", "dice@image", "miou@dataset", "empty@image"}
+    rows = pd.read_csv(file)
+    assert list(rows["image"]) == list(pd.read_csv(table)["image"])
+    assert rows["iou@image"].mean() == pytest.approx(scores["iou@image"])
+
+    some = invoke("evaluate", fitted[0], table, "--metrics", "dice@image", "-q")
+    assert some.stdout == f"dice@image  {scores['dice@image']:.4f}\n"
+
+
+def test_evaluate_reads_the_columns_it_is_told(fitted, dataset, tmp_path):
+    table = pd.read_csv(dataset / "test.csv").rename(columns={"image": "photo", "label": "truth"})
+    table.to_csv(tmp_path / "test.csv", index=False)
+    words = ("evaluate", fitted[0], tmp_path / "test.csv", "--image", "photo")
+    assert "'label' is missing" in invoke(*words, "--data-root", dataset).stderr
+    done = invoke(*words, "--data-root", dataset, "--label", "truth")
+    assert done.exit_code == 0, done.stderr
+    assert "iou@image" in done.stdout
+
+
+def test_info_tells_plan_reasons_classes_scores_and_size(fitted):
+    done = invoke("info", fitted[0])
+    assert done.exit_code == 0, done.stderr
+    for text in ("adapter.rank", "train.max_steps", "set by you", "255", "pad", "iou@image", " MB"):
+        assert text in done.stdout
+    assert invoke("info", fitted[0] / "model").stdout == done.stdout
+
+
+# Failures.
+
+
+def test_expected_failures_are_one_message_without_a_traceback(fitted, dataset, tmp_path):
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    words = ("evaluate", fitted[0], dataset / "test.csv")
+    for arguments, message in (
+        (("info", nothing), "is no saved model"),
+        (("predict", fitted[0], nothing, "--output-dir", nothing / "out"), "no image"),
+        ((*words, "--metrics", "iou"), "Unknown metric 'iou'"),
+        (("fit", dataset / "train.csv", "--path", dataset), "is not an empty folder"),
+        ((*words, "--per-image", dataset / "train.csv" / "x.csv"), "train.csv"),
+    ):
+        done = invoke(*arguments)
+        assert done.exit_code == 1, arguments
+        assert "error: " in done.stderr
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fit",),
+        ("fit", "no-such-file.csv"),
+        ("fits",),
+        ("fit", __file__, "--classes", "0=a,1"),
+        ("fit", __file__, "--set", "rank"),
+        ("fit", __file__, "--seed", "-1"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments):
+    done = invoke(*arguments)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_ctrl_c_is_exit_code_130(wrapped, tmp_path, monkeypatch):
+    def interrupted(*arguments: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if wrapped:  # as Lightning does
+                sys.exit(1)
+            raise
+
+    monkeypatch.setattr(SemanticSegmentor, "load", interrupted)
+    done = invoke("predict", tmp_path, tmp_path, "--output-dir", tmp_path / "out", "-q")
+    assert (done.exit_code, done.stderr) == (130, "error: interrupted\n")
+
+
+# The demonstration.
+
+
+def test_demo_on_a_folder_twice(dataset, tmp_path):
+    out = tmp_path / "out"
+    words = ("demo", "--data", dataset, "--output-dir", out, "--set", "train.max_steps=1")
+    for _ in range(2):
+        done = invoke(*words, "--set", "data.size=128")
+        assert done.exit_code == 0, done.stderr
+    assert "2 test images" in done.stdout
+    assert "iou@image" in done.stdout
+    folders = sorted(out.iterdir())
+    assert len(folders) == 2
+    for folder in folders:
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"run", "masks", "overlays", "contact_sheet.png", "scores.json"}
+        masks = {file.stem for file in (folder / "masks").rglob("*.png")}
+        assert masks == {"test_0000", "test_0001"}
+        assert {file.stem for file in (folder / "overlays").rglob("*.jpg")} == masks
+        assert 0 <= json.loads((folder / "scores.json").read_text())["iou@image"] <= 1
+    assert str(folders[1] / "run" / "model") in done.stdout
+
+
+def test_demo_without_data_generates_a_synthetic_set(tmp_path, monkeypatch):
+    from easyseg import demo
+
+    for name, value in {"_TRAIN": 4, "_VAL": 2, "_TEST": 2, "_SIZE": (64, 64)}.items():
+        monkeypatch.setattr(demo, name, value)
+    done = invoke("demo", "--output-dir", tmp_path, "--seed", "3", "--set", "train.max_steps=1")
+    assert done.exit_code == 0, done.stderr
+    assert "synthetic" in done.stdout
+    (folder,) = tmp_path.iterdir()
+    assert len(pd.read_csv(folder / "data" / "train.csv")) == 4
+    assert "seed: 3" in (folder / "data" / "SOURCE.md").read_text(encoding="utf-8")
+    assert Image.open(folder / "contact_sheet.png").height > 64
+
+
+def test_demo_needs_a_test_table(dataset, tmp_path):
+    from easyseg.datasets.folder import read_folder
+
+    source = read_folder(dataset)
+    source.train.to_csv(tmp_path / "train.csv", index=False)
+    done = invoke("demo", "--data", tmp_path, "--output-dir", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "test.csv: missing" in done.stderr
+    assert not (tmp_path / "out").exists()
