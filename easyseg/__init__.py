@@ -7,6 +7,7 @@ line start at once, without torch or pandas.
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ __all__ = [
     "inject_adapters",
     "overlay",
 ]
+
+
+# A library stays silent unless it is asked to talk (`verbosity`, or handlers of the application).
+logging.getLogger("easyseg").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

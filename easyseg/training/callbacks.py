@@ -167,7 +167,8 @@ class StopInTime(L.Callback):
     ) -> None:
         """Stop if the next step would leave too little time for the last validation."""
         self._step_seconds = max(0.7 * self._step_seconds, time.monotonic() - self._last)
-        self.out_of_time = self.clock.remaining() < self.needed()
+        assert isinstance(module, SegmentationModule)
+        self.out_of_time = self.clock.remaining() < self.needed(module.build_seconds)
         stop = self.interrupted or self.out_of_time
         if trainer.world_size > 1:
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
@@ -175,12 +176,18 @@ class StopInTime(L.Callback):
         if stop or trainer.global_step == trainer.max_steps:
             trainer.should_stop = True
 
-    def needed(self) -> float:
-        """Return the seconds that one more step and all that follows it take."""
+    def needed(self, build_seconds: float) -> float:
+        """Return the seconds that one more step and all that follows it take.
+
+        Args:
+            build_seconds: What building the network takes; it is built again around the best model.
+        """
         validation = self._validation_seconds
         if validation is None:
             validation = self._step_seconds * self.validation_share
-        return self.MARGIN * (self._step_seconds + validation) + self.RESERVE_SECONDS
+        return (
+            self.MARGIN * (self._step_seconds + validation + build_seconds) + self.RESERVE_SECONDS
+        )
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Start the clock of the validation."""

@@ -83,6 +83,7 @@ class SegmentationModule(L.LightningModule):
         self.seed_of_fit = seed
         self.clock = clock
         self.num_workers = num_workers
+        self.build_seconds = 0.0
         self._scores: SegmentationScores | None = None
         self._train_losses: list[Tensor] = []
 
@@ -104,7 +105,9 @@ class SegmentationModule(L.LightningModule):
     def configure_model(self) -> None:
         """Build the network, once."""
         if not hasattr(self, "network"):
+            started = time.monotonic()
             self.network = build_network(self.plan, seed=self.seed_of_fit)
+            self.build_seconds = time.monotonic() - started
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return this rank's share of the shuffled training samples."""

@@ -118,9 +118,9 @@ def test_time_is_kept_for_the_last_validation():
     clock = Clock(started=0.0, limit=None)
     stop = StopInTime(clock, validation_share=10.0)
     stop._step_seconds = 2.0
-    assert stop.needed() == pytest.approx(1.3 * (2 + 20) + 2)
+    assert stop.needed(build_seconds=0) == pytest.approx(1.3 * (2 + 20) + 2)
     stop._validation_seconds = 5.0
-    assert stop.needed() == pytest.approx(1.3 * (2 + 5) + 2)
+    assert stop.needed(build_seconds=3) == pytest.approx(1.3 * (2 + 5 + 3) + 2)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent to a process group on Windows")
@@ -164,5 +164,5 @@ def test_accumulation_checkpointing_and_bf16_run(table, tmp_path):
         "data.geometry": "letterbox",
     }
     segmentor = fit(table, tmp_path / "run", hyperparameters=hyperparameters)
-    assert list(segmentor.history_["step"]) == [1, 2]
+    assert list(segmentor.history_["step"]) == [2, 4]  # Five images: four, then one.
     assert np.isfinite(segmentor.history_["train_loss"]).all()
