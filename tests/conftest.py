@@ -1,0 +1,224 @@
+"""What the tests share: tiny networks, weights that matter, golden files, the GPU and data rules.
+
+- ``tiny_backbones`` registers two random, millisecond-sized backbones, ``tiny_sam`` (stride 16, no
+  prompt) and ``tiny_vit`` (stride 4, whole-image box); ``tiny_plan`` makes plans for them. A fit
+  through the facade takes ``hyperparameters={"backbone.name": "tiny_sam", "backbone.weights":
+  "random", "data.size": 128}``.
+- ``fill_weights_that_matter`` and ``relative_error`` are for parity with another implementation.
+- ``golden_file`` finds a golden file; where it is missing the test is skipped, under ``CI=true`` it
+  fails.
+- ``shared_data`` is the folder of real images beside the checkout; without it the test is skipped.
+- Tests marked ``gpu`` are skipped without CUDA.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hypothesis
+import pytest
+
+from easyseg.models import registry
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from easyseg.plan.plan import Plan
+
+# No deadline: a busy machine is not a bug.
+hypothesis.settings.register_profile("easyseg", deadline=None)
+hypothesis.settings.load_profile("easyseg")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+GOLDEN = Path(__file__).resolve().parent / "golden"
+
+TINY_SAM = registry.BackboneSpec(
+    name="tiny_sam",
+    family="sam_vit",
+    arch={
+        "embed_dim": 32,
+        "depth": 3,
+        "num_heads": 2,
+        "global_blocks": (1,),
+        "pretrained_grid": 8,
+        "out_chans": 32,
+    },
+    stride=16,
+    size_multiple=16,
+    default_size=128,
+    prompt="none",
+    normalization="sam",
+    num_blocks=3,
+    decoder_dim=32,
+)
+TINY_VIT = registry.BackboneSpec(
+    name="tiny_vit",
+    family="tiny_vit",
+    arch={
+        "embed_dims": (8, 16, 16, 32),
+        "depths": (1, 1, 1, 1),
+        "num_heads": (1, 1, 2, 2),
+        "window_sizes": (7, 7, 14, 7),
+        "out_chans": 32,
+    },
+    stride=4,
+    size_multiple=4,
+    default_size=128,
+    prompt="box",
+    normalization="minmax",
+    num_blocks=3,
+    decoder_dim=32,
+)
+
+_TINY_VALUES: Mapping[str, Any] = {
+    "metric": "iou@image",
+    "preset": "fast",
+    "backbone.name": "tiny_sam",
+    "backbone.weights": "random",
+    "adapter.kind": "conv_lora",
+    "adapter.rank": 3,
+    "adapter.num_experts": 3,
+    "adapter.scales": (1, 2, 3),
+    "adapter.alpha": 32.0,
+    "adapter.gate": "learned",
+    "adapter.blocks": "all",
+    "loss.balance_weight": 1.0,
+    "optim.lr": 1e-3,
+    "optim.weight_decay": 1e-4,
+    "optim.warmup": 0.1,
+    "data.size": 128,
+    "data.geometry": "letterbox",
+    "data.augment": ("hflip",),
+    "train.epochs": 1,
+    "train.max_steps": -1,
+    "train.batch_size": 2,
+    "train.micro_batch_size": 2,
+    "train.precision": "32",
+    "train.gradient_checkpointing": False,
+    "train.patience": 5,
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs CUDA where there is none, and say so."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    reason = "no CUDA device here; `make test-gpu` runs it where there is one"
+    for item in marked:
+        item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def tiny_backbones() -> Iterator[tuple[str, ...]]:
+    """Register the tiny backbones for the session and return their names."""
+    before = dict(registry._SPECS)
+    yield tuple(registry.register(spec).name for spec in (TINY_SAM, TINY_VIT))
+    registry._SPECS.clear()
+    registry._SPECS.update(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_plan(tiny_backbones: tuple[str, ...]) -> Callable[..., Plan]:
+    """Return a maker of plans: ``tiny_plan({"adapter.kind": "lora"}, num_classes=3)``.
+
+    Two classes mean a binary problem. Prompt, head, loss and scales follow from the other values
+    unless they are given.
+    """
+    from easyseg.plan.plan import Plan
+
+    def make(overrides: Mapping[str, Any] | None = None, *, num_classes: int = 2) -> Plan:
+        given = dict(overrides or {})
+        binary = num_classes == 2
+        values = dict(_TINY_VALUES) | {
+            "problem_type": "binary" if binary else "multiclass",
+            "num_classes": num_classes,
+            "head.kind": "binary" if binary else "softmax",
+            "loss.kind": "structure" if binary else "ce_dice",
+        }
+        values["backbone.prompt"] = registry.get_spec(
+            given.get("backbone.name", values["backbone.name"])
+        ).prompt
+        experts = given.get("adapter.num_experts", values["adapter.num_experts"])
+        values["adapter.scales"] = tuple(range(1, experts + 1))
+        return Plan.from_values(values | given, {})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fill_weights_that_matter() -> Callable[..., nn.Module]:
+    """Return a function that fills a module so that no parameter or buffer can be overlooked.
+
+    SAM's positions, TinyViT's attention biases and many others start at zero; parity on fresh
+    weights is blind for them. Norm weights become 1 +- 0.1, running variances random and positive,
+    positions, biases and running means get a deviation of 0.3; other parameters keep their
+    initialisation. The module is returned, in evaluation mode.
+    """
+    import torch
+
+    def fill(module: nn.Module, seed: int = 0) -> nn.Module:
+        generator = torch.Generator().manual_seed(seed)
+        named = [*module.named_parameters(), *module.named_buffers()]
+        with torch.no_grad():
+            for name, value in named:
+                if not value.is_floating_point():
+                    continue
+                owner = module.get_submodule(name.rpartition(".")[0])
+                noise = torch.randn(value.shape, generator=generator, dtype=value.dtype)
+                if name.endswith("running_var"):
+                    value.copy_(0.5 + noise.abs())
+                elif name.endswith("weight") and "norm" in type(owner).__name__.lower():
+                    value.copy_(1 + 0.1 * noise)
+                elif name.endswith(("bias", "biases", "running_mean")) or "pos" in name:
+                    value.copy_(0.3 * noise)
+        return module.eval()
+
+    return fill
+
+
+@pytest.fixture(scope="session")
+def relative_error() -> Callable[[Tensor, Tensor], float]:
+    """Return the error of all parity tests: ``max|found - expected| / max|expected|``."""
+
+    def error(found: Tensor, expected: Tensor) -> float:
+        assert found.shape == expected.shape
+        difference = (found.detach() - expected.detach()).abs().max()
+        return float(difference / expected.detach().abs().max())
+
+    return error
+
+
+@pytest.fixture(scope="session")
+def golden_file() -> Callable[[str], Path]:
+    """Return a function from a name below ``tests/golden`` to its path.
+
+    A missing file skips the test, but under ``CI=true`` it fails: there a golden test always runs.
+    """
+
+    def find(name: str) -> Path:
+        path = GOLDEN / name
+        if not path.is_file():
+            message = f"golden file {path} is missing"
+            if os.environ.get("CI", "").lower() in ("1", "true"):
+                pytest.fail(message)
+            pytest.skip(message)
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real data sets beside the checkout, or skip the test."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the real data sets are not on this machine ({folder})")
+    return folder

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from easyseg.models.adapters import LoRALinear
+
+
+def random_lora(**options):
+    layer = LoRALinear(nn.Linear(8, 12), **options)
+    nn.init.normal_(layer.lora_B)
+    return layer
+
+
+def test_lora_is_its_formula():
+    layer = random_lora(rank=2, alpha=6.0)
+    x = torch.randn(3, 5, 8)
+    update = layer.lora_B @ layer.lora_A * (6.0 / 2)
+    expected = x @ (layer.weight + update).T + layer.bias
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_fresh_layer_is_the_frozen_one_and_shares_its_weight():
+    base = nn.Linear(8, 12)
+    layer = LoRALinear(base, rank=4)
+    x = torch.randn(3, 8)
+    assert torch.equal(layer(x), base(x))
+    assert layer.weight is base.weight
+    assert {n for n, p in layer.named_parameters() if p.requires_grad} == {"lora_A", "lora_B"}
+
+
+def test_a_layer_without_bias():
+    layer = LoRALinear(nn.Linear(8, 12, bias=False))
+    assert layer.bias is None
+    assert layer(torch.zeros(2, 8)).shape == (2, 12)
+
+
+def test_auxiliary_loss_is_zero():
+    y, aux = random_lora().forward_with_aux(torch.randn(2, 8))
+    assert y.shape == (2, 12)
+    assert aux.dtype == torch.float32
+    assert aux == 0
+
+
+def test_dtype_follows_the_base():
+    layer = LoRALinear(nn.Linear(8, 12, dtype=torch.float64))
+    assert layer.lora_A.dtype == layer.lora_B.dtype == torch.float64
+
+
+def test_rank_zero_is_refused():
+    with pytest.raises(ValueError, match="rank is 0, expected at least 1"):
+        LoRALinear(nn.Linear(8, 12), rank=0)
