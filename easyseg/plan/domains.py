@@ -140,6 +140,7 @@ DOMAINS: Mapping[str, Domain] = {
     "train.precision": _precision(),
     "train.gradient_checkpointing": _flag(),
     "train.patience": _whole(1),
+    "train.average": _real(0, 1),
 }
 """Every key of a plan's sections, in the order in which plans show them."""
 

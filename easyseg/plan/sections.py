@@ -118,6 +118,7 @@ class TrainPlan:
         precision: ``"32"``, ``"bf16"`` or ``"fp16"`` (the latter two: mixed).
         gradient_checkpointing: True to recompute activations, which saves memory.
         patience: Epochs without a better score before training stops.
+        average: Share of the steps that the moving average of the weights looks back; 0 is none.
     """
 
     epochs: int
@@ -127,6 +128,7 @@ class TrainPlan:
     precision: str
     gradient_checkpointing: bool
     patience: int
+    average: float
 
     def accumulation(self, devices: int = 1) -> int:
         """Return the forward passes a device makes for one optimizer step.

@@ -21,9 +21,10 @@ import torch
 from easyseg.artifact import write_artifact
 from easyseg.console import Reporter
 from easyseg.files import write_text
+from easyseg.models.network import load_trainable_state, trainable_state
 from easyseg.training.module import Clock, SegmentationModule, expert_layers
 
-__all__ = ["BestModel", "Progress", "StopInTime"]
+__all__ = ["AverageWeights", "BestModel", "Progress", "StopInTime"]
 
 log = logging.getLogger("easyseg")
 
@@ -108,6 +109,56 @@ def _write_csv(path: Path, rows: list[Any]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, buffer.getvalue())
+
+
+class AverageWeights(L.Callback):
+    """Validate and save a moving average of the weights, which training on few images needs.
+
+    After step t the average moves towards the weights by ``max(1 / n, 9 / (9 + t))``, n being the
+    steps it looks back: soon after the start it follows them closely. Put it behind the callbacks
+    that read the averaged network after a validation: it puts the weights back there.
+
+    Args:
+        share: The steps to look back, as a share of all steps.
+    """
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        self.average: dict[str, torch.Tensor] = {}
+        self._weights: dict[str, torch.Tensor] = {}
+        self._step = 0
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Start from the first weights."""
+        self.average = {k: v.clone() for k, v in trainable_state(module).items()}
+        self._step = 0
+        self._lookback = max(1.0, self.share * float(trainer.estimated_stepping_batches))
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Move after each optimizer step."""
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        move = max(1 / self._lookback, 9 / (9 + self._step))
+        for name, weight in trainable_state(module).items():
+            self.average[name].lerp_(weight, move)
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Put the average in."""
+        self._weights = {k: v.clone() for k, v in trainable_state(module).items()}
+        load_trainable_state(module, self.average)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Put the weights back."""
+        load_trainable_state(module, self._weights)
+        self._weights = {}
 
 
 class StopInTime(L.Callback):

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from easyseg.console import Reporter
 from easyseg.plan.hardware import Hardware
 from easyseg.preparation import Prepared
-from easyseg.training.callbacks import BestModel, Progress, StopInTime
+from easyseg.training.callbacks import AverageWeights, BestModel, Progress, StopInTime
 from easyseg.training.module import Clock, SegmentationModule
 
 __all__ = ["Devices", "loader_workers", "train"]
@@ -148,6 +148,7 @@ def train(
         callbacks=[
             Progress(reporter, plan.metric),
             BestModel(prepared.run_folder, plan.metric, clock),
+            *([AverageWeights(plan.train.average)] if plan.train.average else []),
             stop,
             EarlyStopping(
                 plan.metric, mode="max", patience=plan.train.patience, check_finite=False

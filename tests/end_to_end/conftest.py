@@ -21,3 +21,8 @@ def fitted(table: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory):
     path = tmp_path_factory.mktemp("fitted") / "run"
     segmentor = SemanticSegmentor(path=path, verbosity=0)
     return segmentor.fit(table, hyperparameters=TINY, accelerator="cpu", seed=0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tiny(tiny_backbones: None) -> None:
+    """All fits here may name the tiny backbones."""

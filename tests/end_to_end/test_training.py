@@ -96,7 +96,7 @@ def test_the_best_epoch_is_kept_not_the_last(table, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(SegmentationScores, "compute", staged)
-        hyperparameters = TINY | {"train.epochs": 3}
+        hyperparameters = TINY | {"train.epochs": 3, "train.average": 0}
         segmentor = fit(
             table, tmp_path / "run", hyperparameters=hyperparameters, callbacks=[Keep()]
         )
@@ -104,6 +104,34 @@ def test_the_best_epoch_is_kept_not_the_last(table, tmp_path, monkeypatch):
     kept = weights(segmentor)
     assert all(v.equal(kept[k]) for k, v in states[1].items())
     assert any(not v.equal(kept[k]) for k, v in states[2].items())
+
+
+def test_the_moving_average_is_saved_and_training_goes_on_from_the_weights(table, tmp_path):
+    seen = []
+
+    class Record(L.Callback):
+        def on_train_start(self, trainer, module):
+            self.keep(module)
+
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            self.keep(module)
+
+        def keep(self, module):
+            seen.append({k: v.clone() for k, v in trainable_state(module.network).items()})
+
+    hyperparameters = TINY | {"train.average": 0.5, "train.epochs": 3, "train.patience": 3}
+    hyperparameters |= {"train.batch_size": 4, "train.micro_batch_size": 4}
+    segmentor = fit(table, tmp_path / "run", hyperparameters=hyperparameters, callbacks=[Record()])
+    best = segmentor.history_[segmentor.plan_.metric].idxmax()
+    steps = int(segmentor.history_["step"][best])
+    expected = {k: v.double() for k, v in seen[0].items()}
+    for step in range(1, steps + 1):
+        move = max(1 / 3, 9 / (9 + step))  # Half of six steps.
+        for name, value in expected.items():
+            expected[name] = value + move * (seen[step][name].double() - value)
+    for name, value in weights(segmentor).items():
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-6)
+    assert any(not v.equal(seen[steps][k]) for k, v in weights(segmentor).items())
 
 
 def test_the_time_limit_ends_a_long_fit_with_a_model(table, tmp_path):

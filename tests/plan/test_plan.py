@@ -44,6 +44,7 @@ VALUES = {
     "train.precision": "bf16",
     "train.gradient_checkpointing": False,
     "train.patience": 5,
+    "train.average": 0.1,
 }
 
 
