@@ -159,10 +159,12 @@ def fill_weights_that_matter() -> Callable[..., nn.Module]:
 
     SAM's positions, TinyViT's attention biases and many others start at zero; parity on fresh
     weights is blind for them. Norm weights become 1 +- 0.1, running variances random and positive,
-    positions, biases and running means get a deviation of 0.3; other parameters keep their
-    initialisation. The module is returned, in evaluation mode.
+    positions, biases and running means get a deviation of 0.3. Matrices and kernels keep the size
+    of their input: PyTorch's own start would let the image fade away behind the biases. Embeddings
+    stay as they are. The module is returned, in evaluation mode.
     """
     import torch
+    from torch import nn
 
     def fill(module: nn.Module, seed: int = 0) -> nn.Module:
         generator = torch.Generator().manual_seed(seed)
@@ -179,6 +181,8 @@ def fill_weights_that_matter() -> Callable[..., nn.Module]:
                     value.copy_(1 + 0.1 * noise)
                 elif name.endswith(("bias", "biases", "running_mean")) or "pos" in name:
                     value.copy_(0.3 * noise)
+                elif isinstance(owner, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+                    value.copy_(noise / value[0].numel() ** 0.5)
         return module.eval()
 
     return fill
