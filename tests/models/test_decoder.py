@@ -158,12 +158,13 @@ def test_lite_medsam_mask_of_the_whole_image(
 ):
     """From image to mask, through our loader: the box around everything, 256x256."""
     spec = get_spec("lite_medsam")
-    reference, file = build_lite_medsam().eval(), find_weights(spec)
+    reference, file = build_lite_medsam(), find_weights(spec)
     if filled:
         file = tmp_path / "weights.pth"
         torch.save(fill_weights_that_matter(reference).state_dict(), file)
     else:
         reference.load_state_dict(torch.load(file, weights_only=True))
+    reference.eval()  # Afterwards: it caches the attention biases at this moment.
     encoder, decoder = TinyViT(**spec.arch), Decoder(1, spec.prompt, stride=spec.stride)
     load_base(spec, str(file), encoder, decoder)
     torch.manual_seed(0)
