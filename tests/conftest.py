@@ -73,32 +73,14 @@ TINY_VIT = registry.BackboneSpec(
     decoder_dim=32,
 )
 
-_TINY_VALUES: Mapping[str, Any] = {
-    "metric": "iou@image",
-    "preset": "fast",
+TINY_VALUES: Mapping[str, Any] = {
     "backbone.name": "tiny_sam",
     "backbone.weights": "random",
-    "adapter.kind": "conv_lora",
-    "adapter.rank": 3,
     "adapter.num_experts": 3,
-    "adapter.scales": (1, 2, 3),
-    "adapter.alpha": 32.0,
-    "adapter.gate": "learned",
-    "adapter.blocks": "all",
-    "loss.balance_weight": 1.0,
-    "optim.lr": 1e-3,
-    "optim.weight_decay": 1e-4,
-    "optim.warmup": 0.1,
     "data.size": 128,
-    "data.geometry": "letterbox",
-    "data.augment": ("hflip",),
     "train.epochs": 1,
-    "train.max_steps": -1,
     "train.batch_size": 2,
-    "train.micro_batch_size": 2,
     "train.precision": "32",
-    "train.gradient_checkpointing": False,
-    "train.patience": 5,
 }
 
 
@@ -129,26 +111,39 @@ def tiny_backbones() -> Iterator[tuple[str, ...]]:
 def tiny_plan(tiny_backbones: tuple[str, ...]) -> Callable[..., Plan]:
     """Return a maker of plans: ``tiny_plan({"adapter.kind": "lora"}, num_classes=3)``.
 
-    Two classes mean a binary problem. Prompt, head, loss and scales follow from the other values
-    unless they are given.
+    Two classes mean a binary problem. What is not given comes from ``TINY_VALUES``, then from the
+    decisions of the preset ``fast`` on a CPU.
     """
-    from easyseg.plan.plan import Plan
+    from easyseg.auditing.fingerprint import Fingerprint, Quantiles
+    from easyseg.plan.decisions import decide
+    from easyseg.plan.hardware import Hardware
+
+    hardware = Hardware("cpu", 1, "a CPU", memory_gb=16.0, cpu_count=2, native_bf16=False)
+    side = Quantiles(128.0, 128.0, 128.0)
 
     def make(overrides: Mapping[str, Any] | None = None, *, num_classes: int = 2) -> Plan:
-        given = dict(overrides or {})
-        binary = num_classes == 2
-        values = dict(_TINY_VALUES) | {
-            "problem_type": "binary" if binary else "multiclass",
-            "num_classes": num_classes,
-            "head.kind": "binary" if binary else "softmax",
-            "loss.kind": "structure" if binary else "ce_dice",
-        }
-        values["backbone.prompt"] = registry.get_spec(
-            given.get("backbone.name", values["backbone.name"])
-        ).prompt
-        experts = given.get("adapter.num_experts", values["adapter.num_experts"])
-        values["adapter.scales"] = tuple(range(1, experts + 1))
-        return Plan.from_values(values | given, {})
+        names = tuple(f"class_{i}" for i in range(num_classes))
+        fingerprint = Fingerprint(
+            num_images=8,
+            num_tuning=2,
+            height=side,
+            width=side,
+            image_modes={"RGB": 8},
+            mask_dtype="uint8",
+            mask_values=dict.fromkeys(range(num_classes), 1 / num_classes),
+            class_shares=dict.fromkeys(names, 1 / num_classes),
+            images_with=dict.fromkeys(names, 8),
+            empty_masks=0,
+            ignored_share=0.0,
+        )
+        return decide(
+            fingerprint,
+            hardware,
+            problem_type="binary" if num_classes == 2 else "multiclass",
+            num_classes=num_classes,
+            presets="fast",
+            overrides=dict(TINY_VALUES) | dict(overrides or {}),
+        )
 
     return make
 

@@ -1,0 +1,267 @@
+"""The whole network: what is trained, what never moves, and that a plan means what it says."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from easyseg.errors import ArtifactError, OptionError
+from easyseg.models.adapters import ConvLoRALinear
+from easyseg.models.network import build_network, load_trainable_state, trainable_state
+from easyseg.models.registry import get_spec
+
+DECODER = 3_505_536
+BACKBONES = pytest.mark.parametrize("backbone", ["tiny_sam", "tiny_vit"])
+
+
+def network_of(tiny_plan, overrides=None, *, num_classes=2, seed=0, random_b=True):
+    """Build a tiny network; with ``random_b`` its adapters have an effect from the start."""
+    network = build_network(tiny_plan(overrides, num_classes=num_classes), seed=seed)
+    if random_b:
+        generator = torch.Generator().manual_seed(1)
+        for name, parameter in network.named_parameters():
+            if name.endswith(("lora_B", "w_gate")):
+                parameter.data.normal_(std=0.1, generator=generator)
+    return network
+
+
+def images_for(seed=0, count=2):
+    return torch.randn(count, 3, 128, 128, generator=torch.Generator().manual_seed(seed))
+
+
+def train_steps(network, steps=2):
+    """Take a few steps as a fit does."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-2)
+    torch.manual_seed(0)
+    for step in range(steps):
+        output = network(images_for(step))
+        target = torch.randint(0, network.head.num_classes, (2, 128, 128), dtype=torch.uint8)
+        optimizer.zero_grad()
+        (network.head.loss(output.logits, target) + output.aux_losses).backward()
+        optimizer.step()
+
+
+def adapter_parameters(features, rank, num_experts):
+    """Return the trainable parameters of one adapted qkv: LoRA, experts, gate."""
+    lora = rank * features + rank * 3 * features
+    return lora + num_experts * (9 * rank**2 + rank) + 2 * rank * num_experts
+
+
+@pytest.mark.parametrize(
+    ("backbone", "widths"),
+    [("vit_b", [768] * 12), ("lite_medsam", [128] * 2 + [160] * 6 + [320] * 2)],
+)
+def test_number_of_trainable_parameters(tiny_plan, backbone, widths):
+    """ViT-H, by the same formula, gives the paper's 4.02 M."""
+    assert DECODER + 32 * adapter_parameters(1280, 3, 8) == 4_020_096
+    for kind, num_experts in (("conv_lora", 8), ("lora", 0), ("none", None)):
+        plan = tiny_plan(
+            {
+                "backbone.name": backbone,
+                "adapter.kind": kind,
+                "adapter.num_experts": num_experts or 8,
+            }
+        )
+        network = build_network(plan, seed=0)
+        adapters = (
+            sum(adapter_parameters(w, 3, num_experts) for w in widths) if kind != "none" else 0
+        )
+        count = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        assert count == DECODER + adapters
+
+
+@BACKBONES
+def test_only_adapters_and_decoder_are_trained(tiny_plan, backbone):
+    network = build_network(tiny_plan({"backbone.name": backbone}), seed=0)
+    for name, parameter in network.named_parameters():
+        adapter = any(part in name for part in ("lora_", ".gate.", ".experts."))
+        assert parameter.requires_grad == (adapter or name.startswith("decoder.")), name
+    assert len(list(network.adapters())) == get_spec(backbone).num_blocks
+    assert network.training
+
+
+@BACKBONES
+def test_frozen_tensors_and_batch_norm_buffers_never_move(tiny_plan, backbone):
+    network = network_of(tiny_plan, {"backbone.name": backbone}, random_b=False)
+    before = copy.deepcopy(network.state_dict())
+    train_steps(network)
+    moved = {name for name, v in network.state_dict().items() if not torch.equal(v, before[name])}
+    trained = set(trainable_state(network))
+    assert moved <= trained
+    assert any(name.startswith("decoder.") for name in moved)
+    assert any("lora_B" in name for name in moved)
+    if backbone == "tiny_vit":
+        assert any(name.endswith("running_mean") for name in before)
+
+
+@BACKBONES
+def test_every_trained_parameter_gets_a_gradient(tiny_plan, backbone):
+    """None may miss: DDP would wait for it. Experts nobody chose get zeros."""
+    network = network_of(tiny_plan, {"backbone.name": backbone})
+    output = network(images_for())
+    (output.logits.square().mean() + output.aux_losses).backward()
+    for name, parameter in network.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    gates = [module.gate.w_gate.grad for _, module in network.adapters()]
+    assert all(gradient.any() for gradient in gates)
+
+
+@BACKBONES
+@pytest.mark.parametrize("kind", ["conv_lora", "lora", "none"])
+def test_fresh_adapters_change_nothing(tiny_plan, backbone, kind):
+    """B starts at zero: the same base and decoder, whatever the adapter."""
+    networks = [
+        build_network(tiny_plan({"backbone.name": backbone, "adapter.kind": k}), seed=0).eval()
+        for k in (kind, "none")
+    ]
+    outputs = [network(images_for()).logits for network in networks]
+    torch.testing.assert_close(outputs[0], outputs[1])
+
+
+@BACKBONES
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_shapes(tiny_plan, backbone, num_classes):
+    network = network_of(tiny_plan, {"backbone.name": backbone}, num_classes=num_classes)
+    output = network(images_for(count=3))
+    side = 128 * 4 // get_spec(backbone).stride
+    assert output.logits.shape == (3, 1 if num_classes == 2 else num_classes, side, side)
+    assert output.aux_losses.shape == ()
+    assert output.aux_losses > 0
+
+
+@BACKBONES
+def test_balance_losses_of_all_layers_add_up(tiny_plan, backbone):
+    network = network_of(tiny_plan, {"backbone.name": backbone})
+    losses = []
+    for _, layer in network.adapters():
+        layer.gate.register_forward_hook(lambda module, args, out: losses.append(out.balance_loss))
+    total = network(images_for()).aux_losses
+    assert len(losses) == get_spec(backbone).num_blocks
+    torch.testing.assert_close(total, torch.stack(losses).sum())
+
+
+@BACKBONES
+def test_gradient_checkpointing_gives_the_same_gradients(tiny_plan, backbone):
+    """In training mode: the gate's noise is replayed."""
+    gradients = []
+    for recompute in (False, True):
+        overrides = {"backbone.name": backbone, "train.gradient_checkpointing": recompute}
+        network = network_of(tiny_plan, overrides)
+        calls: list[object] = []
+        network.backbone.steps()[-1].register_forward_pre_hook(
+            lambda module, args, calls=calls: calls.append(module)
+        )
+        torch.manual_seed(2)
+        output = network(images_for())
+        (output.logits.square().mean() + output.aux_losses).backward()
+        gradients.append({n: p.grad for n, p in network.named_parameters() if p.requires_grad})
+        assert len(calls) == 1 + recompute
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], msg=name)
+
+
+@BACKBONES
+def test_bf16_autocast(tiny_plan, backbone, relative_error):
+    network = network_of(tiny_plan, {"backbone.name": backbone}).eval()
+    expected = network(images_for())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = network(images_for())
+    assert found.aux_losses.dtype == torch.float32
+    assert relative_error(found.logits.float(), expected.logits) < 0.1
+    network.train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = network(images_for())
+        target = torch.zeros(2, 128, 128, dtype=torch.uint8)
+        (network.head.loss(output.logits, target) + output.aux_losses).backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.requires_grad)
+
+
+@BACKBONES
+def test_adapters_in_the_last_blocks_leave_a_frozen_prefix(tiny_plan, backbone):
+    network = network_of(tiny_plan, {"backbone.name": backbone, "adapter.blocks": 1})
+    steps, split = network.backbone.steps(), network.backbone.split_at
+    assert len(list(network.adapters())) == 1
+    assert steps[split] is network.backbone.attention_blocks()[-1]
+    graphs = []
+    for step in steps:
+        step.register_forward_hook(lambda module, args, out: graphs.append(out[0].requires_grad))
+    network(images_for())
+    assert graphs == [False] * split + [True] * (len(steps) - split)
+
+
+def test_without_adapters_the_encoder_keeps_no_graph(tiny_plan):
+    network = network_of(tiny_plan, {"adapter.kind": "none"})
+    assert network.backbone.split_at == len(network.backbone.steps())
+    embedding, aux = network.backbone(images_for())
+    assert not embedding.requires_grad
+    assert aux == 0
+
+
+def test_the_plan_reaches_the_adapters(tiny_plan):
+    network = build_network(
+        tiny_plan(
+            {
+                "adapter.rank": 5,
+                "adapter.num_experts": 2,
+                "adapter.scales": (1, 4),
+                "adapter.alpha": 10,
+                "adapter.gate": "constant",
+            }
+        ),
+        seed=0,
+    )
+    for _, layer in network.adapters():
+        assert isinstance(layer, ConvLoRALinear)
+        assert (layer.rank, layer.scales, layer.scaling) == (5, (1, 4), 2.0)
+        assert layer.gate.kind == "constant"
+
+
+def test_the_seed_decides_and_the_global_state_stays(tiny_plan):
+    before = torch.get_rng_state()
+    plan = tiny_plan({"backbone.name": "lite_medsam", "backbone.weights": "pretrained"})
+    first, same, other = (build_network(plan, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    states = [network.state_dict() for network in (first, same, other)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    changed = {name for name, value in states[0].items() if not torch.equal(value, states[2][name])}
+    # Fresh parts only: everything else is pretrained.
+    assert changed
+    assert all("lora_A" in name or "experts" in name for name in changed)
+
+
+def test_what_is_saved_restores_the_network(tiny_plan):
+    trained = network_of(tiny_plan)
+    train_steps(trained, steps=1)
+    fresh = network_of(tiny_plan, random_b=False)
+    assert not torch.equal(trained.eval()(images_for()).logits, fresh.eval()(images_for()).logits)
+    load_trainable_state(fresh, {n: v.clone() for n, v in trainable_state(trained).items()})
+    assert torch.equal(trained(images_for()).logits, fresh(images_for()).logits)
+    assert sum(v.numel() for v in trainable_state(fresh).values()) < sum(
+        v.numel() for v in fresh.state_dict().values()
+    )
+
+
+def test_tensors_of_another_plan_are_refused(tiny_plan):
+    network = network_of(tiny_plan)
+    state = dict(trainable_state(network))
+    name = next(iter(state))
+    with pytest.raises(ArtifactError, match=name):
+        load_trainable_state(network, {k: v for k, v in state.items() if k != name})
+    with pytest.raises(ArtifactError, match=r"decoder\.extra"):
+        load_trainable_state(network, state | {"decoder.extra": torch.zeros(1)})
+    with pytest.raises(ArtifactError, match=name):
+        load_trainable_state(network, state | {name: torch.zeros(1)})
+    other = dict(trainable_state(network_of(tiny_plan, {"adapter.rank": 2})))
+    with pytest.raises(ArtifactError, match="and others; the artifact is damaged"):
+        load_trainable_state(network, other)
+
+
+def test_a_size_the_backbone_cannot_take(tiny_plan):
+    plan = tiny_plan()
+    plan = replace(plan, data=replace(plan.data, size=130))
+    with pytest.raises(OptionError, match=r"130x130: tiny_sam needs sides .* multiples of 16"):
+        build_network(plan, seed=0)
