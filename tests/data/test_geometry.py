@@ -153,3 +153,10 @@ def test_extreme_sizes(kind, own):
     assert entered.shape == (3, 128, 128)
     assert geometry.mask(torch.zeros(own, dtype=torch.uint8)).shape == (128, 128)
     assert geometry.restore(torch.zeros(1, 32, 32), own).shape == (1, *own)
+
+
+def test_a_mask_is_read_at_the_centre_of_each_cell():
+    """A third of the size: the middle of three pixels, not the first."""
+    ids = torch.zeros(384, 384, dtype=torch.uint8)
+    ids[1::3, 1::3] = 1
+    assert (Geometry("squash", (128, 128)).mask(ids) == 1).all()

@@ -31,6 +31,15 @@ def golden(golden_file):
     return cases
 
 
+def test_a_missing_golden_file_fails_in_ci_and_is_skipped_elsewhere(golden_file, monkeypatch):
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match=r"nowhere\.safetensors is missing"):
+        golden_file("nowhere.safetensors")
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception):
+        golden_file("nowhere.safetensors")
+
+
 def load_reference(case, *, train, zeroed=None):
     """Build the layer of a golden case from its state dict, with one tensor zeroed on demand."""
     state = {k.removeprefix("param."): v for k, v in case.items() if k.startswith("param.")}

@@ -54,7 +54,7 @@ def test_balance_loss_by_the_book(num_experts, train):
     noise = torch.randn(13, num_experts, dtype=torch.float64)
     gate.sample_noise = lambda logits: noise
     expected = slow_balance_loss(features, gate, noise if train else None)
-    assert float(gate(features).balance_loss) == pytest.approx(expected, rel=1e-9)
+    assert gate(features).balance_loss.item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_evaluation_takes_the_largest_logit():
