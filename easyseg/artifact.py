@@ -82,9 +82,10 @@ def write_artifact(model: TrainedModel, path: str | os.PathLike[str]) -> Path:
     """
     path = Path(path)
     if path.exists() and not (path.is_dir() and (_is_artifact(path) or not any(path.iterdir()))):
-        raise ArtifactError(
-            f"{path} exists and is not a saved model; nothing was written. Choose another folder"
-        )
+        hint = "choose another folder"
+        if _is_artifact(path / "model"):
+            hint = f"it is a run folder, whose model is in {path / 'model'}; {hint}"
+        raise ArtifactError(f"{path} exists and is not a saved model; nothing was written: {hint}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -93,6 +94,7 @@ def write_artifact(model: TrainedModel, path: str | os.PathLike[str]) -> Path:
     try:
         state = {k: v.cpu().contiguous() for k, v in trainable_state(model.network).items()}
         save_file(state, beside / _TENSORS)
+        (beside / _TENSORS).chmod(0o644)  # It is written for the owner alone.
         about = _about(model)
         text = json.dumps(about, indent=2, ensure_ascii=False)
         (beside / _ABOUT).write_text(text + "\n", encoding="utf-8")
@@ -166,7 +168,7 @@ def read_artifact(path: str | os.PathLike[str]) -> TrainedModel:
         raise ArtifactError(
             f"{folder / _ABOUT} is damaged: {error!r}; save the model again"
         ) from error
-    network = build_network(plan, seed=seed)
+    network = build_network(plan, seed=seed, base_sha256=expected)
     if network.base_sha256 != expected:
         raise ArtifactError(
             f"{folder}: trained on weights of {plan.backbone.name} with sha256 {expected}, but the "

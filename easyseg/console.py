@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,8 +51,15 @@ class Reporter:
         if self._console is None:
             from rich.console import Console
 
-            self._console = Console(stderr=True, quiet=self.verbosity < 1)
+            # rich draws live bars in a notebook with ipywidgets, and warns where they are missing.
+            jupyter = None if find_spec("ipywidgets") else False
+            self._console = Console(stderr=True, quiet=self.verbosity < 1, force_jupyter=jupyter)
         return self._console
+
+    @property
+    def live(self) -> bool:
+        """Whether bars can be drawn: not into a file or a pipe, where each one leaves lines."""
+        return self.verbosity > 0 and (self.console.is_terminal or self.console.is_jupyter)
 
     def show(self, what: RenderableType) -> None:
         """Print a table or text."""
@@ -61,7 +69,7 @@ class Reporter:
     @contextmanager
     def progress(self, text: str, total: int | None) -> Iterator[Callable[[int], None]]:
         """Show a bar; yields a function that advances it."""
-        if self.verbosity < 1:
+        if not self.live:
             yield lambda count: None
             return
         from rich.progress import (

@@ -18,7 +18,7 @@ from easyseg.data.table import Samples, read_samples
 from easyseg.errors import DataError
 from easyseg.files import write_text
 from easyseg.models.network import Network
-from easyseg.plan.decisions import decide
+from easyseg.plan.decisions import check_request, decide
 from easyseg.plan.hardware import Hardware
 from easyseg.plan.plan import Plan
 
@@ -155,6 +155,7 @@ def prepare(
         DataError: All problems of both tables at once.
         OptionError: Unknown presets, overrides or metrics.
     """
+    check_request(presets, hyperparameters)
     reader = _TableReader(image, label, data_root, on_image)
     problems: list[str] = []
     train = reader.read(train_data, problems)
@@ -210,7 +211,11 @@ class _TableReader:
     def read(self, data: Any, problems: list[str]) -> tuple[Samples, tuple[ImageFacts, ...]] | None:
         try:
             samples = read_samples(
-                data, image=self.image, label=self.label, data_root=self.data_root
+                data,
+                image=self.image,
+                label=self.label,
+                data_root=self.data_root,
+                problems=problems,
             )
             return samples, scan(samples, progress=self._tick)
         except DataError as error:

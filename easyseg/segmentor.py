@@ -317,7 +317,12 @@ class SemanticSegmentor:
         return ((samples.index[i.position], self._raw_mask(i, threshold)) for i in stream)
 
     def evaluate(
-        self, data: Any, metrics: Sequence[str] | str | None = None, *, per_image: bool = False
+        self,
+        data: Any,
+        metrics: Sequence[str] | str | None = None,
+        *,
+        per_image: bool = False,
+        threshold: float | None = None,
     ) -> dict[str, float] | pd.DataFrame:
         """Score predictions against labels at each image's own size.
 
@@ -325,6 +330,7 @@ class SemanticSegmentor:
             data: DataFrame or CSV with images and labels.
             metrics: Keys ``metric@averaging``, one or several; ``None``: all of the problem.
             per_image: Return the scores of each image instead.
+            threshold: As for :meth:`predict`.
 
         Returns:
             Key -> score, with ``empty@image`` the number of images that have nothing to score; or a
@@ -343,6 +349,7 @@ class SemanticSegmentor:
         from easyseg.preparation import read_labelled
 
         model, ranks = self._fitted(), self._ranks()
+        threshold = self._threshold(threshold)
         if metrics is not None:
             binary = model.plan.problem_type == "binary"
             metrics = check_metrics(metrics, binary, model.label_map.names)
@@ -355,6 +362,7 @@ class SemanticSegmentor:
                     model,
                     samples,
                     batch_size=self._batch_size("auto"),
+                    threshold=threshold,
                     ranks=ranks,
                     on_image=lambda: advance(1),
                 )
@@ -384,13 +392,18 @@ class SemanticSegmentor:
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], device: str | torch.device | None = None
+        cls,
+        path: str | os.PathLike[str],
+        device: str | torch.device | None = None,
+        *,
+        verbosity: int = 1,
     ) -> SemanticSegmentor:
         """Load a run folder or an artifact; needs no network and runs no code from it.
 
         Args:
             path: The folder.
             device: Where to predict, such as ``"cpu"`` or ``"cuda:1"``; ``None``: the best here.
+            verbosity: As for the constructor.
 
         Returns:
             A segmentor that is ready to predict.
@@ -417,6 +430,7 @@ class SemanticSegmentor:
             classes=dict(zip(label_map.values, label_map.names, strict=True)),
             ignore_index=label_map.ignore,
             eval_metric=model.plan.metric,
+            verbosity=verbosity,
         )
         segmentor._adopt(model, Path(path).expanduser(), torch.device(device))
         return segmentor

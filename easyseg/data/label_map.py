@@ -238,7 +238,7 @@ def infer_label_map(
             ignore = void_value(present)
         known = present = [value for value in present if value != ignore]
         names = default_names(known, problem_type) if classes is None else list(classes)
-    check_classes(known, present, ignore, problem_type)
+    check_classes(known, present, ignore, problem_type, named=classes is not None)
     if len(names) != len(known):
         raise DataError(
             f"classes= gives {len(names)} names, but the masks hold {some(known)}"

@@ -10,6 +10,10 @@ from easyseg.errors import DataError, OptionError
 IGNORE = 255
 """The training id of ignored pixels; class ids are 0..254."""
 
+# More values than these, without names, are taken for grey levels.
+MOST_IDS = 200
+MOST_IDS_WITH_GAPS = 32
+
 Classes = Mapping[int, str] | Sequence[str]
 
 _SMEARED = (
@@ -65,7 +69,12 @@ def default_names(values: Sequence[int], problem_type: str) -> list[str]:
 
 
 def check_classes(
-    known: Sequence[int], present: Sequence[int], ignore: int | None, problem_type: str
+    known: Sequence[int],
+    present: Sequence[int],
+    ignore: int | None,
+    problem_type: str,
+    *,
+    named: bool,
 ) -> None:
     """Refuse fewer classes than two, more than ids, and other than two if binary."""
     if len(present) < 2:
@@ -78,6 +87,12 @@ def check_classes(
         raise DataError(
             f"the masks hold {len(known)} different values, at most {IGNORE} classes are possible."
             f" {_SMEARED}"
+        )
+    gaps = max(known) - min(known) + 1 - len(known)
+    if not named and len(known) > (MOST_IDS_WITH_GAPS if gaps else MOST_IDS):
+        raise DataError(
+            f"the masks hold {some(known)}: so many are grey levels rather than classes."
+            f" {_SMEARED}; if they are classes, name them with classes={{value: name, ...}}"
         )
     if problem_type == "binary" and len(known) != 2:
         raise DataError(

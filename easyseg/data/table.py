@@ -77,6 +77,7 @@ def read_samples(
     image: str = "image",
     label: str | None = "label",
     data_root: str | os.PathLike[str] | None = None,
+    problems: list[str] | None = None,
 ) -> Samples:
     """Take whatever the user has and return samples whose files are there.
 
@@ -88,9 +89,12 @@ def read_samples(
         label: Name of the column of masks; None reads the images only.
         data_root: Where relative paths in the data start. Default: the CSV's folder, else the
             working folder.
+        problems: Problems of rows are appended here and their rows left out, instead of raising:
+            for a caller that gathers those of other checks as well.
 
     Returns:
-        The samples. Everything but a DataFrame or Series gets a RangeIndex.
+        The samples. A DataFrame or Series keeps its index, a folder gets the names of its files,
+        everything else a RangeIndex.
 
     Raises:
         DataError: All problems at once: missing columns, empty cells, files that are not there.
@@ -108,17 +112,22 @@ def read_samples(
     frame, start, names = _as_frame(data, image, label, root)
     wanted = [image] if label is None else [image, label]
     _check_columns(frame, wanted)
-    problems: list[str] = []
-    columns = [_read_column(frame[name], start, problems) for name in wanted]
-    if problems:
-        raise DataError(problems)
+    found: list[str] = []
+    bad: set[int] = set()
+    columns = [_read_column(frame[name], start, found, bad) for name in wanted]
+    if found and problems is None:
+        raise DataError(found)
     images, called = columns[0]
-    return Samples(
+    samples = Samples(
         index=frame.index,
         images=tuple(images),
         labels=tuple(columns[1][0]) if label is not None else None,
         names=tuple(names or called),
     )
+    if found and problems is not None:
+        problems.extend(found)
+        samples = samples.take([i for i in range(len(samples)) if i not in bad])
+    return samples
 
 
 def _as_frame(
@@ -143,7 +152,8 @@ def _as_frame(
         here = path if root is None or path.exists() else root / path
         if here.is_dir():
             files = _images_below(here)
-            return _column([here / name for name in files], image), Path(), files
+            frame = _column([here / name for name in files], image).set_axis(files)
+            return frame, Path(), files
         return _column([here], image), Path(), [Path(data).as_posix()]
     if isinstance(data, pd.Series):
         return data.to_frame(name=image), start, None
@@ -230,9 +240,12 @@ def _check_columns(frame: pd.DataFrame, wanted: Iterable[str]) -> None:
 
 
 def _read_column(
-    cells: pd.Series, start: Path, problems: list[str]
+    cells: pd.Series, start: Path, problems: list[str], bad: set[int]
 ) -> tuple[list[ImageSource], list[str]]:
-    """Return where the images of a column come from, and their names; problems are appended."""
+    """Return where the images of a column come from, and their names.
+
+    Problems are appended, and the positions of their rows added to ``bad``.
+    """
     sources: list[ImageSource] = []
     names: list[str] = []
     for position, (row, cell) in enumerate(zip(cells.index, cells, strict=True)):
@@ -246,6 +259,7 @@ def _read_column(
             problem = _memory_problem(cell)
         if problem:
             problems.append(f"{where}: {problem}")
+            bad.add(position)
         sources.append(cell)
         names.append(name)
     return sources, names

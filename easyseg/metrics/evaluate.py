@@ -25,6 +25,7 @@ def score(
     samples: Samples,
     *,
     batch_size: int,
+    threshold: float | None = None,
     ranks: Ranks,
     num_workers: int = 0,
     on_image: Callable[[], None] | None = None,
@@ -35,6 +36,7 @@ def score(
         model: The model.
         samples: Images with labels.
         batch_size: Images a forward pass.
+        threshold: Probability above which a pixel is foreground, binary only.
         ranks: This process among others.
         num_workers: Loader processes.
         on_image: Called after each image of this rank.
@@ -54,7 +56,7 @@ def score(
     )
     for item in stream:
         assert item.target is not None
-        mine.update(model.network.head.decide(item.logits).cpu().numpy(), item.target)
+        mine.update(model.network.head.decide(item.logits, threshold).cpu().numpy(), item.target)
         positions.append(item.position)
         if on_image is not None:
             on_image()

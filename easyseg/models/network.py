@@ -100,13 +100,14 @@ def build_encoder(spec: BackboneSpec, size: tuple[int, int]) -> Backbone:
     return SamViT(grid, **spec.arch)
 
 
-def build_network(plan: Plan, *, seed: int) -> Network:
+def build_network(plan: Plan, *, seed: int, base_sha256: str | None = None) -> Network:
     """Build the network of a plan with pretrained weights and fresh adapters.
 
     Args:
         plan: The plan.
         seed: Seed of the adapters and, for ``backbone.weights="random"``, of the base. The global
             random state is left as it was.
+        base_sha256: Hash of the weights a saved model was trained on, to find them by it.
 
     Returns:
         The network in training mode on the CPU, everything frozen but adapters and decoder.
@@ -122,7 +123,7 @@ def build_network(plan: Plan, *, seed: int) -> Network:
         decoder = Decoder(
             head.num_masks, plan.backbone.prompt, dim=spec.decoder_dim, stride=spec.stride
         )
-        base_sha256 = load_base(spec, plan.backbone.weights, backbone, decoder)
+        found_sha256 = load_base(spec, plan.backbone.weights, backbone, decoder, sha256=base_sha256)
         if head.num_masks > 1:
             # All tokens start as SAM's first one; a little noise lets the classes part.
             nn.init.normal_(
@@ -131,7 +132,7 @@ def build_network(plan: Plan, *, seed: int) -> Network:
             decoder.mask_tokens.weight.data.add_(noise)
         _adapt(backbone, plan)
     backbone.gradient_checkpointing = plan.train.gradient_checkpointing
-    return Network(backbone, decoder, head, base_sha256).train()
+    return Network(backbone, decoder, head, found_sha256).train()
 
 
 def _adapt(backbone: Backbone, plan: Plan) -> None:

@@ -24,7 +24,14 @@ _PROMPT = "prompt_encoder."
 _DECODER = "mask_decoder."
 
 
-def load_base(spec: BackboneSpec, weights: str, backbone: Backbone, decoder: Decoder) -> str:
+def load_base(
+    spec: BackboneSpec,
+    weights: str,
+    backbone: Backbone,
+    decoder: Decoder,
+    *,
+    sha256: str | None = None,
+) -> str:
     """Load the pretrained weights into an encoder and a decoder.
 
     Args:
@@ -32,6 +39,8 @@ def load_base(spec: BackboneSpec, weights: str, backbone: Backbone, decoder: Dec
         weights: ``"pretrained"``, ``"random"`` (keep the fresh weights), or a path.
         backbone: The encoder, not yet adapted.
         decoder: The decoder; all its mask tokens become SAM's first one.
+        sha256: Hash of the file that a saved model was trained on. A path that is not on this
+            machine is looked for like the pretrained file then.
 
     Returns:
         The sha256 that identifies the base: of the file, or of the random tensors.
@@ -41,7 +50,10 @@ def load_base(spec: BackboneSpec, weights: str, backbone: Backbone, decoder: Dec
     """
     if weights == "random":
         return sha256_of_state({**backbone.state_dict(), **_prefixed("decoder.", decoder)})
-    path = find_weights(spec, None if weights == "pretrained" else weights)
+    named = None if weights == "pretrained" else Path(weights).expanduser()
+    if named is not None and sha256 is not None and not named.is_file():
+        named = None
+    path = find_weights(spec, named, sha256=sha256)
     state = _read_checkpoint(path)
     encoder_state = _below(state, _ENCODER)
     if isinstance(backbone, SamViT):
@@ -51,7 +63,12 @@ def load_base(spec: BackboneSpec, weights: str, backbone: Backbone, decoder: Dec
     return sha256_of_file(path)
 
 
-def find_weights(spec: BackboneSpec, path: str | os.PathLike[str] | None = None) -> Path:
+def find_weights(
+    spec: BackboneSpec,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    sha256: str | None = None,
+) -> Path:
     """Find the weights file of a backbone on this machine.
 
     Looked for, in this order: ``path``; the folder or file in the environment variable
@@ -59,7 +76,8 @@ def find_weights(spec: BackboneSpec, path: str | os.PathLike[str] | None = None)
 
     Args:
         spec: The backbone.
-        path: A file the user names.
+        path: A file the user names; its hash is not checked here.
+        sha256: Expected hash instead of the official file's.
 
     Returns:
         The file's path.
@@ -78,15 +96,13 @@ def find_weights(spec: BackboneSpec, path: str | os.PathLike[str] | None = None)
     filename = spec.filename or f"{spec.name}.pth"
     candidates: list[Path] = []
     if named := os.environ.get("EASYSEG_WEIGHTS"):
-        candidates += [Path(named).expanduser() / filename]
-        if Path(named).name == filename:
-            candidates += [Path(named).expanduser()]
+        candidates += [Path(named).expanduser() / filename, Path(named).expanduser()]
     candidates += [Path.home() / ".cache" / "easyseg" / filename]
     if spec.package is not None:
         candidates += _installed(*spec.package)
     for file in candidates:
         if file.is_file():
-            _check_hash(spec, file)
+            _check_hash(spec, file, sha256 or spec.sha256)
             return file
     raise WeightsError(_ways_out(spec, filename))
 
@@ -98,11 +114,11 @@ def _installed(distribution: str, file: str) -> list[Path]:
         return []
 
 
-def _check_hash(spec: BackboneSpec, file: Path) -> None:
-    if spec.sha256 is not None and (found := sha256_of_file(file)) != spec.sha256:
+def _check_hash(spec: BackboneSpec, file: Path, expected: str | None) -> None:
+    if expected is not None and (found := sha256_of_file(file)) != expected:
         raise WeightsError(
-            f"{file} is not {spec.name}'s official file: its sha256 is {found}, expected "
-            f"{spec.sha256}; replace it, or name it by path in backbone.weights to use it anyway"
+            f"{file} is not the file of {spec.name} that is needed: its sha256 is {found}, "
+            f"expected {expected}; replace it, or name it by path in backbone.weights to use it anyway"
         )
 
 

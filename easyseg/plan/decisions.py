@@ -23,7 +23,7 @@ from easyseg.plan.presets import list_presets, load_preset
 if TYPE_CHECKING:
     from easyseg.auditing.fingerprint import Fingerprint
 
-__all__ = ["Decision", "decide"]
+__all__ = ["Decision", "check_request", "decide"]
 
 # Decided first because others look at them; the rest follows in the order of DOMAINS.
 _FIRST = ("backbone.name", "train.batch_size", "train.precision")
@@ -73,6 +73,7 @@ def decide(
         raise OptionError(
             f"a {problem_type} problem cannot have {num_classes} classes (background included)."
         )
+    check_request(presets, overrides)
     start = _preset(presets, fingerprint, hardware, time_limit)
     content = load_preset(start.value)
     where = f"preset {start.value}"
@@ -99,6 +100,23 @@ def decide(
     )
 
 
+def check_request(presets: str, overrides: Mapping[str, Any] | None) -> None:
+    """Check what can be checked of a request before any image is read.
+
+    Args:
+        presets: As for :func:`decide`.
+        overrides: As for :func:`decide`.
+
+    Raises:
+        OptionError: If a preset or key is not known, or a value is not possible.
+    """
+    _known(flatten(overrides or {}), "hyperparameters")
+    if not isinstance(presets, str):
+        raise OptionError(f"presets={presets!r}: expected one name of {_preset_names()}.")
+    if presets != "auto":
+        load_preset(presets)
+
+
 def _decide_one(key: str, facts: Facts, values: Mapping[str, Any], preset: Decision) -> Decision:
     """Take the user's value, else the preset's, else the one chosen from the facts."""
     follows = key == "adapter.num_experts" and "adapter.scales" in facts.overrides
@@ -117,9 +135,6 @@ def _decide_one(key: str, facts: Facts, values: Mapping[str, Any], preset: Decis
 def _preset(
     asked: str, fingerprint: Fingerprint, hardware: Hardware, time_limit: float | None
 ) -> Decision:
-    if not isinstance(asked, str):
-        known = ", ".join(("auto", *list_presets()))
-        raise OptionError(f"presets={asked!r}: expected one name of {known}.")
     if asked != "auto":
         return Decision(asked, SET_BY_YOU)
     return choose_preset(fingerprint, hardware, time_limit)
@@ -147,6 +162,10 @@ def _top(
         "metric": metric,
         "preset": Decision(preset.value, f"{preset.reason} ({about})"),
     }
+
+
+def _preset_names() -> str:
+    return ", ".join(("auto", *list_presets()))
 
 
 def _known(flat: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -132,7 +132,9 @@ DOMAINS: Mapping[str, Domain] = {
     "optim.warmup": _real(0, 1),
     "data.size": _whole(128),
     "data.geometry": _one_of("squash", "letterbox"),
-    "data.augment": _many(_one_of("hflip"), what="augmentations, each one of 'hflip'"),
+    "data.augment": _many(
+        _one_of("hflip", "vflip"), what="augmentations, each one of 'hflip', 'vflip'"
+    ),
     "train.epochs": _whole(1),
     "train.max_steps": _whole(1, also=-1),
     "train.batch_size": _whole(1),

@@ -61,7 +61,7 @@ def load_preset(name: str) -> dict[str, Any]:
 
     Example:
         >>> load_preset("fast")["plan"]["optim"]["lr"]
-        0.0003
+        0.001
     """
     from omegaconf import OmegaConf
 

@@ -266,7 +266,7 @@ class Progress(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Show the bar on the first rank."""
-        if not trainer.is_global_zero or self.reporter.verbosity < 1:
+        if not trainer.is_global_zero or not self.reporter.live:
             return
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar

@@ -158,7 +158,9 @@ def train(
     )
     with isolate_rng(), stop.catch_interrupt():
         trainer.fit(module)
-    log.info("stopped after %d epochs: %s", trainer.current_epoch, _reason(trainer, stop))
+    log.info(
+        "training ended in epoch %d: %s", max(1, trainer.current_epoch), _reason(trainer, stop)
+    )
     return module.prepared
 
 

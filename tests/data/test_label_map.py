@@ -57,7 +57,7 @@ def test_values_without_255_map_in_ascending_order(values):
 
 
 @settings(deadline=None)
-@given(st.integers(2, 255), st.integers(0, 1))
+@given(st.integers(2, 200), st.integers(0, 1))
 def test_ids_without_a_gap_and_255_are_ids_and_ignored(count, first):
     ids = [value for value in range(first, first + count) if value < 255]
     label_map = infer_label_map([*ids, 255], "uint8")
@@ -175,7 +175,8 @@ def test_multiclass_with_two_classes_keeps_class_names():
 
 
 def test_255_classes_and_an_ignored_one_fill_the_ids():
-    label_map = infer_label_map(range(256), "uint8")
+    names = [f"class {value}" for value in range(255)]
+    label_map = infer_label_map(range(256), "uint8", classes=names, ignore_index=255)
     assert (label_map.num_classes, label_map.ignore) == (255, 255)
     raw = np.arange(256, dtype=np.uint8)[None]
     np.testing.assert_array_equal(label_map.encode(raw), raw)
@@ -229,3 +230,11 @@ def test_a_map_cannot_be_built_wrong(fields):
 def test_description_shows_names_values_and_what_is_ignored():
     text = "0 background <- 0 · 1 foreground <- 1 · ignored: 255"
     assert str(infer_label_map([0, 1, 255], "uint8")) == text
+
+
+@pytest.mark.parametrize("values", [range(256), range(0, 255, 3), [0, 7, *range(100, 140)]])
+def test_grey_levels_are_not_taken_for_classes(values):
+    with pytest.raises(DataError, match="grey levels|cannot be told"):
+        infer_label_map(values, "uint8")
+    named = {value: f"level {value}" for value in list(values)[:200]}
+    assert infer_label_map(named, "uint8", classes=named).num_classes == len(named)

@@ -48,7 +48,7 @@ def test_parse_takes_what_means_the_same(key, given, expected):
         ("adapter.blocks", 0),
         ("backbone.weights", ""),
         ("data.size", 127),
-        ("data.augment", ["vflip"]),
+        ("data.augment", ["blur"]),
         ("optim.lr", 0),
         ("optim.lr", float("nan")),
         ("optim.warmup", 1.5),
