@@ -94,15 +94,20 @@ def find_weights(
             )
         return file
     filename = spec.filename or f"{spec.name}.pth"
+    expected = sha256 or spec.sha256
     candidates: list[Path] = []
-    if named := os.environ.get("EASYSEG_WEIGHTS"):
-        candidates += [Path(named).expanduser() / filename, Path(named).expanduser()]
+    if variable := os.environ.get("EASYSEG_WEIGHTS"):
+        named = Path(variable).expanduser()
+        candidates += [named / filename]
+        # A file of another name is this backbone's if its hash says so, else that of another one.
+        if named.name == filename or (named.is_file() and sha256_of_file(named) == expected):
+            candidates += [named]
     candidates += [Path.home() / ".cache" / "easyseg" / filename]
     if spec.package is not None:
         candidates += _installed(*spec.package)
     for file in candidates:
         if file.is_file():
-            _check_hash(spec, file, sha256 or spec.sha256)
+            _check_hash(spec, file, expected)
             return file
     raise WeightsError(_ways_out(spec, filename))
 

@@ -91,6 +91,14 @@ def test_order_path_environment_cache(tiny_sam_file, empty_home, tmp_path, monke
     assert find_weights(spec) == cached
 
 
+def test_the_environment_may_name_one_file_by_any_name(tiny_sam_file, tmp_path, monkeypatch):
+    renamed = tiny_sam_file[0].rename(tmp_path / "mine.pth")
+    monkeypatch.setenv("EASYSEG_WEIGHTS", str(renamed))
+    assert find_weights(get_spec("tiny_sam")) == renamed
+    # It is not in the way of a backbone that it does not belong to.
+    assert find_weights(get_spec("lite_medsam")).name == "lite_medsam.pth"
+
+
 def test_a_file_of_another_content_is_refused(tiny_sam_file, monkeypatch):
     file, _ = tiny_sam_file
     monkeypatch.setenv("EASYSEG_WEIGHTS", str(file.parent))
