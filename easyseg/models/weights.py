@@ -123,7 +123,8 @@ def _check_hash(spec: BackboneSpec, file: Path, expected: str | None) -> None:
     if expected is not None and (found := sha256_of_file(file)) != expected:
         raise WeightsError(
             f"{file} is not the file of {spec.name} that is needed: its sha256 is {found}, "
-            f"expected {expected}; replace it, or name it by path in backbone.weights to use it anyway"
+            f"expected {expected}; replace it, or name it by path in backbone.weights to use it "
+            "anyway"
         )
 
 
