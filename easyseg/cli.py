@@ -200,6 +200,7 @@ def evaluate(
     data: opt.Labelled,
     metrics: opt.Metrics = None,
     per_image: opt.PerImage = None,
+    threshold: opt.Threshold = None,
     as_json: opt.AsJson = False,
     device: opt.Device = None,
     image: opt.OtherImageColumn = None,
@@ -211,10 +212,10 @@ def evaluate(
     """Score a model on labelled images, at each image's own size."""
     verbosity = 0 if quiet else verbosity
     segmentor = _load(model, device, verbosity, image=image, label=label, data_root=data_root)
-    scores = segmentor.evaluate(data, metrics or None)
+    scores = segmentor.evaluate(data, metrics or None, threshold=threshold)
     assert isinstance(scores, dict)
     if per_image is not None:
-        _write_per_image(segmentor, data, per_image)
+        _write_per_image(segmentor, data, per_image, threshold)
         _say(verbosity, f"scores of each image: {per_image}")
     _print_scores(scores, as_json=as_json)
 
@@ -246,7 +247,7 @@ def demo(
     data: opt.DemoData = None,
     output_dir: opt.DemoFolder = Path("easyseg-demo"),
     seed: opt.Seed = 0,
-    presets: opt.Presets = "auto",
+    presets: opt.DemoPresets = None,
     overrides: opt.Overrides = None,
     time_limit: opt.TimeLimit = None,
     verbosity: opt.Verbosity = 1,
@@ -308,19 +309,21 @@ def _load(model: Path, device: str | None, verbosity: int, **changes: Any) -> Se
     _say(verbosity, f"loading {model} ...")
     from easyseg.segmentor import SemanticSegmentor
 
-    segmentor = SemanticSegmentor.load(model, device)
+    segmentor = SemanticSegmentor.load(model, device, verbosity=verbosity)
     given = {name: value for name, value in changes.items() if value is not None}
-    return segmentor.set_params(verbosity=verbosity, **given)
+    return segmentor.set_params(**given)
 
 
-def _write_per_image(segmentor: SemanticSegmentor, data: Path, file: Path) -> None:
+def _write_per_image(
+    segmentor: SemanticSegmentor, data: Path, file: Path, threshold: float | None
+) -> None:
     """Write one row an image: its name and its scores."""
     import pandas as pd
 
     from easyseg.data.table import read_samples
     from easyseg.files import write_text
 
-    rows = segmentor.evaluate(data, per_image=True)
+    rows = segmentor.evaluate(data, per_image=True, threshold=threshold)
     assert isinstance(rows, pd.DataFrame)
     samples = read_samples(data, image=segmentor.image, label=None, data_root=segmentor.data_root)
     rows.insert(0, segmentor.image, list(samples.names))

@@ -86,6 +86,10 @@ Presets = Annotated[
     str,
     _in(_TRAINING, "fast, balanced, best, or auto: by device, number and size of the images."),
 ]
+DemoPresets = Annotated[
+    str | None,
+    _in(_TRAINING, "As for fit; default: fast for the synthetic set, auto for a folder."),
+]
 Overrides = Annotated[
     list[str] | None,
     _in(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
+from rich.markup import escape
 
 from easyseg.console import Reporter
 from easyseg.data.io import read_image
@@ -24,8 +25,11 @@ from easyseg.visualize import overlay
 
 __all__ = ["DemoResult", "contact_sheet", "run_demo"]
 
+# The synthetic set, and how it is fitted: on two cores about two minutes, to an IoU over 0.85.
 _TRAIN, _VAL, _TEST = 60, 10, 20
 _SIZE = (192, 256)
+_PRESETS = "fast"
+_HYPERPARAMETERS: Mapping[str, Any] = {"train.epochs": 5}
 _SHEET_ROWS = 6
 _CELL = (192, 256)  # height, width
 _GAP, _TITLE = 8, 22
@@ -77,7 +81,7 @@ def run_demo(
     *,
     output_dir: str | Path = "easyseg-demo",
     seed: int = 0,
-    presets: str = "auto",
+    presets: str | None = None,
     hyperparameters: Mapping[str, Any] | None = None,
     time_limit: float | None = None,
     verbosity: int = 1,
@@ -90,7 +94,8 @@ def run_demo(
             set is generated.
         output_dir: Everything is written to a new folder in this one, named after the UTC time.
         seed: Seed of the generated set and of the fit.
-        presets: As for ``SemanticSegmentor.fit``.
+        presets: As for ``SemanticSegmentor.fit``; ``None``: ``"fast"``, with a few
+            overrides, for the synthetic set, ``"auto"`` for a folder.
         hyperparameters: As for ``SemanticSegmentor.fit``.
         time_limit: Seconds that the fit may take.
         verbosity: 0 is silent, 1 shows plan, progress and messages, 2 also debugging messages.
@@ -109,9 +114,11 @@ def run_demo(
         dataset = make_synthetic(
             folder / "data", num_train=_TRAIN, num_val=_VAL, num_test=_TEST, size=_SIZE, seed=seed
         )
+        if presets is None:
+            presets, hyperparameters = _PRESETS, {**_HYPERPARAMETERS, **(hyperparameters or {})}
     test = dataset.test
     assert test is not None
-    reporter.show(f"{name}: {len(dataset.train)} images to train on, {len(test)} to score")
+    reporter.show(escape(f"{name}: {len(dataset.train)} images to train on, {len(test)} to score"))
 
     segmentor = SemanticSegmentor(
         classes=dataset.classes,
@@ -121,7 +128,7 @@ def run_demo(
     ).fit(
         dataset.train,
         dataset.val,
-        presets=presets,
+        presets=presets or "auto",
         hyperparameters=hyperparameters,
         time_limit=time_limit,
         devices=1,
@@ -143,7 +150,7 @@ def run_demo(
         name=name,
         num_test=len(test),
         scores=scores,
-        data=dataset.root,
+        data=folder / "data" if data is None else Path(data),
         run=folder / "run",
         model=folder / "run" / "model",
         masks=folder / "masks",

@@ -24,7 +24,11 @@ from easyseg.datasets.synthetic import make_synthetic
 from easyseg.errors import OptionError
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = ("--set", "train.max_steps=2", "--accelerator", "cpu")
+SHORT = ("--set", "train.max_steps=2", "--set", "adapter.blocks=1")
+TINY = (  # for the backbones that conftest registers
+    *("--set", "backbone.name=tiny_sam", "--set", "backbone.weights=random"),
+    *("--set", "data.size=128", "--set", "train.max_steps=1"),
+)
 
 
 def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -62,7 +66,7 @@ def fitted(dataset: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder.mkdir()
     done = python(
         *("-m", "easyseg", "fit", dataset / "train.csv", "--tuning-data", dataset / "val.csv"),
-        *("--path", "run", "--classes", "0=background,255=pad", *TINY),
+        *("--path", "run", "--classes", "0=background,255=pad", *SHORT),
         cwd=folder,
     )
     assert done.returncode == 0, done.stderr
@@ -302,12 +306,13 @@ def test_expected_failures_are_one_message_without_a_traceback(fitted, dataset, 
     nothing = tmp_path / "nothing"
     nothing.mkdir()
     words = ("evaluate", fitted[0], dataset / "test.csv")
+    photo, file = dataset / "images" / "test_0000.jpg", dataset / "train.csv"
     for arguments, message in (
         (("info", nothing), "is no saved model"),
         (("predict", fitted[0], nothing, "--output-dir", nothing / "out"), "no image"),
         ((*words, "--metrics", "iou"), "Unknown metric 'iou'"),
-        (("fit", dataset / "train.csv", "--path", dataset), "is not an empty folder"),
-        ((*words, "--per-image", dataset / "train.csv" / "x.csv"), "train.csv"),
+        (("fit", file, "--path", dataset), "is not an empty folder"),
+        (("predict", fitted[0], photo, "--output-dir", file / "out"), "Not a directory"),
     ):
         done = invoke(*arguments)
         assert done.exit_code == 1, arguments
@@ -336,7 +341,7 @@ def test_wrong_usage_is_exit_code_2(arguments):
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_ctrl_c_is_exit_code_130(wrapped, tmp_path, monkeypatch):
-    def interrupted(*arguments: object) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:
@@ -352,11 +357,10 @@ def test_ctrl_c_is_exit_code_130(wrapped, tmp_path, monkeypatch):
 # The demonstration.
 
 
-def test_demo_on_a_folder_twice(dataset, tmp_path):
+def test_demo_on_a_folder_twice(dataset, tiny_backbones, tmp_path):
     out = tmp_path / "out"
-    words = ("demo", "--data", dataset, "--output-dir", out, "--set", "train.max_steps=1")
     for _ in range(2):
-        done = invoke(*words, "--set", "data.size=128")
+        done = invoke("demo", "--data", dataset, "--output-dir", out, *TINY)
         assert done.exit_code == 0, done.stderr
     assert "2 test images" in done.stdout
     assert "iou@image" in done.stdout
@@ -372,12 +376,12 @@ def test_demo_on_a_folder_twice(dataset, tmp_path):
     assert str(folders[1] / "run" / "model") in done.stdout
 
 
-def test_demo_without_data_generates_a_synthetic_set(tmp_path, monkeypatch):
+def test_demo_without_data_generates_a_synthetic_set(tiny_backbones, tmp_path, monkeypatch):
     from easyseg import demo
 
     for name, value in {"_TRAIN": 4, "_VAL": 2, "_TEST": 2, "_SIZE": (64, 64)}.items():
         monkeypatch.setattr(demo, name, value)
-    done = invoke("demo", "--output-dir", tmp_path, "--seed", "3", "--set", "train.max_steps=1")
+    done = invoke("demo", "--output-dir", tmp_path, "--seed", "3", *TINY)
     assert done.exit_code == 0, done.stderr
     assert "synthetic" in done.stdout
     (folder,) = tmp_path.iterdir()
