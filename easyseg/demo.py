@@ -29,7 +29,6 @@ __all__ = ["DemoResult", "contact_sheet", "run_demo"]
 _TRAIN, _VAL, _TEST = 60, 10, 20
 _SIZE = (192, 256)
 _PRESETS = "fast"
-_HYPERPARAMETERS: Mapping[str, Any] = {"train.epochs": 5}
 _SHEET_ROWS = 6
 _CELL = (192, 256)  # height, width
 _GAP, _TITLE = 8, 22
@@ -115,7 +114,7 @@ def run_demo(
             folder / "data", num_train=_TRAIN, num_val=_VAL, num_test=_TEST, size=_SIZE, seed=seed
         )
         if presets is None:
-            presets, hyperparameters = _PRESETS, {**_HYPERPARAMETERS, **(hyperparameters or {})}
+            presets = _PRESETS
     test = dataset.test
     assert test is not None
     reporter.show(escape(f"{name}: {len(dataset.train)} images to train on, {len(test)} to score"))

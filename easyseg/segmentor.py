@@ -412,6 +412,7 @@ class SemanticSegmentor:
             ArtifactError: If it is no saved model, is damaged, or the pretrained weights here are
                 not those it was trained on.
             WeightsError: If the pretrained weights are not on this machine.
+            OptionError: If there is no such device.
         """
         import torch
 
@@ -432,7 +433,13 @@ class SemanticSegmentor:
             eval_metric=model.plan.metric,
             verbosity=verbosity,
         )
-        segmentor._adopt(model, Path(path).expanduser(), torch.device(device))
+        try:
+            segmentor._adopt(model, Path(path).expanduser(), torch.device(device))
+        except (RuntimeError, AssertionError) as error:
+            raise OptionError(
+                f"device is {str(device)!r}, which is not usable here ({error}); expected a device "
+                "of this machine such as 'cpu' or 'cuda:0', or None for the best"
+            ) from error
         return segmentor
 
     # What follows is private.

@@ -13,10 +13,12 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.nn.parallel import DistributedDataParallel
 
 from easyseg.console import Reporter
+from easyseg.errors import OptionError
 from easyseg.plan.hardware import Hardware
 from easyseg.preparation import Prepared
 from easyseg.training.callbacks import AverageWeights, BestModel, Progress, StopInTime
@@ -92,6 +94,16 @@ def _interactive() -> bool:
     return hasattr(sys, "ps1")
 
 
+def _trainer(**options: Any) -> L.Trainer:
+    """Return a trainer; what Lightning refuses is an error of ours."""
+    try:
+        return L.Trainer(**options)
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        raise OptionError(
+            f"Lightning refuses accelerator, devices, strategy, callbacks or logger: {error}"
+        ) from error
+
+
 def train(
     prepared: Prepared,
     *,
@@ -123,7 +135,7 @@ def train(
     validation_share = len(prepared.validation_samples()) / plan.train.micro_batch_size
     stop = StopInTime(clock, validation_share)
     world = devices.hardware.devices * devices.num_nodes
-    trainer = L.Trainer(
+    trainer = _trainer(
         accelerator="gpu"
         if devices.hardware.accelerator == "cuda"
         else devices.hardware.accelerator,

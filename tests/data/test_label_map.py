@@ -234,7 +234,7 @@ def test_description_shows_names_values_and_what_is_ignored():
 
 @pytest.mark.parametrize("values", [range(256), range(0, 255, 3), [0, 7, *range(100, 140)]])
 def test_grey_levels_are_not_taken_for_classes(values):
-    with pytest.raises(DataError, match="grey levels|cannot be told"):
+    with pytest.raises(DataError, match=r"grey levels|cannot be told"):
         infer_label_map(values, "uint8")
     named = {value: f"level {value}" for value in list(values)[:200]}
     assert infer_label_map(named, "uint8", classes=named).num_classes == len(named)

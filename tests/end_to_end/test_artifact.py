@@ -133,6 +133,29 @@ def test_another_base_is_refused(fitted, tmp_path):
         SemanticSegmentor.load(saved)
 
 
+def test_a_weights_file_that_moved_is_found_by_its_hash(table, tmp_path, monkeypatch):
+    from easyseg.models.registry import get_spec
+    from easyseg.models.weights import find_weights
+
+    file = tmp_path / "here" / "my_weights.pth"
+    file.parent.mkdir()
+    file.write_bytes(find_weights(get_spec("lite_medsam")).read_bytes())
+    hyperparameters = {"train.max_steps": 1, "data.size": 128, "backbone.weights": str(file)}
+    segmentor = SemanticSegmentor(path=tmp_path / "run", verbosity=0)
+    segmentor.fit(table, hyperparameters=hyperparameters, accelerator="cpu")
+    moved = file.rename(tmp_path / "moved.pth")
+    monkeypatch.setenv("EASYSEG_WEIGHTS", str(moved))
+    assert SemanticSegmentor.load(tmp_path / "run").plan_ == segmentor.plan_
+    moved.write_bytes(b"something else")
+    with pytest.raises(ArtifactError, match="sha256"):
+        SemanticSegmentor.load(tmp_path / "run")
+
+
+def test_saving_onto_a_run_folder_says_where_its_model_is(fitted):
+    with pytest.raises(ArtifactError, match="run folder, whose model is in"):
+        fitted.save(fitted.path_)
+
+
 def damage_json(folder: Path) -> None:
     (folder / "segmentor.json").write_text("{")
 

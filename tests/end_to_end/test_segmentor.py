@@ -65,7 +65,7 @@ def test_the_use_of_experts_is_logged_for_each_layer(fitted):
     assert len(experts) == TINY["adapter.num_experts"]
     assert np.allclose(use[experts].sum(axis=1), 1, atol=1e-3)
     assert use["entropy"].between(0, 1).all()
-    assert use["layer"].nunique() == 2
+    assert use["layer"].nunique() == 3
     assert fitted.history_["routing_entropy"].between(0, 1).all()
 
 
@@ -123,6 +123,9 @@ def test_probabilities_are_of_all_classes_and_agree_with_the_masks(fitted, table
 
 def test_the_threshold_moves_the_border(fitted, table):
     everything = fitted.predict(table, threshold=0.0)
+    shares = [(np.asarray(Image.open(path)) == 255).mean() for path in table["label"]]
+    scores = fitted.evaluate(table, "iou@image", threshold=0.0)
+    assert scores["iou@image"] == pytest.approx(np.mean(shares))
     nothing = fitted.predict(table, threshold=1.0)
     assert all((mask == 255).all() for mask in everything)
     assert all((mask == 0).all() for mask in nothing)
@@ -146,6 +149,20 @@ def test_images_of_one_name_in_two_folders_do_not_collide(fitted, table, tmp_pat
             Image.open(table["image"][0]).convert("RGB").save(tmp_path / folder / f"x.{suffix}")
     paths = fitted.predict(tmp_path, output_dir=tmp_path / "masks")
     assert len({str(p).lower() for p in paths}) == 4
+
+
+def test_a_folder_is_indexed_by_its_file_names(fitted, table, tmp_path):
+    for name in ("b.png", "a.png"):
+        Image.open(table["image"][0]).save(tmp_path / name)
+    assert list(fitted.predict(tmp_path).index) == ["a.png", "b.png"]
+
+
+def test_unknown_options_are_refused_before_any_image_is_read(tmp_path):
+    nothing = pd.DataFrame({"image": ["x.png"], "label": ["y.png"]})
+    with pytest.raises(OptionError, match=r"Did you mean 'adapter\.rank'"):
+        fit(nothing, tmp_path / "run", hyperparameters={"adapter.rnak": 3})
+    with pytest.raises(OptionError, match="presets='quick'"):
+        fit(nothing, tmp_path / "run", presets="quick")
 
 
 def test_scores_are_those_of_the_predicted_masks(fitted, table):
@@ -179,15 +196,14 @@ def test_all_problems_of_the_data_come_at_once_and_cost_nothing(table, tmp_path)
     wrong = table.copy()
     wrong.loc[0, "image"] = str(tmp_path / "missing.png")
     wrong.loc[1, "label"] = None
-    with pytest.raises(DataError, match=r"missing\.png") as caught:
-        fit(wrong, tmp_path / "run")
-    assert len(caught.value.problems) == 2
-    wrong = table.copy()
     wrong.loc[2, "image"] = str(broken)
     wrong.loc[3, "label"] = table["label"][4]
-    with pytest.raises(DataError, match=r"broken\.png") as caught:
-        fit(wrong, tmp_path / "run", tuning_data=wrong.drop(columns="label"))
-    assert len(caught.value.problems) == 3
+    with pytest.raises(DataError, match=r"missing\.png") as caught:
+        fit(wrong, tmp_path / "run", tuning_data=table.drop(columns="label"))
+    found = "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 5
+    for words in ("missing.png", "row 1, column 'label'", "broken.png", "mask_4.png", "is missing"):
+        assert words in found
     assert not (tmp_path / "run").exists()
 
 
