@@ -139,10 +139,10 @@ def train(
         accelerator="gpu"
         if devices.hardware.accelerator == "cuda"
         else devices.hardware.accelerator,
-        devices=devices.devices,  # type: ignore[arg-type]
+        devices=devices.devices,
         num_nodes=devices.num_nodes,
         strategy=_strategy(devices),
-        precision=_PRECISION[plan.train.precision],  # type: ignore[arg-type]
+        precision=_PRECISION[plan.train.precision],
         max_epochs=plan.train.epochs,
         min_epochs=0,
         max_steps=plan.train.max_steps,
