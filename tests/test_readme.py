@@ -147,7 +147,9 @@ def test_make_targets_and_extras_exist():
 def test_the_table_of_hyperparameters_holds_every_key():
     rows = re.findall(r"^\| `(\w+\.\w+)` \| (.*?) \|", README, re.MULTILINE)
     assert [key for key, _ in rows] == list(DOMAINS)
-    assert set(re.findall(r"`(\w+)`", dict(rows)["backbone.name"])) == set(list_backbones())
+    assert set(re.findall(r"`(\w+)`", dict(rows)["backbone.name"])) == {
+        name for name in list_backbones() if not name.startswith("tiny_")
+    }
     for key, domain in DOMAINS.items():
         if domain.text.startswith("one of "):
             words = set(re.findall(r"'(\w+)'", domain.text))

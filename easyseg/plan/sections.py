@@ -137,7 +137,7 @@ class TrainPlan:
             devices: Training processes in all.
 
         Example:
-            >>> TrainPlan(3, -1, 8, 2, "32", False, 5).accumulation(devices=2)
+            >>> TrainPlan(3, -1, 8, 2, "32", False, 5, 0.1).accumulation(devices=2)
             2
         """
         return max(1, round(self.batch_size / (self.micro_batch_size * devices)))

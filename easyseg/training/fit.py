@@ -146,9 +146,7 @@ def train(
         max_epochs=plan.train.epochs,
         min_epochs=0,
         max_steps=plan.train.max_steps,
-        accumulate_grad_batches=max(
-            1, plan.train.batch_size // (plan.train.micro_batch_size * world)
-        ),
+        accumulate_grad_batches=plan.train.accumulation(world),
         gradient_clip_val=_CLIP_NORM,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
