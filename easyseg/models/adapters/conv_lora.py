@@ -9,42 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from easyseg.models.adapters.experts import ConvExpert, Stencil, apply_experts, stencil_table
 from easyseg.models.adapters.gate import GateKind, NoisyTopOneGate
 from easyseg.models.adapters.lora import LoRALinear
 
-__all__ = ["ConvExpert", "ConvLoRALinear"]
-
-
-class ConvExpert(nn.Conv2d):
-    """One expert: a 3x3 convolution on the feature map seen at ``scale`` times its resolution.
-
-    Bicubic enlargement, convolution, GELU, bicubic reduction to the original grid, as in the
-    reference code. This is the literal evaluation; it allocates the enlarged maps.
-
-    Args:
-        rank: Number of channels r.
-        scale: Factor of the enlargement, 1 leaves the map as it is.
-    """
-
-    def __init__(self, rank: int, scale: int) -> None:
-        super().__init__(rank, rank, kernel_size=3, padding=1)
-        assert self.bias is not None
-        nn.init.zeros_(self.bias)
-        self.scale = scale
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Apply the expert to feature maps ``[S, r, H, W]``; the shape stays."""
-        if self.scale == 1:
-            return self._activate(z)
-        size = z.shape[-2:]
-        enlarged = F.interpolate(z, scale_factor=float(self.scale), mode="bicubic")
-        return F.interpolate(self._activate(enlarged), size=size, mode="bicubic")
-
-    def _activate(self, z: Tensor) -> Tensor:
-        """Convolve and apply GELU in the dtype of ``z``, also where the parameters are half."""
-        assert self.bias is not None
-        weight, bias = self.weight.to(z.dtype), self.bias.to(z.dtype)
-        return F.gelu(self._conv_forward(z, weight, bias))
+__all__ = ["ConvLoRALinear"]
 
 
 class ConvLoRALinear(LoRALinear):
@@ -163,18 +132,27 @@ class ConvLoRALinear(LoRALinear):
 
     def _experts(self, maps: Tensor, chosen: Tensor) -> Tensor:
         """Return the output of each sample's chosen expert ``[S, r, H, W]``."""
+        # Grouping saves work, but asks the device which experts were chosen: free on a CPU only.
+        if maps.device.type == "cpu":
+            return self._expert_by_expert(maps, chosen)
+        return self._all_at_once(maps, chosen)
+
+    def _expert_by_expert(self, maps: Tensor, chosen: Tensor) -> Tensor:
         out = torch.zeros_like(maps)
         for index, expert in enumerate(self.experts):
+            # An expert without samples stays in the graph with zero gradients: "no gradient" would
+            # be another AdamW step, and an error under DDP.
             samples = (chosen == index).nonzero().squeeze(1)
-            if len(samples):
-                out = out.index_add(0, samples, expert(maps[samples]))
-            else:
-                assert isinstance(expert, ConvExpert)
-                assert expert.bias is not None
-                # An unused expert stays in the graph with zero gradients: "no gradient" would be
-                # another AdamW step, and an error under DDP.
-                out = out + 0.0 * (expert.weight.sum() + expert.bias.sum())
+            out = out.index_add(0, samples, expert(maps[samples]))
         return out
+
+    def _all_at_once(self, maps: Tensor, chosen: Tensor) -> Tensor:
+        experts = [expert for expert in self.experts if isinstance(expert, ConvExpert)]
+        kernel = torch.stack([expert.weight for expert in experts]).to(maps.dtype)[chosen]
+        bias = torch.stack([expert.bias for expert in experts]).to(maps.dtype)[chosen]
+        tables = (stencil_table(n, self.scales, maps.device, maps.dtype) for n in maps.shape[-2:])
+        rows, cols = (Stencil(table.matrix[chosen], table.weights[chosen]) for table in tables)
+        return apply_experts(maps, kernel, bias, rows, cols)
 
     def extra_repr(self) -> str:
         """Describe the layer in ``print(module)``."""
