@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from easyseg.data.geometry import Geometry, Normalization
+from easyseg.data.geometry import Geometry, Normalization, normalize
 from easyseg.data.io import read_image, read_mask
-from easyseg.data.label_map import LabelMap
+from easyseg.data.label_map import IGNORE, LabelMap
 from easyseg.data.table import Samples
 from easyseg.data.transforms import augment
 
@@ -39,8 +39,7 @@ class Preprocess:
 
     def __call__(self, image: np.ndarray) -> Tensor:
         """Map uint8 ``[h, w, 3]`` to float32 ``[3, H, W]``."""
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-        return self.geometry.image(tensor, self.normalization)
+        return self.geometry.image(_channels_first(image), self.normalization)
 
 
 class TrainingBatch(NamedTuple):
@@ -93,11 +92,15 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return image float32 ``[3, H, W]`` and class ids uint8 ``[H, W]``."""
         epoch, position = key
-        image = self.preprocess(read_image(self.samples.images[position]))
-        ids = torch.from_numpy(_read_ids(self.samples, position, self.label_map))
-        target = self.preprocess.geometry.mask(ids)
         rng = np.random.default_rng((self.seed, epoch, position))
-        return augment(image, target, self.augmentations, rng)
+        image = _channels_first(read_image(self.samples.images[position]))
+        ids = torch.from_numpy(_read_ids(self.samples, position, self.label_map))
+        geometry = self.preprocess.geometry
+        image, ids = augment(image, ids, self.augmentations, rng, resized=False)
+        image, ids = geometry.resize(image), geometry.resize_ids(ids)
+        image, ids = augment(image, ids, self.augmentations, rng, resized=True)
+        normalized = normalize(image, self.preprocess.normalization)
+        return geometry.pad(normalized), geometry.pad(ids, IGNORE)
 
 
 class PredictionSet(Dataset[tuple[int, Tensor, tuple[int, int], "np.ndarray | None"]]):
@@ -121,6 +124,10 @@ class PredictionSet(Dataset[tuple[int, Tensor, tuple[int, int], "np.ndarray | No
         if self.label_map is not None:
             ids = _read_ids(self.samples, position, self.label_map)
         return position, self.preprocess(image), (image.shape[0], image.shape[1]), ids
+
+
+def _channels_first(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
 
 
 def _read_ids(samples: Samples, position: int, label_map: LabelMap) -> np.ndarray:

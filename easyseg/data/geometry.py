@@ -61,17 +61,28 @@ class Geometry:
         Returns:
             float32 ``[3, H, W]``.
         """
-        size = self.content((image.shape[-2], image.shape[-1]))
-        resized = F.interpolate(
-            image[None], size, mode="bilinear", align_corners=False, antialias=True
-        )[0]
-        return F.pad(normalize(resized, normalization), self._padding(size))
+        return self.pad(normalize(self.resize(image), normalization))
 
     def mask(self, ids: Tensor) -> Tensor:
-        """Resize class ids uint8 ``[h, w]`` to ``[H, W]`` (nearest); padding is ignored (255)."""
+        """Resize class ids uint8 ``[h, w]`` to ``[H, W]``; padding is ignored (255)."""
+        return self.pad(self.resize_ids(ids), IGNORE)
+
+    def resize(self, image: Tensor) -> Tensor:
+        """Resize an image uint8 ``[3, h, w]`` to its content's size (bilinear, antialiased)."""
+        size = self.content((image.shape[-2], image.shape[-1]))
+        return F.interpolate(
+            image[None], size, mode="bilinear", align_corners=False, antialias=True
+        )[0]
+
+    def resize_ids(self, ids: Tensor) -> Tensor:
+        """Resize class ids uint8 ``[h, w]`` to their content's size (nearest)."""
         size = self.content((ids.shape[-2], ids.shape[-1]))
-        resized = F.interpolate(ids[None, None], size, mode="nearest-exact")[0, 0]
-        return F.pad(resized, self._padding(size), value=IGNORE)
+        return F.interpolate(ids[None, None], size, mode="nearest-exact")[0, 0]
+
+    def pad(self, content: Tensor, value: float = 0) -> Tensor:
+        """Fill up content ``[..., h, w]`` below and to the right to ``[..., H, W]``."""
+        below, right = self.size[0] - content.shape[-2], self.size[1] - content.shape[-1]
+        return F.pad(content, (0, right, 0, below), value=value)
 
     def restore(self, logits: Tensor, own: tuple[int, int]) -> Tensor:
         """Bring logits back to the image's own size, in one resampling.
@@ -88,9 +99,6 @@ class Geometry:
         cols = width * logits.shape[-1] // self.size[1]
         inside = logits[None, :, :rows, :cols].float()
         return F.interpolate(inside, own, mode="bilinear", align_corners=False)[0]
-
-    def _padding(self, content: tuple[int, int]) -> tuple[int, int, int, int]:
-        return (0, self.size[1] - content[1], 0, self.size[0] - content[0])
 
 
 def normalize(image: Tensor, kind: Normalization) -> Tensor:

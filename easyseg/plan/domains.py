@@ -113,6 +113,9 @@ def _precision() -> Domain:
     return Domain(words.text, lambda value: words.read(str(_plain(value))))
 
 
+# The keys of AUGMENTATIONS in data/transforms.py, which a plan must not import: it loads torch.
+_AUGMENTATIONS = ("crop", "hflip", "vflip", "rot90", "rotate", "colour")
+
 DOMAINS: Mapping[str, Domain] = {
     "backbone.name": Domain("the name of a backbone", _text().read),
     "backbone.weights": _text(),
@@ -133,7 +136,8 @@ DOMAINS: Mapping[str, Domain] = {
     "data.size": _whole(128),
     "data.geometry": _one_of("squash", "letterbox"),
     "data.augment": _many(
-        _one_of("hflip", "vflip"), what="augmentations, each one of 'hflip', 'vflip'"
+        _one_of(*_AUGMENTATIONS),
+        what=f"augmentations, each one of {', '.join(map(repr, _AUGMENTATIONS))}",
     ),
     "train.epochs": _whole(1),
     "train.max_steps": _whole(1, also=-1),
