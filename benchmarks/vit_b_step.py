@@ -49,6 +49,7 @@ def main() -> None:
         images_with={"background": 100, "foreground": 100},
         empty_masks=0,
         ignored_share=0.0,
+        uprightness=0.0,
     )
     plan = decide(
         fingerprint,

@@ -135,6 +135,7 @@ def tiny_plan(tiny_backbones: tuple[str, ...]) -> Callable[..., Plan]:
             images_with=dict.fromkeys(names, 8),
             empty_masks=0,
             ignored_share=0.0,
+            uprightness=0.0,
         )
         return decide(
             fingerprint,

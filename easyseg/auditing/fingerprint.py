@@ -57,6 +57,10 @@ class Fingerprint:
         images_with: Class name -> number of images that hold it.
         empty_masks: Number of images that hold no class but id 0.
         ignored_share: Share of all mask pixels that is ignored.
+        uprightness: How systematically the upper halves differ from the lower ones: the largest
+            effect size |mean| / deviation over the images, of the difference in brightness and of
+            the share of each class. About 0 where up and down mean nothing (skin, cells, aerial
+            views), 3 and more in street scenes; 0 for one image.
     """
 
     num_images: int
@@ -70,6 +74,7 @@ class Fingerprint:
     images_with: dict[str, int]
     empty_masks: int
     ignored_share: float
+    uprightness: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types (keys are text), from which `from_dict` rebuilds the value."""
@@ -139,4 +144,24 @@ def fingerprint(
         images_with={n: int(c) for n, c in zip(names, images_with, strict=True)},
         empty_masks=empty,
         ignored_share=(total - kept) / total if total else 0.0,
+        uprightness=_uprightness(train_facts, label_map),
     )
+
+
+def _uprightness(facts: Sequence[ImageFacts], label_map: LabelMap) -> float:
+    """Return the largest effect size of brightness and of the classes that half of images hold."""
+    differences = [[fact.lean for fact in facts]]
+    for value in label_map.values:
+        shares = [(fact.upper_shares or {}).get(value) for fact in facts]
+        held = [share - 0.5 for share in shares if share is not None]
+        if 2 * len(held) >= len(facts):
+            differences.append(held)
+    return max(_effect_size(values) for values in differences)
+
+
+def _effect_size(values: Sequence[float]) -> float:
+    """Return |mean| / deviation, at most 99; 0 for fewer than two values."""
+    if len(values) < 2:
+        return 0.0
+    mean, deviation = abs(float(np.mean(values))), float(np.std(values, ddof=1))
+    return min(99.0, mean / deviation) if deviation > 0 else 99.0 * (mean > 0)

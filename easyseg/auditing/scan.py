@@ -29,12 +29,17 @@ class ImageFacts:
         mask_counts: Pixels of each raw mask value; None without a mask.
         mask_dtype: ``"bool"``, ``"uint8"``, ``"uint16"`` or ``"int32"``; None without a mask.
         mode: The image's PIL mode (``"RGB;16"`` for 16-bit colour), or the array's dtype.
+        lean: Mean brightness of the upper half less that of the lower half, in 0..255 grey levels.
+        upper_shares: Of the pixels of each raw mask value, the share in the upper half; None
+            without a mask.
     """
 
     size: tuple[int, int]
     mask_counts: dict[int, int] | None
     mask_dtype: str | None
     mode: str
+    lean: float
+    upper_shares: dict[int, float] | None
 
 
 def scan(
@@ -136,14 +141,16 @@ def _label_name(samples: Samples, position: int) -> str:
 def _look(image: ImageSource, mask: ImageSource | None) -> tuple[ImageFacts | None, list[str]]:
     """Return the facts of one sample, or None and its problems."""
     problems: list[str] = []
-    size, mode = (0, 0), ""
+    size, mode, lean = (0, 0), "", 0.0
     try:
-        height, width, _ = read_image(image).shape
-        size, mode = (height, width), image_mode(image)
+        pixels = read_image(image)
+        size, mode = (pixels.shape[0], pixels.shape[1]), image_mode(image)
+        upper, lower = _halves(pixels)
+        lean = float(upper.mean() - lower.mean())
     except DataError as error:
         problems += error.problems
     if mask is None:
-        return (None if problems else ImageFacts(size, None, None, mode)), problems
+        return (None if problems else ImageFacts(size, None, None, mode, lean, None)), problems
     try:
         raw = read_mask(mask)
     except DataError as error:
@@ -158,7 +165,21 @@ def _look(image: ImageSource, mask: ImageSource | None) -> tuple[ImageFacts | No
         problems.append(_sizes_differ(image, size, mask, raw.shape))
     if problems:
         return None, problems
-    return ImageFacts(size, counts, str(raw.dtype), mode), []
+    return ImageFacts(size, counts, str(raw.dtype), mode, lean, _upper_shares(raw)), []
+
+
+def _halves(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the upper and the lower half; both hold the middle row of an odd height."""
+    half = -(-len(pixels) // 2)
+    return pixels[:half], pixels[-half:]
+
+
+def _upper_shares(raw: np.ndarray) -> dict[int, float]:
+    upper, lower = map(_count, _halves(raw))
+    return {
+        value: upper.get(value, 0) / (upper.get(value, 0) + lower.get(value, 0))
+        for value in sorted(upper.keys() | lower.keys())
+    }
 
 
 def _count(raw: np.ndarray) -> dict[int, int]:

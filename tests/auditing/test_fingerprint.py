@@ -19,9 +19,9 @@ from easyseg.errors import DataError
 DATA = (Path(__file__).parents[2] / ".." / "shared" / "data").resolve()
 LABELS = LabelMap((0, 3, 7), ("soil", "crop", "weed"), 255, "uint8")
 FACTS = (
-    ImageFacts((10, 10), {0: 60, 3: 20, 255: 20}, "uint8", "RGB"),
-    ImageFacts((20, 10), {0: 200}, "uint8", "L"),
-    ImageFacts((10, 40), {255: 400}, "uint8", "RGB"),
+    ImageFacts((10, 10), {0: 60, 3: 20, 255: 20}, "uint8", "RGB", 1.0, {0: 0.5, 3: 0.9, 255: 0.5}),
+    ImageFacts((20, 10), {0: 200}, "uint8", "L", 2.0, {0: 0.5}),
+    ImageFacts((10, 40), {255: 400}, "uint8", "RGB", 6.0, {255: 0.5}),
 )
 
 
@@ -39,7 +39,37 @@ def test_hand_counted():
         images_with={"soil": 2, "crop": 1, "weed": 0},
         empty_masks=2,
         ignored_share=420 / 700,
+        uprightness=3 / 7**0.5,  # Brightness: mean 3, deviation sqrt(7); the soil lies evenly.
     )
+
+
+def upright(leans, uppers):
+    facts = [
+        ImageFacts((2, 2), {0: 2, 3: 2}, "uint8", "L", lean, {0: 1 - upper, 3: upper})
+        for lean, upper in zip(leans, uppers, strict=True)
+    ]
+    return fingerprint(facts, (), LABELS).uprightness
+
+
+def test_uprightness_is_the_largest_effect_size():
+    level, tilted = [1.0, -1.0, 1.0, -1.0], [0.5, 0.8, 0.6, 0.9]
+    spread = np.std(tilted, ddof=1)
+    assert upright(level, [0.4, 0.6, 0.5, 0.5]) == pytest.approx(0, abs=1e-9)
+    assert upright(level, tilted) == pytest.approx(0.2 / spread)
+    assert upright([3.0, 5.0, 4.0, 4.0], tilted) == pytest.approx(4 / np.std([3, 5, 4, 4], ddof=1))
+
+
+def test_uprightness_without_a_deviation():
+    assert upright([0.0, 0.0], [0.5, 0.5]) == 0
+    assert upright([0.0, 0.0], [0.7, 0.7]) == 99
+    assert upright([5.0], [0.9]) == 0
+
+
+def test_a_class_that_few_images_hold_says_nothing_about_up_and_down():
+    rare = ImageFacts((2, 2), {0: 2, 7: 2}, "uint8", "L", 0.0, {0: 0.5, 7: 1.0})
+    usual = ImageFacts((2, 2), {0: 4}, "uint8", "L", 0.0, {0: 0.5})
+    assert fingerprint([rare, usual, usual], (), LABELS).uprightness == 0
+    assert fingerprint([rare, rare, usual], (), LABELS).uprightness == 99
 
 
 def test_all_ignored_gives_shares_of_zero():
@@ -52,7 +82,9 @@ def test_all_ignored_gives_shares_of_zero():
 @given(
     st.lists(
         st.builds(
-            lambda counts: ImageFacts((1, sum(counts.values())), counts, "uint8", "RGB"),
+            lambda counts: ImageFacts(
+                (1, sum(counts.values())), counts, "uint8", "RGB", 0.0, dict.fromkeys(counts, 0.5)
+            ),
             st.dictionaries(st.sampled_from([0, 3, 7, 255]), st.integers(1, 10**9), min_size=1),
         ),
         min_size=1,
@@ -70,7 +102,7 @@ def test_errors():
     with pytest.raises(DataError, match="no training sample"):
         fingerprint((), FACTS, LABELS)
     with pytest.raises(DataError, match="the value 9"):
-        fingerprint([ImageFacts((1, 1), {9: 1}, "uint8", "L")], (), LABELS)
+        fingerprint([ImageFacts((1, 1), {9: 1}, "uint8", "L", 0.0, {9: 0.5})], (), LABELS)
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data sets are not at {DATA}")

@@ -27,12 +27,28 @@ def table(rows, index=None):
 def test_facts_of_files_and_arrays(tmp_path):
     Image.fromarray(RGB).save(tmp_path / "a.png")
     Image.fromarray(MASK).save(tmp_path / "m.png")
-    samples = table([[tmp_path / "a.png", tmp_path / "m.png"], [RGB[..., 0], MASK > 0]])
+    grey = RGB[..., 0]
+    samples = table([[tmp_path / "a.png", tmp_path / "m.png"], [grey, MASK > 0]])
     facts = scan(samples)
+    leans = [float(x[:4].mean() - x[4:].mean()) for x in (RGB, grey)]
+    upper = {0: 24 / 72, 1: 1.0}
     assert facts == (
-        ImageFacts((8, 12), {0: 72, 255: 24}, "uint8", "RGB"),
-        ImageFacts((8, 12), {0: 72, 1: 24}, "bool", "uint8"),
+        ImageFacts((8, 12), {0: 72, 255: 24}, "uint8", "RGB", leans[0], {0: 24 / 72, 255: 1.0}),
+        ImageFacts((8, 12), {0: 72, 1: 24}, "bool", "uint8", leans[1], upper),
     )
+
+
+def test_the_middle_row_of_an_odd_height_belongs_to_both_halves():
+    image = np.zeros((3, 2), np.uint8)
+    image[0], image[1] = 90, 40
+    (fact,) = scan(table([[image, np.array([[0, 1], [1, 1], [0, 0]], np.uint8)]]))
+    assert fact.lean == 65 - 20
+    assert fact.upper_shares == {0: 1 / 3, 1: 3 / 5}
+
+
+def test_an_image_of_one_row_has_two_equal_halves():
+    (fact,) = scan(table([[np.full((1, 4), 7, np.uint8), np.zeros((1, 4), np.uint8)]]))
+    assert (fact.lean, fact.upper_shares) == (0, {0: 0.5})
 
 
 def test_images_alone_and_progress_in_order(monkeypatch):
@@ -119,7 +135,7 @@ def test_ctrl_c_does_not_wait_for_the_rest(monkeypatch):
     def slow(image, mask):
         started.append(1)
         time.sleep(0.01)
-        return ImageFacts((1, 1), None, None, "uint8"), []
+        return ImageFacts((1, 1), None, None, "uint8", 0.0, None), []
 
     def interrupt(done):
         raise KeyboardInterrupt

@@ -29,6 +29,7 @@ def facts(count: int = 64, side: float = 600.0, names: tuple[str, ...] = ("backg
         images_with=dict.fromkeys(names, count),
         empty_masks=0,
         ignored_share=0.0,
+        uprightness=0.0,
     )
 
 
