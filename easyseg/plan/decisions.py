@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 __all__ = ["Decision", "check_request", "decide"]
 
 # Decided first because others look at them; the rest follows in the order of DOMAINS.
-_FIRST = ("backbone.name", "train.batch_size", "train.precision")
+_FIRST = (
+    "backbone.name",
+    "adapter.rank",
+    "train.batch_size",
+    "train.precision",
+    "train.max_steps",
+    "train.epochs",
+)
 _ORDER = (*_FIRST, *(key for key in DOMAINS if key not in _FIRST))
 _EXPERTS = ("adapter.num_experts", "adapter.scales", "adapter.gate", "loss.balance_weight")
 _UNUSED = {

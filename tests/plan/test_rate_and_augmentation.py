@@ -1,0 +1,77 @@
+"""The rate by the number of steps, the adapter's strength, and which turns an image may take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plan_makers import CPU, facts, plan_for
+
+from easyseg.plan.choices import HIGHEST_LR, HIGHEST_LR_UP_TO_STEPS
+
+
+def upright(value, count=64):
+    return replace(facts(count), uprightness=value)
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs", "paper"), [(470, 30, 3e-4), (2000, 30, 1e-4), (1450, 30, 1e-4)]
+)
+def test_at_the_papers_numbers_of_steps_the_rate_is_near_the_papers(images, epochs, paper):
+    """Leaf disease, ISIC 2017 and polyps, batch 4; the paper rounds to 1e-4 or 3e-4."""
+    plan = plan_for(facts(images), presets="balanced", overrides={"train.epochs": epochs})
+    assert paper / 2 < plan.optim.lr < 2 * paper
+
+
+@given(st.integers(1, 500), st.integers(1, 100))
+def test_the_rate_never_rises_with_the_steps_and_is_capped(images, epochs):
+    rates = []
+    for more in (epochs, epochs + 7):
+        plan = plan_for(facts(images), presets="balanced", overrides={"train.epochs": more})
+        rates.append(plan.optim.lr)
+        steps = more * -(-images // plan.train.batch_size)
+        if steps <= HIGHEST_LR_UP_TO_STEPS:
+            assert plan.optim.lr == HIGHEST_LR
+    assert rates[1] <= rates[0] <= HIGHEST_LR
+
+
+def test_a_cap_on_the_steps_counts_for_the_rate():
+    overrides = {"train.epochs": 500, "train.max_steps": 10}
+    assert plan_for(presets="balanced", overrides=overrides).optim.lr == HIGHEST_LR
+
+
+@pytest.mark.parametrize("preset", ["fast", "balanced", "best"])
+def test_the_adapter_is_taken_as_it_is_at_every_rank(preset):
+    plan = plan_for(presets=preset)
+    assert plan.adapter.alpha == plan.adapter.rank
+    assert plan_for(presets=preset, overrides={"adapter.rank": 6}).adapter.alpha == 6
+    own = plan_for(presets=preset, overrides={"adapter.alpha": 32})
+    assert (own.adapter.alpha, own.reasons["adapter.alpha"]) == (32, "set by you")
+
+
+def test_images_are_turned_only_where_up_and_down_mean_nothing():
+    turned = plan_for(upright(0.2)).data.augment
+    assert {"vflip", "rot90"} < set(turned)
+    level = plan_for(upright(3.0))
+    assert set(turned) - set(level.data.augment) == {"vflip", "rot90"}
+    assert "up is up" in level.reasons["data.augment"]
+
+
+def test_few_images_do_not_tell_up_from_down():
+    plan = plan_for(upright(0.0, count=5))
+    assert "vflip" not in plan.data.augment
+    assert "5 images" in plan.reasons["data.augment"]
+
+
+def test_the_users_list_wins():
+    plan = plan_for(upright(3.0), overrides={"data.augment": ["vflip"]})
+    assert plan.data.augment == ("vflip",)
+
+
+def test_the_machine_does_not_matter_to_them():
+    gpu = replace(CPU, accelerator="cuda", native_bf16=True, memory_gb=80.0)
+    overrides = {"train.epochs": 10}
+    one, other = (plan_for(hardware=h, presets="balanced", overrides=overrides) for h in (CPU, gpu))
+    assert (one.optim.lr, one.data.augment) == (other.optim.lr, other.data.augment)
