@@ -1,0 +1,147 @@
+"""Decoder only, LoRA, Conv-LoRA, a U-Net and a constant mask on eight real sets: 90 s on 2 cores.
+
+    pip install -e '.[benchmarks]'
+    python benchmarks/eight_sets.py --data ../shared/data
+
+A cell is one method on one set with one seed, in a fresh process of two threads. Its 90 seconds run
+from the call of fit to its return: reading, building, training, validation and loading the best
+checkpoint are inside; importing the libraries and predicting the test images are not. A cell starts
+when nothing else needs the cores (--busy: at once), and records what others took all the same.
+
+Finished cells are kept as JSON below benchmarks/results/eight_sets/ and not run again (--again
+does). The table goes to standard output, to benchmarks/results/eight_sets.md and into README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from _eight_sets_table import table
+from _record import RESULTS
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+SETS = {
+    "skin_isic": (0, 1, 2),
+    "leaf_disease": (0, 1, 2),
+    "polyp_cvc": (0,),
+    "road_epfl": (0,),
+    "glass_gdd": (0,),
+    "camvid": (0,),
+    "cwfid": (0,),
+    "highway_cdnet": (0,),
+}
+METHODS = {
+    "constant": "constant mask",
+    "unet": "U-Net",
+    "decoder": "decoder only",
+    "lora": "LoRA",
+    "conv_lora": "Conv-LoRA",
+}
+BUDGET = 90.0
+THREADS = 2
+
+
+class Cell(NamedTuple):
+    """One method on one set with one seed."""
+
+    name: str
+    method: str
+    seed: int
+
+    def file(self, results: Path) -> Path:
+        """Return where its result is kept."""
+        return results / "eight_sets" / f"{self.name}-{self.method}-{self.seed}.json"
+
+
+def plan_cells(
+    sets: Sequence[str], methods: Sequence[str], seeds: Sequence[int] | None = None
+) -> list[Cell]:
+    """Return the cells in the order in which they are run: the first seed of everything first.
+
+    Args:
+        sets: Names of the sets.
+        methods: Names of the methods.
+        seeds: For all sets; ``None``: those of each set. The constant mask needs no more than one.
+    """
+    cells = [
+        Cell(name, method, seed)
+        for name in sets
+        for method in methods
+        for seed in (seeds or SETS[name])[: 1 if method == "constant" else None]
+    ]
+    return sorted(cells, key=lambda cell: cell.seed)
+
+
+def read_cells(results: Path, budget: float) -> dict[Cell, dict[str, Any]]:
+    """Return the finished cells of a budget, in the order of sets, methods and seeds."""
+    found = {}
+    for file in (results / "eight_sets").glob("*.json"):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["budget_seconds"] == budget:
+            found[Cell(content["set"], content["method"], content["seed"])] = content
+    sets, methods = list(SETS), list(METHODS)
+    order = sorted(found, key=lambda c: (sets.index(c.name), methods.index(c.method), c.seed))
+    return {cell: found[cell] for cell in order}
+
+
+def run_cell(cell: Cell, data: Path, results: Path, budget: float, busy: bool) -> bool:
+    """Run one cell in a fresh process; return whether it came to its end."""
+    worker = Path(__file__).with_name("_eight_sets_worker.py")
+    command = [sys.executable, str(worker), str((data / cell.name).resolve()), cell.method]
+    command += ["--seed", str(cell.seed), "--budget", str(budget)]
+    command += ["--target", str(cell.file(results).resolve()), *(["--busy"] if busy else [])]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
+    return subprocess.run(command, env=environment).returncode == 0
+
+
+def put_between(page: str, text: str, name: str) -> str:
+    """Return the page with a text between the comments ``<!-- name -->`` and ``<!-- /name -->``."""
+    before, start, rest = page.partition(f"<!-- {name} -->")
+    _, end, after = rest.partition(f"<!-- /{name} -->")
+    if not start or not end:
+        raise ValueError(f"the page has no place marked <!-- {name} --> ... <!-- /{name} -->")
+    return f"{before}{start}\n\n{text}\n\n{end}{after}"
+
+
+def main() -> None:
+    """Run what is missing and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int, help="default: 0, or 0 1 2, by set")
+    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of a cell")
+    parser.add_argument("--again", action="store_true", help="run finished cells again")
+    parser.add_argument("--busy", action="store_true", help="do not wait for idle cores")
+    parser.add_argument("--table", action="store_true", help="only write the table")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="elsewhere: README stays")
+    options = parser.parse_args()
+    cells = plan_cells(options.sets, options.methods, options.seeds)
+    done = set() if options.again else set(read_cells(options.results, options.budget))
+    missing = [] if options.table else [cell for cell in cells if cell not in done]
+    failed = []
+    for number, cell in enumerate(missing, start=1):
+        print(f"{number} of {len(missing)}: {' '.join(map(str, cell))}", flush=True)
+        if not run_cell(cell, options.data, options.results, options.budget, options.busy):
+            failed.append(cell)
+    finished = list(read_cells(options.results, options.budget).values())
+    if finished:
+        text = table(finished, METHODS)
+        (options.results / "eight_sets.md").write_text(text + "\n", encoding="utf-8")
+        if options.results == RESULTS:
+            page = README.read_text(encoding="utf-8")
+            README.write_text(put_between(page, text, "eight_sets"), encoding="utf-8")
+        print(text)
+    if failed:
+        sys.exit(f"failed: {', '.join(' '.join(map(str, cell)) for cell in failed)}")
+
+
+if __name__ == "__main__":
+    main()

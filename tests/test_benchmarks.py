@@ -1,0 +1,193 @@
+"""The pure parts of the benchmarks: what is run, what is kept, what the table says; no fit."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from easyseg.data.label_map import LabelMap
+
+ROOT = Path(__file__).resolve().parents[1]
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(ROOT / "benchmarks")
+    import _eight_sets_table as tables
+    import _eight_sets_worker as worker
+    import _record as record
+    import eight_sets
+
+BINARY = LabelMap((0, 1), ("background", "thing"), None, "uint8")
+THREE = LabelMap((0, 1, 2), ("soil", "crop", "weed"), 255, "uint8")
+
+
+def made_up_cell(name, method, seed, labels, folder, errors):
+    """Return a cell as the worker would write it: random masks, some of whose pixels are wrong."""
+    rng = np.random.default_rng((seed, len(method), labels.num_classes))
+    truths = np.random.default_rng(7).integers(labels.num_classes, size=(12, 6, 8), dtype=np.uint8)
+    truths[3] = 0
+    wrong = rng.random(truths.shape) < errors
+    predicted = np.where(wrong, rng.integers(labels.num_classes, size=truths.shape), truths)
+    predicted[3] = 0
+    files = [str(folder / f"{number}.png") for number in range(len(truths))]
+    for file, truth in zip(files, truths, strict=True):
+        Image.fromarray(truth).save(file)
+    table = pd.DataFrame({"image": files, "label": files})
+    return {
+        "set": name,
+        "method": method,
+        "seed": seed,
+        "budget_seconds": 90.0,
+        "fit_seconds": 88.8,
+        "others_share": 0.024,
+        **worker.score(list(predicted.astype(np.uint8)), table, labels),
+        "machine": "a machine",
+        "threads": 2,
+        "torch": "2.9",
+        "commit": "abc1234",
+    }
+
+
+@pytest.fixture(params=[BINARY, THREE], ids=["binary", "multiclass"])
+def cells(request, tmp_path):
+    plan = [("conv_lora", 0, 0.1), ("conv_lora", 1, 0.2), ("unet", 0, 0.3), ("unet", 1, 0.4)]
+    return [made_up_cell("plants", m, s, request.param, tmp_path, e) for m, s, e in plan]
+
+
+def slow_score(cell, images):
+    if cell["metric"] == "iou@image":
+        scores = [image["iou@image"] for image in images]
+        return statistics.mean(score for score in scores if score is not None)
+    classes = range(len(images[0]["union"]))
+    pooled = [
+        (sum(i["intersection"][k] for i in images), sum(i["union"][k] for i in images))
+        for k in classes
+    ]
+    return statistics.mean(both / union for both, union in pooled if union)
+
+
+def test_a_resampled_score_is_that_of_the_drawn_images(cells):
+    weights = tables.bootstrap_weights(12)[:50]
+    assert set(weights.sum(1)) == {12}
+    for cell in cells:
+        drawn = [[cell["images"][i] for i in np.repeat(np.arange(12), row)] for row in weights]
+        expected = [slow_score(cell, images) for images in drawn]
+        np.testing.assert_allclose(tables.resample(cell, weights), expected, rtol=1e-12)
+        assert tables.resample(cell, np.ones((1, 12)))[0] == pytest.approx(cell["score"], rel=1e-12)
+
+
+def test_a_difference_is_paired_by_seed_and_lies_within_its_interval(cells):
+    ours, theirs = cells[:2], cells[2:]
+    difference, low, high = tables.paired_difference(ours, theirs)
+    assert difference == pytest.approx(
+        statistics.mean(a["score"] - b["score"] for a, b in zip(ours, theirs, strict=True))
+    )
+    assert 0 < low < difference < high
+    assert tables.paired_difference(ours, ours) == (0, 0, 0)
+    assert tables.paired_difference(ours, theirs[:1])[0] == ours[0]["score"] - theirs[0]["score"]
+    assert tables.paired_difference(ours[:1], theirs[1:]) is None
+
+
+def test_an_image_without_a_score_is_left_out(cells):
+    for cell in cells:
+        empty = cell["images"][3]
+        assert (empty["iou@image"] is None) == (cell["metric"] == "iou@image")
+        assert cell["score"] == pytest.approx(slow_score(cell, cell["images"]), rel=1e-12)
+
+
+def test_the_table_holds_means_the_best_one_and_what_was_measured(cells):
+    text = tables.table(cells, {"unet": "U-Net", "lora": "LoRA", "conv_lora": "Conv-LoRA"})
+    ours, theirs = (
+        f"{statistics.mean(cell['score'] for cell in part):.3f}" for part in (cells[:2], cells[2:])
+    )
+    assert f"| plants | `{cells[0]['metric']}` | {theirs} | – | **{ours}** |" in text
+    assert "plants the mean of 2 seeds" in text
+    assert "90 seconds of 2 cores" in text
+    assert "4 cells. Longest fit: 88.8 s. Other processes took at most 2 % of the cores." in text
+    assert "Machine: a machine, torch 2.9. Commit: abc1234." in text
+    difference = tables.paired_difference(cells[:2], cells[2:])
+    assert "| plants | {:+.3f} ({:+.3f} to {:+.3f}) | – |".format(*difference) in text
+
+
+def test_all_cells_are_planned_the_first_seed_first():
+    cells = eight_sets.plan_cells(list(eight_sets.SETS), list(eight_sets.METHODS))
+    assert len(cells) == len(set(cells)) == 8 + 4 * (6 + 2 * 3)
+    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+    assert eight_sets.plan_cells(["camvid"], ["constant", "unet"], [3, 4]) == [
+        ("camvid", "constant", 3),
+        ("camvid", "unet", 3),
+        ("camvid", "unet", 4),
+    ]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Return a function that calls the script, and says which cells it ran."""
+    ran = []
+
+    def run_cell(cell, data, results, budget, busy):
+        if cell.name == "camvid":
+            return False
+        ran.append(cell)
+        content = made_up_cell(*cell, BINARY, tmp_path, 0.2)
+        record.write_json(cell.file(results), content | {"budget_seconds": budget})
+        return True
+
+    def call(*words):
+        ran.clear()
+        options = ["--results", str(tmp_path / "results"), "--methods", "unet", *words]
+        monkeypatch.setattr("sys.argv", ["eight_sets.py", *options])
+        eight_sets.main()
+        return [cell.name for cell in ran]
+
+    monkeypatch.setattr(eight_sets, "run_cell", run_cell)
+    return call
+
+
+def test_only_what_is_missing_is_run(run, tmp_path):
+    page = tmp_path / "results" / "eight_sets.md"
+    assert run("--sets", "cwfid", "--table") == []
+    assert not page.exists()
+    assert run("--sets", "cwfid") == ["cwfid"]
+    assert run("--sets", "cwfid", "polyp_cvc") == ["polyp_cvc"]
+    assert run("--sets", "cwfid", "--again") == ["cwfid"]
+    text = page.read_text(encoding="utf-8")
+    assert text.index("polyp_cvc") < text.index("cwfid")
+    assert run("--sets", "cwfid", "--budget", "15") == ["cwfid"]
+    assert "15 seconds" in page.read_text(encoding="utf-8")
+
+
+def test_a_failed_cell_stops_no_other_one(run, tmp_path):
+    with pytest.raises(SystemExit, match="failed: camvid unet 0"):
+        run("--sets", "camvid", "cwfid")
+    assert (tmp_path / "results" / "eight_sets" / "cwfid-unet-0.json").exists()
+
+
+def test_the_readme_has_a_place_for_the_table():
+    page = eight_sets.README.read_text(encoding="utf-8")
+    changed = eight_sets.put_between(page, "NEW", "eight_sets")
+    assert "<!-- eight_sets -->\n\nNEW\n\n<!-- /eight_sets -->\n" in changed
+    assert eight_sets.put_between(changed, "NEW", "eight_sets") == changed
+    with pytest.raises(ValueError, match="no place marked <!-- other -->"):
+        eight_sets.put_between(page, "NEW", "other")
+
+
+def test_the_mean_mask_is_the_most_frequent_class_of_each_pixel():
+    masks = np.array([[[1, 1, 255, 255]], [[1, 0, 2, 255]], [[0, 255, 2, 255]]], np.uint8)
+    assert worker.most_frequent(list(masks), 3).tolist() == [[1, 0, 2, 0]]
+    halves = [np.array([[1, 1, 0]], np.uint8), np.array([[1, 0, 0]], np.uint8)]
+    assert worker.most_frequent(halves, 2).tolist() == [[1, 0, 0]]
+
+
+def test_a_result_is_written_whole_with_lists_of_whole_numbers_on_one_line(tmp_path):
+    content = {"counts": [1, 22], "scores": [0.5, 1.5], "text": "a [1]", "rows": [{"n": [3]}, {}]}
+    record.write_json(tmp_path / "new" / "a.json", content)
+    text = (tmp_path / "new" / "a.json").read_text(encoding="utf-8")
+    assert '"counts": [1, 22]' in text
+    assert json.loads(text) == content
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.json"]
