@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -36,6 +37,7 @@ FORMAT = 1
 _TENSORS = "model.safetensors"
 _ABOUT = "segmentor.json"
 _CARD = "README.md"
+_FILES = {_TENSORS, _ABOUT, _CARD}
 _PACKAGES = ("easyseg", "torch", "torchvision", "segment-anything", "lightning", "numpy")
 
 
@@ -64,7 +66,7 @@ def preprocess_of(plan: Plan) -> Preprocess:
     """Return how images enter the network of a plan."""
     size = (plan.data.size, plan.data.size)
     normalization = get_spec(plan.backbone.name).normalization
-    return Preprocess(Geometry(plan.data.geometry, size), normalization)
+    return Preprocess(Geometry(plan.data.geometry, size, plan.data.scale), normalization)
 
 
 def write_artifact(model: TrainedModel, path: str | os.PathLike[str]) -> Path:
@@ -72,7 +74,7 @@ def write_artifact(model: TrainedModel, path: str | os.PathLike[str]) -> Path:
 
     Args:
         model: The model.
-        path: The folder; it may hold an earlier artifact, which is replaced.
+        path: The folder; it may hold an earlier artifact and nothing else, which is replaced.
 
     Returns:
         The folder.
@@ -81,11 +83,13 @@ def write_artifact(model: TrainedModel, path: str | os.PathLike[str]) -> Path:
         ArtifactError: If the folder holds anything else, or cannot be written.
     """
     path = Path(path)
-    if path.exists() and not (path.is_dir() and (_is_artifact(path) or not any(path.iterdir()))):
+    if path.exists() and not _is_replaceable(path):
         hint = "choose another folder"
         if _is_artifact(path / "model"):
             hint = f"it is a run folder, whose model is in {path / 'model'}; {hint}"
-        raise ArtifactError(f"{path} exists and is not a saved model; nothing was written: {hint}")
+        raise ArtifactError(
+            f"{path} exists and is not a saved model alone; nothing was written: {hint}"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -96,7 +100,7 @@ def write_artifact(model: TrainedModel, path: str | os.PathLike[str]) -> Path:
         save_file(state, beside / _TENSORS)
         (beside / _TENSORS).chmod(0o644)  # It is written for the owner alone.
         about = _about(model)
-        text = json.dumps(about, indent=2, ensure_ascii=False)
+        text = json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False)
         (beside / _ABOUT).write_text(text + "\n", encoding="utf-8")
         (beside / _CARD).write_text(_card(about, state), encoding="utf-8")
         beside.chmod(0o755)
@@ -114,13 +118,22 @@ def _swap(new: Path, path: Path) -> None:
         new.rename(path)
         return
     old = path.with_name(f".{path.name}-old-{os.getpid()}")
-    path.rename(old)
     try:
+        path.rename(old)
         new.rename(path)
-    except OSError:
-        old.rename(path)
+    except BaseException:  # Ctrl-C among them.
+        if not path.exists():
+            old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_replaceable(path: Path) -> bool:
+    """Say whether a path is an empty folder, or an artifact with nothing else beside it."""
+    if not path.is_dir():
+        return False
+    names = {p.name for p in path.iterdir()}
+    return not names or (_is_artifact(path) and names <= _FILES)
 
 
 def _is_artifact(path: Path) -> bool:
@@ -144,7 +157,7 @@ def find_artifact(path: str | os.PathLike[str]) -> Path:
 
 
 def read_artifact(path: str | os.PathLike[str]) -> TrainedModel:
-    """Read a model: runs no code from the folder and needs no network.
+    """Read a model: runs no code from the folder.
 
     Args:
         path: A run folder or an artifact.
@@ -163,7 +176,8 @@ def read_artifact(path: str | os.PathLike[str]) -> TrainedModel:
         plan = Plan.from_dict(about["plan"])
         label_map = LabelMap.from_dict(about["label_map"])
         seed, expected = int(about["seed"]), str(about["backbone"]["sha256"])
-        metrics, columns = dict(about["metrics"]), dict(about["columns"])
+        scores, columns = dict(about["metrics"]), dict(about["columns"])
+        metrics = {k: float("nan") if v is None else float(v) for k, v in scores.items()}
     except (KeyError, TypeError, ValueError, AttributeError, EasySegError) as error:
         raise ArtifactError(
             f"{folder / _ABOUT} is damaged: {error!r}; save the model again"
@@ -212,7 +226,8 @@ def _about(model: TrainedModel) -> dict[str, Any]:
         "label_map": model.label_map.to_dict(),
         "backbone": {"name": model.plan.backbone.name, "sha256": model.network.base_sha256},
         "seed": model.seed,
-        "metrics": {k: float(v) for k, v in model.metrics.items()},
+        # JSON knows no NaN.
+        "metrics": {k: None if math.isnan(v) else float(v) for k, v in model.metrics.items()},
         "columns": dict(model.columns),
         "versions": versions,
     }
@@ -226,13 +241,16 @@ def _card(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
         f"| {value} | {name} |"
         for value, name in zip(label_map["values"], label_map["names"], strict=True)
     )
-    scores = "\n".join(f"| {key} | {value:.4f} |" for key, value in about["metrics"].items())
+    scores = "\n".join(
+        f"| {key} | {'none' if value is None else f'{value:.4f}'} |"
+        for key, value in about["metrics"].items()
+    )
     count = sum(v.numel() for v in state.values())
     size = sum(v.numel() * v.element_size() for v in state.values()) / 1e6
     backbone, adapter, data = plan["backbone"], plan["adapter"], plan["data"]
     return f"""# A segmentation model made with easyseg {about["versions"].get("easyseg", "")}
 
-`SemanticSegmentor.load("FOLDER")` or `easyseg predict FOLDER images/ --output-dir masks/`
+`SemanticSegmentor.load("FOLDER")` or `easyseg predict FOLDER images/ --output-dir predicted/`
 
 - task: {plan["problem_type"]}, {plan["num_classes"]} classes
 - base: {spec.name} ({spec.license}), weights `{backbone["weights"]}`

@@ -58,7 +58,7 @@ app = typer.Typer(
     epilog="First steps:\n\n"
     "easyseg demo\n\n"
     "easyseg fit train.csv --path lesions\n\n"
-    "easyseg predict lesions photos/ --output-dir masks",
+    "easyseg predict lesions photos/ --output-dir predicted",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -161,13 +161,14 @@ def fit(
 
 @app.command(
     epilog="Examples:\n\n"
-    "easyseg predict lesions photos/ --output-dir masks\n\n"
-    "easyseg predict lesions test.csv --output-dir masks --threshold 0.3 --device cpu"
+    "easyseg predict lesions photos/ --output-dir predicted\n\n"
+    "easyseg predict lesions test.csv --output-dir predicted --threshold 0.3 --device cpu"
 )
 def predict(
     model: opt.Model,
     data: opt.Images,
     output_dir: opt.MaskFolder,
+    overwrite: opt.Overwrite = False,
     threshold: opt.Threshold = None,
     batch_size: opt.BatchSize = "auto",
     device: opt.Device = None,
@@ -183,6 +184,7 @@ def predict(
     written = segmentor.predict(
         data,
         output_dir=output_dir,
+        overwrite=overwrite,
         batch_size=size,  # type: ignore[arg-type]
         threshold=threshold,
     )
@@ -272,7 +274,7 @@ def demo(
     _print_scores(result.scores)
     typer.echo("\nwhere everything is:")
     _print_rows([(name, str(place)) for name, place in result.places().items()])
-    _say(verbosity, f"next: easyseg predict {result.model} photos/ --output-dir masks")
+    _say(verbosity, f"next: easyseg predict {result.model} photos/ --output-dir predicted")
 
 
 def main() -> None:

@@ -84,7 +84,11 @@ EvalMetric = Annotated[
 ]
 Presets = Annotated[
     str,
-    _in(_TRAINING, "fast, balanced, best, or auto: by device, number and size of the images."),
+    _in(
+        _TRAINING,
+        "fast, balanced, best, or auto: by device, number and size of the images; paper, "
+        "paper_3e-4, reference: as published.",
+    ),
 ]
 DemoPresets = Annotated[
     str | None,
@@ -117,7 +121,7 @@ NumWorkers = Annotated[str, _in(_MACHINE, "Loader processes of each device, or a
 Device = Annotated[
     str | None, _in(_MACHINE, "Where to predict, such as cpu or cuda:1; default: the best here.")
 ]
-BatchSize = Annotated[str, _in(_MACHINE, "Images a forward pass, or auto.")]
+BatchSize = Annotated[str, _in(_MACHINE, "Images (tiles: windows) a forward pass, or auto.")]
 
 # Output.
 
@@ -134,6 +138,9 @@ MaskFolder = Annotated[
         file_okay=False,
         show_default=False,
     ),
+]
+Overwrite = Annotated[
+    bool, _in(_OUTPUT, "Let masks replace files that are there; never the images.", "--overwrite")
 ]
 DemoFolder = Annotated[
     Path,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from easyseg.data.io import read_image
 from easyseg.datasets.folder import FolderDataset, read_folder
 from easyseg.datasets.synthetic import make_synthetic
 from easyseg.errors import DataError
-from easyseg.files import write_text
+from easyseg.files import new_folder, write_text
 from easyseg.segmentor import SemanticSegmentor
 from easyseg.visualize import overlay
 
@@ -108,7 +107,7 @@ def run_demo(
     """
     reporter = Reporter(verbosity)
     dataset, name = _dataset(data), "the synthetic set" if data is None else str(data)
-    folder = _new_folder(Path(output_dir).expanduser())
+    folder = new_folder(Path(output_dir).expanduser())
     if dataset is None:
         dataset = make_synthetic(
             folder / "data", num_train=_TRAIN, num_val=_VAL, num_test=_TEST, size=_SIZE, seed=seed
@@ -208,18 +207,3 @@ def _dataset(data: str | Path | None) -> FolderDataset | None:
             "with the columns image,label and paths relative to the folder."
         )
     return dataset
-
-
-def _new_folder(parent: Path) -> Path:
-    """Create a folder named after the time, with a number if that one is there."""
-    stem = datetime.now(timezone.utc).strftime("%Y-%m-%d_%H-%M-%S")
-    parent.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        folder = parent / (stem if number == 1 else f"{stem}-{number}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return folder

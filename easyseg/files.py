@@ -1,11 +1,13 @@
-"""Atomic writing of small files."""
+"""Small files that are whole or not there, and folders of one's own."""
 
 from __future__ import annotations
 
 import os
+from datetime import datetime, timezone
+from itertools import count
 from pathlib import Path
 
-__all__ = ["write_text"]
+__all__ = ["new_folder", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -21,3 +23,21 @@ def write_text(path: Path, text: str) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def new_folder(parent: Path) -> Path:
+    """Create a folder named after the UTC time, with a number if another one has that name.
+
+    Args:
+        parent: Where to create it; made if it is not there.
+    """
+    stem = datetime.now(timezone.utc).strftime("%Y-%m-%d_%H-%M-%S")
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        folder = parent / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("unreachable: the numbers do not end")

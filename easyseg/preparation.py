@@ -18,7 +18,10 @@ from easyseg.data.table import Samples, read_samples
 from easyseg.errors import DataError
 from easyseg.files import write_text
 from easyseg.models.network import Network
+from easyseg.models.registry import get_spec, list_backbones
+from easyseg.models.weights import is_obtainable
 from easyseg.plan.decisions import check_request, decide
+from easyseg.plan.domains import flatten
 from easyseg.plan.hardware import Hardware
 from easyseg.plan.plan import Plan
 
@@ -155,6 +158,7 @@ def prepare(
         DataError: All problems of both tables at once.
         OptionError: Unknown presets, overrides or metrics.
     """
+    hyperparameters = _with_absolute_weights(hyperparameters or {})
     check_request(presets, hyperparameters)
     reader = _TableReader(image, label, data_root, on_image)
     problems: list[str] = []
@@ -186,6 +190,7 @@ def prepare(
         overrides=hyperparameters,
         eval_metric=eval_metric,
         time_limit=time_limit,
+        obtainable=_obtainable(hardware),
     )
     return Prepared(
         samples,
@@ -197,6 +202,15 @@ def prepare(
         run_folder,
         {"image": image, "label": label},
     )
+
+
+def _with_absolute_weights(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides whose weights file is found from any folder: the model keeps its path."""
+    values, key = flatten(hyperparameters), "backbone.weights"
+    given = values.get(key)
+    if isinstance(given, (str, os.PathLike)) and given not in ("pretrained", "random", "auto", ""):
+        values[key] = os.path.abspath(os.path.expanduser(given))  # noqa: PTH100, PTH111
+    return values
 
 
 @dataclass(frozen=True)
@@ -243,6 +257,13 @@ def read_labelled(
     samples = read_samples(data, image=image, label=label, data_root=data_root)
     check_values(samples, scan(samples), label_map)
     return samples
+
+
+def _obtainable(hardware: Hardware) -> tuple[str, ...]:
+    """Return the backbones whose weights are here or can be reached; asked only for a GPU."""
+    if hardware.accelerator == "cpu":
+        return ()
+    return tuple(name for name in list_backbones() if is_obtainable(get_spec(name)))
 
 
 def _resolve_problem(problem_type: str, label_map: LabelMap) -> str:

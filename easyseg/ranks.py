@@ -43,14 +43,16 @@ def current_ranks(device: torch.device) -> Ranks:
     ``ddp_notebook``), predicts alone.
 
     Args:
-        device: Where the network is: NCCL for CUDA, gloo elsewhere.
+        device: Where the network is.
     """
     if not dist.is_available():
         return Ranks()
     if not dist.is_initialized():
         if not dist.is_torchelastic_launched() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
             return Ranks()
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # Results are gathered through the CPU, or every rank would use the first GPU for it; NCCL
+        # is there for a fit that may follow.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 

@@ -7,11 +7,12 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from easyseg.errors import NotFittedError, OptionError, nearest
+from easyseg.files import new_folder
 
 if TYPE_CHECKING:
     import lightning as L
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["SemanticSegmentor"]
 
 log = logging.getLogger("easyseg")
+
+_RUNS = Path("easyseg-runs")
 
 
 class SemanticSegmentor:
@@ -157,7 +160,7 @@ class SemanticSegmentor:
             tuning_data: The same, to choose the best epoch; ``None``: ``holdout_frac`` of the
                 training table, chosen by the seed.
             presets: ``"fast"``, ``"balanced"``, ``"best"``, or ``"auto"``: by device, number and
-                size of the images.
+                size of the images; ``"paper"``, ``"paper_3e-4"``, ``"reference"``: as published.
             hyperparameters: Overrides of the plan by dotted keys, ``{"adapter.rank": 8}``.
             time_limit: Wall-clock seconds from this call to its return, everything included.
             holdout_frac: Share of the validation part, between 0 and 1.
@@ -176,10 +179,12 @@ class SemanticSegmentor:
         Raises:
             DataError: All problems of the tables at once, before any training.
             OptionError: Unknown options or values out of range.
-            WeightsError: If the pretrained weights are not on this machine.
+            WeightsError: If the pretrained weights cannot be had.
         """
         started = time.monotonic()
-        self._check_options(time_limit, seed)
+        self._check_options(time_limit, seed, num_workers, num_nodes)
+        if tuning_data is None and not 0 < holdout_frac < 1:
+            raise OptionError(f"holdout_frac is {holdout_frac}, expected a share between 0 and 1")
         from easyseg.artifact import read_artifact
         from easyseg.console import reporting
         from easyseg.plan.hardware import detect_hardware
@@ -189,9 +194,11 @@ class SemanticSegmentor:
         from easyseg.training.module import Clock
 
         first = is_first_process()
-        run_folder = _run_folder(self.path, check=first)
-        with reporting(self.verbosity if first else 0) as reporter:
-            hardware = detect_hardware(accelerator, devices)
+        with (
+            _run_folder(self.path, first=first) as run_folder,
+            reporting(self.verbosity if first else 0) as reporter,
+        ):
+            hardware = detect_hardware(accelerator, devices, num_nodes)
             with reporter.progress("reading the images and masks", None) as advance:
                 prepared = prepare(
                     train_data,
@@ -212,18 +219,18 @@ class SemanticSegmentor:
                     run_folder=run_folder,
                     on_image=advance,
                 )
-            if first:
-                prepared.write()
             reporter.show(prepared.plan)
             log.info("classes: %s", prepared.label_map)
             log.info("run folder: %s", run_folder)
-            used = hardware.devices if devices == "auto" else devices
+            # CPU processes are just a number, and have no indices.
+            chosen = isinstance(devices, (list, tuple)) and hardware.accelerator != "cpu"
+            used = devices if chosen else hardware.devices
             workers = loader_workers(num_workers, hardware)
             prepared = train(
                 prepared,
                 seed=seed,
                 clock=Clock(started, time_limit),
-                devices=Devices(hardware, used, num_nodes, strategy, workers),
+                devices=Devices(hardware, used, strategy, workers),
                 reporter=reporter,
                 callbacks=tuple(callbacks or ()),
                 logger=logger,
@@ -239,6 +246,7 @@ class SemanticSegmentor:
         data: Any,
         *,
         output_dir: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
         batch_size: int | Literal["auto"] = "auto",
         threshold: float | None = None,
     ) -> pd.Series:
@@ -249,7 +257,8 @@ class SemanticSegmentor:
                 image, or a list of them.
             output_dir: Write each mask as a PNG below this folder instead of returning it; names
                 mirror the input and never collide. Only one batch is in memory then.
-            batch_size: Images a forward pass.
+            overwrite: Let masks replace files that are already there; never the images themselves.
+            batch_size: Windows a forward pass: images, unless ``data.geometry`` is ``"tile"``.
             threshold: Probability above which a pixel is foreground, binary only; default 0.5.
 
         Returns:
@@ -259,14 +268,17 @@ class SemanticSegmentor:
         Raises:
             NotFittedError: Before ``fit`` or ``load``.
             DataError: Images that are missing or cannot be read.
-            OptionError: A threshold out of range or for a multi-class model.
+            OptionError: A threshold out of range or for a multi-class model, or masks that would
+                replace files.
         """
         import numpy as np
 
         samples, ranks = self._samples(data), self._ranks()
         threshold = self._threshold(threshold)
         if output_dir is not None:
-            return self._predict_to(Path(output_dir), samples, ranks, batch_size, threshold)
+            folder = Path(output_dir)
+            paths = _output_paths(folder, samples, ranks, overwrite=overwrite)
+            return self._predict_to(paths, samples, ranks, batch_size, threshold)
         masks = {
             item.position: self._raw_mask(item, threshold)
             for item in self._stream(samples, ranks, batch_size, "predicting")
@@ -278,7 +290,7 @@ class SemanticSegmentor:
 
         Args:
             data: As for :meth:`predict`.
-            batch_size: Images a forward pass.
+            batch_size: Windows a forward pass: images, unless ``data.geometry`` is ``"tile"``.
 
         Returns:
             A series on the index of ``data``; the order of classes is that of ``classes_``.
@@ -304,7 +316,7 @@ class SemanticSegmentor:
 
         Args:
             data: As for :meth:`predict`.
-            batch_size: Images a forward pass.
+            batch_size: Windows a forward pass: images, unless ``data.geometry`` is ``"tile"``.
             threshold: As for :meth:`predict`.
 
         Returns:
@@ -398,7 +410,9 @@ class SemanticSegmentor:
         *,
         verbosity: int = 1,
     ) -> SemanticSegmentor:
-        """Load a run folder or an artifact; needs no network and runs no code from it.
+        """Load a run folder or an artifact; runs no code from it.
+
+        The network is asked only for official pretrained weights that are not on this machine yet.
 
         Args:
             path: The folder.
@@ -411,16 +425,18 @@ class SemanticSegmentor:
         Raises:
             ArtifactError: If it is no saved model, is damaged, or the pretrained weights here are
                 not those it was trained on.
-            WeightsError: If the pretrained weights are not on this machine.
+            WeightsError: If the pretrained weights cannot be had.
             OptionError: If there is no such device.
         """
         import torch
 
         from easyseg.artifact import read_artifact
+        from easyseg.console import reporting
         from easyseg.plan.hardware import detect_hardware
         from easyseg.ranks import local_rank
 
-        model = read_artifact(path)
+        with reporting(verbosity):
+            model = read_artifact(path)
         if device is None:
             device = _device(detect_hardware().accelerator, local_rank())
         label_map = model.label_map
@@ -444,15 +460,21 @@ class SemanticSegmentor:
 
     # What follows is private.
 
-    def _check_options(self, time_limit: float | None, seed: int) -> None:
+    def _check_options(
+        self, time_limit: float | None, seed: int, num_workers: int | str, num_nodes: int
+    ) -> None:
         if self.problem_type not in ("auto", "binary", "multiclass"):
             raise OptionError(
                 f"problem_type is {self.problem_type!r}, expected 'auto', 'binary' or 'multiclass'"
             )
         if time_limit is not None and not time_limit > 0:
             raise OptionError(f"time_limit is {time_limit}, expected seconds above 0 or None")
-        if not isinstance(seed, int) or seed < 0:
-            raise OptionError(f"seed is {seed!r}, expected a whole number of at least 0")
+        if not (isinstance(seed, int) and 0 <= seed < 2**32):
+            raise OptionError(f"seed is {seed!r}, expected a whole number from 0 to 2**32 - 1")
+        if num_workers != "auto" and not (isinstance(num_workers, int) and num_workers >= 0):
+            raise OptionError(f"num_workers is {num_workers!r}, expected 'auto' or at least 0")
+        if not isinstance(num_nodes, int) or num_nodes < 1:
+            raise OptionError(f"num_nodes is {num_nodes!r}, expected at least 1")
 
     def _adopt(self, model: TrainedModel, path: Path, device: torch.device) -> None:
         import pandas as pd
@@ -530,7 +552,7 @@ class SemanticSegmentor:
 
     def _predict_to(
         self,
-        folder: Path,
+        paths: list[Path],
         samples: Samples,
         ranks: Ranks,
         batch_size: int | str,
@@ -538,13 +560,27 @@ class SemanticSegmentor:
     ) -> pd.Series:
         import pandas as pd
 
-        from easyseg.inference.writers import output_names, write_mask
+        from easyseg.inference.writers import write_mask
 
-        paths = [folder / name for name in output_names(samples.names)]
         for item in self._stream(samples, ranks, batch_size, "predicting"):
             write_mask(paths[item.position], self._raw_mask(item, threshold))
         ranks.gather(None)  # No rank returns paths that another one has not written yet.
         return pd.Series([str(p) for p in paths], index=samples.index, name="mask", dtype=object)
+
+
+def _output_paths(folder: Path, samples: Samples, ranks: Ranks, *, overwrite: bool) -> list[Path]:
+    """Return where the masks go; raise on every rank if one of them may not write there."""
+    from easyseg.inference.writers import find_conflict, output_names
+
+    paths = [folder / name for name in output_names(samples.names)]
+    # All ranks look before any of them writes.
+    for conflict in ranks.gather(find_conflict(paths, samples.images, overwrite=overwrite)):
+        if conflict is not None:
+            raise OptionError(
+                f"output_dir={str(folder)!r}: {conflict}; choose another folder, or replace "
+                "what is no image to predict with overwrite=True (--overwrite)"
+            )
+    return paths
 
 
 def _series(
@@ -563,21 +599,32 @@ def _series(
     return pd.Series(column, index=samples.index, name=name)
 
 
-def _run_folder(path: str | os.PathLike[str] | None, *, check: bool) -> Path:
-    """Return the run folder, which must be new or empty (checked by the first process only)."""
+@contextmanager
+def _run_folder(path: str | os.PathLike[str] | None, *, first: bool) -> Iterator[Path]:
+    """Give a fit its run folder, new or empty, as the first process finds or makes it.
+
+    A folder that was made here is removed again if the fit fails before it writes anything. Other
+    processes get a name only: they take the folder from the first one.
+    """
     if path is not None:
         folder = Path(path).expanduser()
-        if check and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if first and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise OptionError(
                 f"path: {folder} exists and is not an empty folder; choose a new one, or remove it"
             )
-        return folder
-    stem = Path("easyseg-runs") / datetime.now(timezone.utc).strftime("%Y-%m-%d_%H-%M-%S")
-    folder, number = stem, 1
-    while check and folder.exists():
-        number += 1
-        folder = stem.with_name(f"{stem.name}-{number}")
-    return folder
+        yield folder
+        return
+    if not first:
+        yield _RUNS
+        return
+    # Made at once: a fit that starts in the same second gets another one.
+    folder = new_folder(_RUNS)
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):  # There are files in it.
+            folder.rmdir()
+        raise
 
 
 def _device(accelerator: str, index: int) -> torch.device:

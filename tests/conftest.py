@@ -9,11 +9,13 @@
   fails.
 - ``shared_data`` is the folder of real images beside the checkout; without it the test is skipped.
 - Tests marked ``gpu`` are skipped without CUDA.
+- No test can reach another machine (``only_this_machine``).
 """
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +64,8 @@ TINY_VIT = registry.BackboneSpec(
         "depths": (1, 1, 1, 1),
         "num_heads": (1, 1, 2, 2),
         "window_sizes": (7, 7, 14, 7),
+        "stem_kernel": 1,
+        "stem_stride": 1,
         "out_chans": 32,
     },
     stride=4,
@@ -96,6 +100,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reason = "no CUDA device here; `make test-gpu` runs it where there is one"
     for item in marked:
         item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def only_this_machine() -> Iterator[None]:
+    """Let no test reach another machine: weights that are asked for by mistake are an error."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            host = str(address[0])
+            if host not in ("localhost", "::1") and not host.startswith("127."):
+                raise OSError(f"a test tried to reach {host}")
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -253,6 +253,15 @@ def test_predict_writes_masks_in_the_labels_values(fitted, dataset, tmp_path):
     assert set(np.unique(masks).tolist()) <= {0, 255}
 
 
+def test_predict_replaces_masks_only_if_told(fitted, dataset, tmp_path):
+    words = ("predict", fitted[0], dataset / "test.csv", "--output-dir", tmp_path, "-q")
+    assert invoke(*words).exit_code == 0
+    again = invoke(*words)
+    assert again.exit_code == 1
+    assert "--overwrite" in again.stderr
+    assert invoke(*words, "--overwrite").exit_code == 0
+
+
 def test_threshold_moves_the_masks(fitted, dataset, tmp_path):
     sizes = []
     for threshold in ("0", "1"):

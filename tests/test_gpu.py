@@ -55,18 +55,19 @@ def loss_and_gradients(network, device):
     images = torch.randn(2, 3, 128, 128, generator=generator).to(device)
     target = torch.randint(0, 2, (2, 128, 128), dtype=torch.uint8, generator=generator).to(device)
     output = network(images)
-    loss = network.head.loss(output.logits, target) + output.aux_losses
+    loss = network.head.loss(output.logits, target, output.segments) + output.aux_losses
     loss.backward()
     gradients = {n: p.grad.cpu() for n, p in network.named_parameters() if p.grad is not None}
     return output.logits.detach().float().cpu(), loss.detach().cpu(), gradients
 
 
 @BACKBONES
+@pytest.mark.parametrize("head", ["binary", "softmax", "mask_classification"])
 def test_a_network_computes_on_the_gpu_what_it_computes_on_the_cpu(
-    network_of, backbone, relative_error
+    network_of, backbone, head, relative_error
 ):
     """In evaluation mode: the gate's noise is another one on each device."""
-    network = network_of(backbone).eval()
+    network = network_of(backbone, **{"head.kind": head}).eval()
     expected, expected_loss, expected_gradients = loss_and_gradients(network, "cpu")
     found, loss, gradients = loss_and_gradients(network, DEVICE)
     assert relative_error(found, expected) < 1e-4

@@ -21,7 +21,7 @@ from easyseg import SemanticSegmentor, cli
 from easyseg.datasets.synthetic import synthetic_scene
 from easyseg.models.registry import list_backbones
 from easyseg.plan.domains import DOMAINS
-from easyseg.plan.presets import list_presets, load_preset
+from easyseg.plan.presets import load_preset
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -157,7 +157,7 @@ def test_the_table_of_hyperparameters_holds_every_key():
 
 
 def test_the_table_of_presets_says_what_the_presets_hold():
-    for name in list_presets():
+    for name in ("fast", "balanced", "best"):
         preset = load_preset(name)
         plan, cpu, gpu = preset["plan"], preset["budget"]["cpu"], preset["budget"]["gpu"]
         adapter, patience = plan["adapter"], plan["train"]["patience"]

@@ -2,44 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from easyseg.data.geometry import Geometry, Normalization, normalize
+from easyseg.data.geometry import Geometry, Normalization, Window, normalize, value_span
 from easyseg.data.io import read_image, read_mask
 from easyseg.data.label_map import IGNORE, LabelMap
 from easyseg.data.table import Samples
-from easyseg.data.transforms import augment
+from easyseg.data.transforms import augment, random_window
 
 __all__ = [
     "EpochSampler",
     "PredictionBatch",
+    "PredictionItem",
     "PredictionSet",
     "Preprocess",
+    "SeenWindow",
     "ShardSampler",
     "TrainingBatch",
     "TrainingSet",
-    "collate_prediction",
+    "WindowLoader",
     "collate_training",
+    "ignore_interrupt",
 ]
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Image array to network input, the same for training and prediction."""
+    """Image to network input, the same for training and prediction."""
 
     geometry: Geometry
     normalization: Normalization
 
-    def __call__(self, image: np.ndarray) -> Tensor:
-        """Map uint8 ``[h, w, 3]`` to float32 ``[3, H, W]``."""
-        return self.geometry.image(_channels_first(image), self.normalization)
+    def finish(self, part: Tensor, span: tuple[float, float]) -> Tensor:
+        """Normalise and pad what a window shows; padding is 0 after normalisation, as SAM does.
+
+        Args:
+            part: uint8 ``[3, h, w]``.
+            span: Where the values of the window lie in those of its image, see ``normalize``.
+
+        Returns:
+            float32 ``[3, H, W]``.
+        """
+        return self.geometry.pad(normalize(part, self.normalization, span))
+
+    def windows(self, content: Tensor, own: tuple[int, int]) -> Iterator[tuple[Window, Tensor]]:
+        """Yield each window of an image and what the network sees through it.
+
+        Args:
+            content: The resized image uint8 ``[3, h, w]``.
+            own: The image's own height and width.
+        """
+        low, high = content.aminmax()
+        whole = (int(low), int(high))
+        for window in self.geometry.windows(own):
+            part = self.geometry.cut(content, window)
+            yield window, self.finish(part, value_span(part, whole))
 
 
 class TrainingBatch(NamedTuple):
@@ -49,26 +75,56 @@ class TrainingBatch(NamedTuple):
     targets: Tensor
 
 
+class PredictionItem(NamedTuple):
+    """An image as a loader reads it.
+
+    Attributes:
+        position: Row of the image in its samples.
+        content: The resized image uint8 ``[3, h, w]``.
+        own: Own height and width.
+        target: Class ids uint8 ``[*own]``, or ``None`` where there are no labels.
+    """
+
+    position: int
+    content: Tensor
+    own: tuple[int, int]
+    target: np.ndarray | None
+
+
+class SeenWindow(NamedTuple):
+    """Which part of which image a row of a batch is.
+
+    Attributes:
+        position: Row of the image in its samples.
+        own: The image's own height and width.
+        target: The image's class ids uint8 ``[*own]``, or ``None``.
+        window: The window.
+    """
+
+    position: int
+    own: tuple[int, int]
+    target: np.ndarray | None
+    window: Window
+
+
 class PredictionBatch(NamedTuple):
-    """Images with what is needed to bring logits back and to score them.
+    """Windows, those of an image one after the other, with what puts their logits together.
 
     Attributes:
         images: float32 ``[B, 3, H, W]``.
-        positions: Row of each image in its samples.
-        sizes: Own height and width of each image.
-        targets: Class ids uint8 ``[h, w]`` at own size, or ``None`` where there are no labels.
+        windows: What each of them shows.
     """
 
     images: Tensor
-    positions: list[int]
-    sizes: list[tuple[int, int]]
-    targets: list[np.ndarray | None]
+    windows: list[SeenWindow]
 
 
 class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
     """Augmented samples at the network's size; a key is ``(epoch, position)``.
 
-    The random numbers of a sample depend on (seed, epoch, position) alone, not on workers.
+    The random numbers of a sample depend on (seed, epoch, position) alone, not on workers. Of an
+    image with several windows a sample shows a random one: augmentations of the image's own pixels
+    come first, so a crop bounds where the window may lie, the others change the window alone.
     """
 
     def __init__(
@@ -98,12 +154,15 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         geometry = self.preprocess.geometry
         image, ids = augment(image, ids, self.augmentations, rng, resized=False)
         image, ids = geometry.resize(image), geometry.resize_ids(ids)
+        low, high = image.aminmax()
+        window = random_window(ids, geometry.size, rng)
+        image, ids = geometry.cut(image, window), geometry.cut(ids, window)
+        span = value_span(image, (int(low), int(high)))
         image, ids = augment(image, ids, self.augmentations, rng, resized=True)
-        normalized = normalize(image, self.preprocess.normalization)
-        return geometry.pad(normalized), geometry.pad(ids, IGNORE)
+        return self.preprocess.finish(image, span), geometry.pad(ids, IGNORE)
 
 
-class PredictionSet(Dataset[tuple[int, Tensor, tuple[int, int], "np.ndarray | None"]]):
+class PredictionSet(Dataset[PredictionItem]):
     """Samples for prediction, and for scoring if a label map is given; a key is a position."""
 
     def __init__(
@@ -117,13 +176,84 @@ class PredictionSet(Dataset[tuple[int, Tensor, tuple[int, int], "np.ndarray | No
         """Return the number of samples."""
         return len(self.samples)
 
-    def __getitem__(self, position: int) -> tuple[int, Tensor, tuple[int, int], np.ndarray | None]:
-        """Return position, image ``[3, H, W]``, own size, and class ids at own size or ``None``."""
-        image = read_image(self.samples.images[position])
+    def __getitem__(self, position: int) -> PredictionItem:
+        """Return the resized image, and its class ids if there is a label map."""
+        image = _channels_first(read_image(self.samples.images[position]))
         ids = None
         if self.label_map is not None:
             ids = _read_ids(self.samples, position, self.label_map)
-        return position, self.preprocess(image), (image.shape[0], image.shape[1]), ids
+        own = (image.shape[-2], image.shape[-1])
+        return PredictionItem(position, self.preprocess.geometry.resize(image), own, ids)
+
+
+class WindowLoader:
+    """Reads the images of a rank, one after the other, and yields batches of their windows.
+
+    A batch holds the next windows, whether they are of one image or of several: many small images
+    fill it together, and a large one takes as many batches as it needs. An image is read once and
+    lies in memory as uint8; only the windows of a batch are float32. All windows of an image are on
+    one rank.
+
+    Args:
+        samples: Images, and labels if there is a label map.
+        preprocess: How images enter the network.
+        label_map: For class ids; ``None`` to read no labels.
+        batch_size: Windows of a batch; the last one may have less.
+        rank: Number of this process.
+        world: Number of processes.
+        num_workers: Processes that read ahead.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        preprocess: Preprocess,
+        label_map: LabelMap | None,
+        *,
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        num_workers: int = 0,
+    ) -> None:
+        self.preprocess = preprocess
+        self.batch_size = batch_size
+        self.images: Iterable[PredictionItem] = DataLoader(
+            PredictionSet(samples, preprocess, label_map),
+            batch_size=None,
+            sampler=ShardSampler(len(samples), rank=rank, world=world),
+            collate_fn=_as_it_is,
+            num_workers=num_workers,
+            worker_init_fn=ignore_interrupt,
+            persistent_workers=num_workers > 0,
+            # An own generator: a loader draws from it at each start, and the gate's noise must not
+            # depend on that.
+            generator=torch.Generator(),
+        )
+
+    def __iter__(self) -> Iterator[PredictionBatch]:
+        """Read the images anew."""
+        windows = self._windows()
+        while rows := list(islice(windows, self.batch_size)):
+            seen, images = zip(*rows, strict=True)
+            yield PredictionBatch(torch.stack(images), list(seen))
+
+    def _windows(self) -> Iterator[tuple[SeenWindow, Tensor]]:
+        for item in self.images:
+            for window, image in self.preprocess.windows(item.content, item.own):
+                yield SeenWindow(item.position, item.own, item.target, window), image
+
+
+def ignore_interrupt(worker: int) -> None:
+    """Let a loader process sleep through Ctrl-C, which a terminal sends to all of them.
+
+    The training process decides when it ends: after its step, with images that they still read.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _as_it_is(item: Any) -> Any:
+    """Keep what a data set returns: a loader would make tensors of arrays."""
+    return item
 
 
 def _channels_first(image: np.ndarray) -> Tensor:
@@ -140,14 +270,6 @@ def collate_training(items: list[tuple[Tensor, Tensor]]) -> TrainingBatch:
     """Stack training samples."""
     images, targets = zip(*items, strict=True)
     return TrainingBatch(torch.stack(images), torch.stack(targets))
-
-
-def collate_prediction(
-    items: list[tuple[int, Tensor, tuple[int, int], np.ndarray | None]],
-) -> PredictionBatch:
-    """Stack images; keep what differs in size as lists."""
-    positions, images, sizes, targets = zip(*items, strict=True)
-    return PredictionBatch(torch.stack(images), list(positions), list(sizes), list(targets))
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

@@ -253,7 +253,7 @@ def _read_column(
         name = f"image_{position:05d}"
         if isinstance(cell, (str, Path)) and str(cell).strip():
             name = Path(cell).as_posix()
-            cell = start / Path(cell).expanduser()
+            cell = start / _with_home(Path(cell))
             problem = _file_problem(cell, name)
         else:
             problem = _memory_problem(cell)
@@ -263,6 +263,14 @@ def _read_column(
         sources.append(cell)
         names.append(name)
     return sources, names
+
+
+def _with_home(path: Path) -> Path:
+    """Replace a leading ``~``; a file may be called ``~backup.png``, which names no user's home."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def _row(label: Any) -> str:

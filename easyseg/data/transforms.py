@@ -1,4 +1,4 @@
-"""Augmentations of image and mask together, on torchvision's transforms v2.
+"""Augmentations of image and mask together, on torchvision's transforms v2; windows to train on.
 
 All random numbers come from the generator that is given. Ignored pixels stay ignored, and places
 that hold nothing of the image become ignored.
@@ -11,13 +11,19 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
+from easyseg.data.geometry import Window
 from easyseg.data.label_map import IGNORE
 
-__all__ = ["AUGMENTATIONS", "Augmentation", "augment"]
+__all__ = ["AUGMENTATIONS", "FOREGROUND_SHARE", "Augmentation", "augment", "random_window"]
+
+FOREGROUND_SHARE = 1 / 3
+"""Share of the training windows that are chosen to hold foreground, as nnU-Net does: windows of
+large images would hardly ever meet a small object by chance."""
 
 _CROP_PROBABILITY = 0.8
 _CROP_AREA = (0.4, 1.0)
@@ -135,3 +141,41 @@ def augment(
         if augmentation.resized == resized:
             image, ids = augmentation.change(image, ids, rng)
     return image, ids
+
+
+def random_window(ids: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Window:
+    """Choose a window to train on, anywhere on the content, each place as likely as another.
+
+    With a probability of :data:`FOREGROUND_SHARE` it is one that holds a certain pixel: one of a
+    foreground class there is, chosen first, so that a rare class is met as often as a common one.
+
+    Args:
+        ids: Class ids uint8 ``[h, w]`` of the content, 255 ignored.
+        size: Height and width of a window; a side of the content that is not longer is taken whole.
+        rng: Source of all random numbers; none are drawn where there is nothing to choose.
+    """
+    room = [max(0, content - side) for content, side in zip(ids.shape, size, strict=True)]
+    if not any(room):
+        return Window(0, 0)
+    first, last = [0, 0], room
+    pixel = _foreground_pixel(ids, rng) if rng.random() < FOREGROUND_SHARE else None
+    if pixel is not None:
+        first = [max(0, at - side + 1) for at, side in zip(pixel, size, strict=True)]
+        last = [min(at, end) for at, end in zip(pixel, room, strict=True)]
+    top, left = rng.integers(first, last, endpoint=True).tolist()
+    return Window(top, left)
+
+
+def _foreground_pixel(ids: Tensor, rng: np.random.Generator) -> tuple[int, int] | None:
+    """Return a random pixel of a random foreground class, if there is any."""
+    counts = torch.bincount(ids.flatten(), minlength=IGNORE + 1)[1:IGNORE]
+    present = counts.nonzero().flatten() + 1
+    if not len(present):
+        return None
+    chosen = ids == present[int(rng.integers(len(present)))]
+    # Found by its number row by row: indices of all pixels would take more memory than the image.
+    up_to_row = chosen.sum(dim=1).cumsum(dim=0)
+    number = int(rng.integers(int(up_to_row[-1])))
+    row = int(torch.searchsorted(up_to_row, number, right=True))
+    before = int(up_to_row[row - 1]) if row else 0
+    return row, int(chosen[row].nonzero()[number - before])

@@ -1,4 +1,4 @@
-"""Prediction as a stream: one batch in memory, logits back at each image's own size."""
+"""Prediction as a stream: a batch and an image in memory, logits at each image's own size."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from easyseg.artifact import TrainedModel, preprocess_of
-from easyseg.data.dataset import PredictionSet, ShardSampler, collate_prediction
+from easyseg.data.dataset import PredictionBatch, WindowLoader
+from easyseg.data.geometry import Geometry
 from easyseg.data.table import Samples
-from easyseg.plan.hardware import cpu_native_bf16
+from easyseg.inference.mosaic import Mosaic
+from easyseg.plan.hardware import native_bf16
 from easyseg.plan.plan import Plan
 from easyseg.ranks import Ranks
 
-__all__ = ["Prediction", "auto_batch_size", "autocast_for", "predict_stream"]
+__all__ = ["Assembler", "Prediction", "auto_batch_size", "autocast_for", "predict_stream"]
 
 _PIXELS_A_BATCH = 512 * 512
 _MAX_BATCH = 16
@@ -29,7 +30,7 @@ class Prediction(NamedTuple):
 
     Attributes:
         position: Row of the image in its samples.
-        logits: float32 ``[num_masks, h, w]`` at the image's own size.
+        logits: float32 ``[C, h, w]`` at the image's own size: the channels of ``Output.logits``.
         target: Class ids uint8 ``[h, w]``, if labels were read.
     """
 
@@ -38,8 +39,37 @@ class Prediction(NamedTuple):
     target: np.ndarray | None
 
 
+class Assembler:
+    """Puts the logits of consecutive batches together, image by image.
+
+    One image's logits are held at a time: the one whose last windows are in a batch to come.
+
+    Args:
+        geometry: How images were resized and cut.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        self._mosaic: Mosaic | None = None
+
+    def add(self, batch: PredictionBatch, logits: Tensor) -> Iterator[Prediction]:
+        """Yield each image that this batch completes.
+
+        Args:
+            batch: The batch, in the loader's order.
+            logits: ``[B, C, h, w]`` of its windows.
+        """
+        for seen, one in zip(batch.windows, logits, strict=True):
+            if self._mosaic is None:
+                self._mosaic = Mosaic(self.geometry, seen.own)
+            self._mosaic.add(seen.window, one)
+            if self._mosaic.complete:
+                whole, self._mosaic = self._mosaic.restore(), None
+                yield Prediction(seen.position, whole, seen.target)
+
+
 def auto_batch_size(plan: Plan) -> int:
-    """Return a batch for prediction: about a quarter of a megapixel, at most 16 images."""
+    """Return a batch for prediction: about a quarter of a megapixel, at most 16 windows."""
     return max(1, min(_MAX_BATCH, _PIXELS_A_BATCH // plan.data.size**2))
 
 
@@ -51,7 +81,7 @@ def autocast_for(precision: str, device: torch.device) -> AbstractContextManager
         device: Where the network is.
     """
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    supported = device.type != "cpu" or (dtype == torch.bfloat16 and cpu_native_bf16())
+    supported = native_bf16(device) if dtype == torch.bfloat16 else device.type != "cpu"
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None and supported)
 
 
@@ -69,32 +99,29 @@ def predict_stream(
     Args:
         model: The model, on its device.
         samples: Images, and labels if ``with_targets``.
-        batch_size: Images a forward pass.
+        batch_size: Windows a forward pass; squashed and letterboxed images are one each.
         with_targets: Read the labels, too.
         ranks: This process among others; no image is predicted twice.
         num_workers: Loader processes.
 
     Yields:
-        One result an image. The iterator holds one batch at a time.
+        One result an image. The iterator holds one batch and the logits of one image at a time.
     """
     network, plan = model.network, model.plan
     network.eval()
     device = next(network.parameters()).device
     preprocess = preprocess_of(plan)
-    loader = DataLoader(
-        PredictionSet(samples, preprocess, model.label_map if with_targets else None),
+    assembler = Assembler(preprocess.geometry)
+    loader = WindowLoader(
+        samples,
+        preprocess,
+        model.label_map if with_targets else None,
         batch_size=batch_size,
-        sampler=ShardSampler(len(samples), rank=ranks.rank, world=ranks.world),
-        collate_fn=collate_prediction,
+        rank=ranks.rank,
+        world=ranks.world,
         num_workers=num_workers,
-        generator=torch.Generator(),
-        pin_memory=device.type == "cuda",
     )
     for batch in loader:
-        images = batch.images.to(device, non_blocking=True)
         with torch.inference_mode(), autocast_for(plan.train.precision, device):
-            logits = network(images).logits
-        for row, position in enumerate(batch.positions):
-            with torch.inference_mode():
-                own = preprocess.geometry.restore(logits[row], batch.sizes[row])
-            yield Prediction(position, own, batch.targets[row])
+            logits = network(batch.images.to(device)).logits
+        yield from assembler.add(batch, logits)

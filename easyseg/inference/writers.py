@@ -7,7 +7,7 @@ import re
 import unicodedata
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, count, takewhile
 from pathlib import Path, PurePosixPath
 
@@ -16,11 +16,12 @@ from PIL import Image
 
 from easyseg.errors import DataError
 
-__all__ = ["output_names", "write_mask"]
+__all__ = ["find_conflict", "output_names", "write_mask"]
 
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
 _NOT_PORTABLE = re.compile(r'[<>:"|?*\x00-\x1f]')
 _PNG_MAX = 2**16 - 1  # PNG holds at most 16 bits a channel
+_NAMED = 3
 
 
 def output_names(names: Sequence[str]) -> list[str]:
@@ -68,6 +69,38 @@ def output_names(names: Sequence[str]) -> list[str]:
             taken.add(_key(candidate))
         outputs.append(candidate.as_posix())
     return outputs
+
+
+def find_conflict(
+    paths: Sequence[Path], inputs: Iterable[object], *, overwrite: bool
+) -> str | None:
+    """Say which files the masks would replace although they must not; None if there are none.
+
+    Args:
+        paths: Where the masks would be written.
+        inputs: What is predicted; of interest are the paths.
+        overwrite: Whether files that are there may be replaced. Inputs never are.
+    """
+    there = [path for path in paths if path.is_file()]
+    if not there:
+        return None
+    # Not by name: a link or another spelling leads to the same file.
+    own = {_identity(source) for source in inputs if isinstance(source, Path)}
+    if images := [path for path in there if _identity(path) in own]:
+        return f"masks would replace the images they are made from: {_some(images)}"
+    if overwrite:
+        return None
+    return f"masks would replace files that are already there: {_some(there)}"
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _some(paths: Sequence[Path]) -> str:
+    named = ", ".join(str(path) for path in paths[:_NAMED])
+    return named if len(paths) <= _NAMED else f"{named}, ... ({len(paths)} in all)"
 
 
 def write_mask(path: str | Path, mask: np.ndarray) -> None:

@@ -35,7 +35,7 @@ def score(
     Args:
         model: The model.
         samples: Images with labels.
-        batch_size: Images a forward pass.
+        batch_size: Windows a forward pass.
         threshold: Probability above which a pixel is foreground, binary only.
         ranks: This process among others.
         num_workers: Loader processes.

@@ -69,14 +69,15 @@ class Decoder(nn.Module):
         self.register_buffer("corner_embed", torch.randn(2, dim))
         self.register_buffer("companion_tokens", torch.randn(3, dim))
 
-    def forward(self, embedding: Tensor) -> Tensor:
+    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """Decode a batch.
 
         Args:
             embedding: Image embeddings ``[B, C, h, w]``.
 
         Returns:
-            Logits ``[B, K, 4h, 4w]``.
+            Mask logits ``[B, K, 4h, 4w]``, and the decoded mask tokens ``[B, K, C]`` that they
+            were made from.
         """
         b, _, h, w = embedding.shape
         num_masks = self.mask_tokens.num_embeddings
@@ -88,8 +89,9 @@ class Decoder(nn.Module):
             source, self._dense_pe(h, w).expand(b, -1, -1, -1), tokens
         )
         upscaled = self.output_upscaling(source.transpose(1, 2).unflatten(2, (h, w)))
-        weights = self.hypernetwork(hidden[:, 1 : 1 + num_masks])
-        return torch.einsum("bkc,bchw->bkhw", weights, upscaled)
+        decoded = hidden[:, 1 : 1 + num_masks]
+        masks = torch.einsum("bkc,bchw->bkhw", self.hypernetwork(decoded), upscaled)
+        return masks, decoded
 
     def _position_encoding(self, xy: Tensor) -> Tensor:
         """Encode positions in 0..1, ``[..., 2]`` as (x, y), to ``[..., C]`` (random Fourier)."""

@@ -13,6 +13,7 @@ from easyseg.models.adapters import LoRALinear, inject_adapters
 from easyseg.models.backbone import Backbone
 from easyseg.models.decoder import Decoder
 from easyseg.models.heads import Head, build_head
+from easyseg.models.matching import Segments
 from easyseg.models.registry import BackboneSpec, get_spec
 from easyseg.models.sam_vit import SamViT
 from easyseg.models.tiny_vit import TinyViT
@@ -28,23 +29,29 @@ __all__ = [
     "trainable_state",
 ]
 
-_TOKEN_JITTER = 0.02
+# All mask tokens start as SAM's first one; noise of this deviation lets them part. Where tokens are
+# matched to classes it must be large: near-equal tokens make near-equal masks, and the matching
+# changes from step to step.
+_TOKEN_JITTER = {"softmax": 0.02, "mask_classification": 0.3}
 
 
 class Output(NamedTuple):
     """What a forward pass returns.
 
     Attributes:
-        logits: ``[B, num_masks, h, w]``.
+        logits: ``[B, C, h, w]``: one channel for a binary head, else one a class. They may be
+            resampled before the head makes probabilities or class ids of them.
         aux_losses: Summed auxiliary losses of the adapters, a scalar.
+        segments: What the loss of a mask classification head works on; None for other heads.
     """
 
     logits: Tensor
     aux_losses: Tensor
+    segments: Segments | None = None
 
 
 class Network(nn.Module):
-    """Normalised images to mask logits.
+    """Normalised images to logits.
 
     Args:
         backbone: Image encoder.
@@ -67,10 +74,12 @@ class Network(nn.Module):
             images: Normalised images ``[B, 3, H, W]``.
 
         Returns:
-            Logits at 4 / stride of the input size, and the auxiliary losses.
+            Logits at 4 / stride of the input size, the auxiliary losses, and what the head's loss
+            needs beside them.
         """
         embedding, aux = self.backbone(images)
-        return Output(self.decoder(embedding), aux)
+        logits, segments = self.head(*self.decoder(embedding))
+        return Output(logits, aux, segments)
 
     def adapters(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield name and module of each adapted layer."""
@@ -105,30 +114,36 @@ def build_network(plan: Plan, *, seed: int, base_sha256: str | None = None) -> N
 
     Args:
         plan: The plan.
-        seed: Seed of the adapters and, for ``backbone.weights="random"``, of the base. The global
+        seed: Seed of adapters, head and, for ``backbone.weights="random"``, of the base. The global
             random state is left as it was.
         base_sha256: Hash of the weights a saved model was trained on, to find them by it.
 
     Returns:
-        The network in training mode on the CPU, everything frozen but adapters and decoder.
+        The network in training mode on the CPU, everything frozen but adapters, decoder and
+        head.
 
     Raises:
         WeightsError: If the pretrained weights cannot be had.
     """
     spec = get_spec(plan.backbone.name)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too.
         backbone = build_encoder(spec, (plan.data.size, plan.data.size))
-        head = build_head(plan.head.kind, plan.num_classes, plan.loss.kind)
+        head = build_head(
+            plan.head.kind,
+            plan.num_classes,
+            plan.loss.kind,
+            class_weights=plan.loss.class_weights,
+            num_tokens=plan.head.num_tokens,
+            dim=spec.decoder_dim,
+        )
         decoder = Decoder(
             head.num_masks, plan.backbone.prompt, dim=spec.decoder_dim, stride=spec.stride
         )
         found_sha256 = load_base(spec, plan.backbone.weights, backbone, decoder, sha256=base_sha256)
         if head.num_masks > 1:
-            # All tokens start as SAM's first one; a little noise lets the classes part.
-            nn.init.normal_(
-                noise := torch.empty_like(decoder.mask_tokens.weight), std=_TOKEN_JITTER
-            )
+            noise = torch.empty_like(decoder.mask_tokens.weight)
+            nn.init.normal_(noise, std=_TOKEN_JITTER[plan.head.kind])
             decoder.mask_tokens.weight.data.add_(noise)
         _adapt(backbone, plan)
     backbone.gradient_checkpointing = plan.train.gradient_checkpointing

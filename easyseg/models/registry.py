@@ -82,16 +82,19 @@ def get_spec(name: str) -> BackboneSpec:
     return _SPECS[name]
 
 
+# What the TinyViTs of LiteMedSAM and MobileSAM have in common.
+_TINY_VIT: Mapping[str, Any] = {
+    "embed_dims": (64, 128, 160, 320),
+    "depths": (2, 2, 6, 2),
+    "num_heads": (2, 4, 5, 10),
+    "window_sizes": (7, 7, 14, 7),
+}
+
 register(
     BackboneSpec(
         name="lite_medsam",
         family="tiny_vit",
-        arch={
-            "embed_dims": (64, 128, 160, 320),
-            "depths": (2, 2, 6, 2),
-            "num_heads": (2, 4, 5, 10),
-            "window_sizes": (7, 7, 14, 7),
-        },
+        arch={**_TINY_VIT, "stem_kernel": 1, "stem_stride": 1},
         stride=4,
         size_multiple=4,
         default_size=256,
@@ -106,23 +109,84 @@ register(
 
 register(
     BackboneSpec(
-        name="vit_b",
-        family="sam_vit",
-        arch={
-            "embed_dim": 768,
-            "depth": 12,
-            "num_heads": 12,
-            "global_blocks": (2, 5, 8, 11),
-            "pretrained_grid": 64,
-        },
+        name="mobile_sam",
+        family="tiny_vit",
+        arch={**_TINY_VIT, "stem_kernel": 3, "stem_stride": 2},
         stride=16,
         size_multiple=16,
         default_size=1024,
+        # Distilled from SAM's ViT-H, with SAM's decoder: it needs no prompt where SAM needs none.
         prompt="none",
         normalization="sam",
-        num_blocks=12,
-        filename="sam_vit_b_01ec64.pth",
-        sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-        url="https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth",
+        num_blocks=10,
+        filename="mobile_sam.pt",
+        sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+        url="https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
     )
+)
+
+
+def _register_sam(
+    name: str,
+    filename: str,
+    sha256: str,
+    *,
+    embed_dim: int,
+    depth: int,
+    num_heads: int,
+    global_blocks: tuple[int, ...],
+) -> None:
+    """Add one of SAM's three vision transformers, which differ in nothing but their size."""
+    register(
+        BackboneSpec(
+            name=name,
+            family="sam_vit",
+            arch={
+                "embed_dim": embed_dim,
+                "depth": depth,
+                "num_heads": num_heads,
+                "global_blocks": global_blocks,
+                "pretrained_grid": 64,
+            },
+            stride=16,
+            size_multiple=16,
+            default_size=1024,
+            prompt="none",
+            normalization="sam",
+            num_blocks=depth,
+            filename=filename,
+            sha256=sha256,
+            url=f"https://dl.fbaipublicfiles.com/segment_anything/{filename}",
+        )
+    )
+
+
+_register_sam(
+    "vit_b",
+    "sam_vit_b_01ec64.pth",
+    "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+    embed_dim=768,
+    depth=12,
+    num_heads=12,
+    global_blocks=(2, 5, 8, 11),
+)
+
+_register_sam(
+    "vit_l",
+    "sam_vit_l_0b3195.pth",
+    "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+    embed_dim=1024,
+    depth=24,
+    num_heads=16,
+    global_blocks=(5, 11, 17, 23),
+)
+
+_register_sam(
+    "vit_h",
+    "sam_vit_h_4b8939.pth",
+    "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+    embed_dim=1280,
+    depth=32,
+    num_heads=16,
+    global_blocks=(7, 15, 23, 31),
 )

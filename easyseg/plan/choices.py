@@ -16,12 +16,28 @@ from easyseg.plan.hardware import Hardware
 if TYPE_CHECKING:
     from easyseg.auditing.fingerprint import Fingerprint
 
-__all__ = ["BALANCE_WEIGHT", "CHOICES", "SET_BY_YOU", "Decision", "Facts", "choose_preset"]
+__all__ = [
+    "BALANCE_WEIGHT",
+    "CHOICES",
+    "LOSSES",
+    "SET_BY_YOU",
+    "WEIGHTED_LOSSES",
+    "Decision",
+    "Facts",
+    "choose_preset",
+]
 
 SET_BY_YOU = "set by you"
 
 DEFAULT_BACKBONE = "lite_medsam"
 BALANCE_WEIGHT = {"binary": 1.0, "multiclass": 2.0}
+# The losses of each head, its default first.
+LOSSES = {
+    "binary": ("structure", "balanced_bce", "focal"),
+    "softmax": ("ce_dice", "focal"),
+    "mask_classification": ("mask2former",),
+}
+WEIGHTED_LOSSES = ("ce_dice", "focal")
 SMALLEST_SIZE = 128
 
 # The effect size from which on up and down differ, and the images that it takes to know. Seen: over
@@ -43,7 +59,16 @@ GPU_FAST_ABOVE_IMAGES = 20_000
 # with the area of the input. lite_medsam: what autograd keeps of the frozen encoder and the decoder
 # was 1.85 and 1.10, plus a third for the adapters. vit_b: a step peaked at 3.8 in bf16; float32 is
 # an estimate.
-GB_PER_IMAGE = {"lite_medsam": (2.5, 1.5), "vit_b": (6.0, 4.0)}
+# The others are estimates, not peaks that were seen: mobile_sam has the tokens and the decoder of
+# lite_medsam; vit_l and vit_h are vit_b times what autograd keeps of their blocks (2.5 and 3.8
+# times as much, adapters included), plus the weights they have beyond vit_b's.
+GB_PER_IMAGE = {
+    "lite_medsam": (2.5, 1.5),
+    "mobile_sam": (2.5, 1.5),
+    "vit_b": (6.0, 4.0),
+    "vit_l": (16.0, 11.0),
+    "vit_h": (25.0, 17.0),
+}
 GB_PER_IMAGE_ELSE = (6.0, 4.0)
 GB_FIXED = 1.5
 USABLE_MEMORY = {"cpu": 0.6, "cuda": 0.85, "mps": 0.5}
@@ -69,6 +94,7 @@ class Facts:
         budget: The preset's budget for this kind of machine.
         overrides: What the user set, by dotted key.
         time_limit: Seconds that the fit may take, or None.
+        obtainable: Backbones whose pretrained weights are here or can be downloaded.
     """
 
     fingerprint: Fingerprint
@@ -78,6 +104,7 @@ class Facts:
     budget: Mapping[str, Any]
     overrides: Mapping[str, Any]
     time_limit: float | None
+    obtainable: tuple[str, ...]
 
 
 def choose_preset(
@@ -104,12 +131,25 @@ def choose_preset(
 
 
 def _backbone(facts: Facts, values: Mapping[str, Any]) -> Decision:
-    """Take the backbone whose pretrained weights are always at hand."""
-    return Decision(
-        DEFAULT_BACKBONE,
-        "its pretrained weights come with the installation; others, such as vit_b, need a weights "
-        "file and are taken when you name them",
-    )
+    """Take the first backbone of the preset's list that fits into memory and can be had here."""
+    if facts.hardware.accelerator == "cpu":
+        return Decision(
+            DEFAULT_BACKBONE,
+            "small enough for a CPU, and its weights come with the installation; others, "
+            "such as vit_b, are taken when you name them",
+        )
+    passed_over = []
+    for name in facts.budget["backbones"]:
+        spec = get_spec(name)
+        size = facts.overrides.get("data.size", spec.default_size * facts.budget["size_share"])
+        if _images_that_fit(facts, name, size, mixed=facts.hardware.native_bf16) < 1:
+            passed_over.append(f"{name} does not fit")
+        elif name not in facts.obtainable:
+            passed_over.append(f"{name} is not here and cannot be reached")
+        else:
+            why = f"the first of the preset that fits into {facts.hardware.memory_gb:.0f} GB"
+            return Decision(name, "; ".join([f"{why} and can be had", *passed_over]))
+    return Decision(DEFAULT_BACKBONE, "; ".join(["it is always at hand", *passed_over]))
 
 
 def _prompt(facts: Facts, values: Mapping[str, Any]) -> Decision:
@@ -134,17 +174,49 @@ def _scales(facts: Facts, values: Mapping[str, Any]) -> Decision:
 
 def _head(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Choose the head by the problem, or by a loss that the user set."""
-    if facts.problem_type == "multiclass":
+    natural = "softmax" if facts.problem_type == "multiclass" else "binary"
+    loss = facts.overrides.get("loss.kind")
+    if loss is not None and loss not in LOSSES[natural]:
+        for head in ("softmax", "mask_classification"):
+            if loss in LOSSES[head]:
+                return Decision(head, f"the loss you set, {loss}, needs it")
+    if natural == "softmax":
         return Decision("softmax", f"{facts.num_classes} classes: a mask token a class")
-    if facts.overrides.get("loss.kind") == "ce_dice":
-        return Decision("softmax", "the loss you set, ce_dice, needs it")
     return Decision("binary", "one foreground class: one mask token")
 
 
-def _loss(facts: Facts, values: Mapping[str, Any]) -> Decision:
+def _num_tokens(facts: Facts, values: Mapping[str, Any]) -> Decision:
     if values["head.kind"] == "binary":
-        return Decision("structure", "weighted BCE + weighted IoU, the paper's loss of binary sets")
-    return Decision("ce_dice", "cross entropy + Dice, for one softmax over all classes")
+        return Decision(1, "one mask: the foreground")
+    if values["head.kind"] == "softmax":
+        return Decision(facts.num_classes, "a mask a class")
+    return Decision(facts.num_classes, "one a class, for an image may hold all of them")
+
+
+def _loss(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    head = values["head.kind"]
+    reasons = {
+        "binary": "weighted BCE + weighted IoU, the paper's loss of binary sets",
+        "softmax": "cross entropy + Dice, for one softmax over all classes",
+        "mask_classification": "tokens are matched to classes, the paper's loss of many classes",
+    }
+    return Decision(LOSSES[head][0], reasons[head])
+
+
+def _class_weights(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """Weigh rare classes more, as ENet does (Paszke et al. 2016); asked only if the user wants."""
+    loss = values["loss.kind"]
+    if loss not in WEIGHTED_LOSSES:
+        return Decision("none", f"the loss {loss} does not weigh classes")
+    shares = facts.fingerprint.class_shares
+    weights = [1 / math.log(1.02 + share) for share in shares.values()]
+    mean = sum(weights) / len(weights)
+    rare, common = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+    return Decision(
+        tuple(round(weight / mean, 3) for weight in weights),
+        f"1 / ln(1.02 + share of the pixels), divided by the mean: from {common} "
+        f"({shares[common]:.1%} of the pixels) to {rare} ({shares[rare]:.1%})",
+    )
 
 
 def _balance_weight(facts: Facts, values: Mapping[str, Any]) -> Decision:
@@ -167,6 +239,10 @@ def _size(facts: Facts, values: Mapping[str, Any]) -> Decision:
         size,
         f"{share:.0%} of the {spec.default_size} of {spec.name}: the preset's size on {machine}",
     )
+
+
+def _scale(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    return Decision(1.0, "the images' own pixels")
 
 
 def _augment(facts: Facts, values: Mapping[str, Any]) -> Decision:
@@ -207,7 +283,7 @@ def _lr(facts: Facts, values: Mapping[str, Any]) -> Decision:
 
 def _batch_size(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Take the budget's batch, with not more images than there are and a share for each device."""
-    wanted, devices = int(facts.budget["batch_size"]), facts.hardware.devices
+    wanted, devices = int(facts.budget["batch_size"]), facts.hardware.processes
     count = facts.fingerprint.num_images
     size = math.ceil(min(wanted, count) / devices) * devices
     if size == wanted:
@@ -223,23 +299,28 @@ def _precision(facts: Facts, values: Mapping[str, Any]) -> Decision:
     return Decision("32", f"{facts.hardware.device_name} has no bf16 in hardware")
 
 
-def _images_that_fit(facts: Facts, values: Mapping[str, Any]) -> float:
+def _images_that_fit(facts: Facts, backbone: str, size: float, *, mixed: bool) -> float:
     """Estimate how many images a device can take through one training step at once."""
-    spec = get_spec(values["backbone.name"])
     hardware = facts.hardware
-    cost = GB_PER_IMAGE.get(spec.name, GB_PER_IMAGE_ELSE)[values["train.precision"] != "32"]
-    cost *= (values["data.size"] / spec.default_size) ** 2
+    cost = GB_PER_IMAGE.get(backbone, GB_PER_IMAGE_ELSE)[mixed]
+    cost *= (size / get_spec(backbone).default_size) ** 2
     sharers = hardware.devices if hardware.accelerator == "cpu" else 1
     usable = hardware.memory_gb * USABLE_MEMORY[hardware.accelerator] / sharers - GB_FIXED
     return max(0.0, usable) / cost
 
 
+def _planned_images_that_fit(facts: Facts, values: Mapping[str, Any]) -> float:
+    mixed = values["train.precision"] != "32"
+    return _images_that_fit(facts, values["backbone.name"], values["data.size"], mixed=mixed)
+
+
 def _micro_batch_size(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Take the largest even part of the batch that fits into memory."""
-    part = max(1, values["train.batch_size"] // facts.hardware.devices)
-    fits = _images_that_fit(facts, values)
+    devices = facts.hardware.processes
+    part = max(1, values["train.batch_size"] // devices)
+    fits = _planned_images_that_fit(facts, values)
     size = max([n for n in range(1, part + 1) if part % n == 0 and n <= fits], default=1)
-    shared = f" on each of {facts.hardware.devices} devices" if facts.hardware.devices > 1 else ""
+    shared = f" on each of {devices} devices" if devices > 1 else ""
     memory = f"{facts.hardware.memory_gb:.0f} GB"
     if size == part:
         return Decision(size, f"the batch fits into {memory} at once{shared}")
@@ -251,7 +332,7 @@ def _micro_batch_size(facts: Facts, values: Mapping[str, Any]) -> Decision:
 
 
 def _gradient_checkpointing(facts: Facts, values: Mapping[str, Any]) -> Decision:
-    fits = _images_that_fit(facts, values) >= values["train.micro_batch_size"]
+    fits = _planned_images_that_fit(facts, values) >= values["train.micro_batch_size"]
     memory = f"{facts.hardware.memory_gb:.0f} GB"
     if fits:
         return Decision(False, f"{memory} hold the activations")
@@ -286,10 +367,13 @@ CHOICES: Mapping[str, Callable[[Facts, Mapping[str, Any]], Decision]] = {
     "adapter.num_experts": _num_experts,
     "adapter.scales": _scales,
     "head.kind": _head,
+    "head.num_tokens": _num_tokens,
     "loss.kind": _loss,
+    "loss.class_weights": _class_weights,
     "loss.balance_weight": _balance_weight,
     "optim.lr": _lr,
     "data.size": _size,
+    "data.scale": _scale,
     "data.augment": _augment,
     "train.batch_size": _batch_size,
     "train.precision": _precision,

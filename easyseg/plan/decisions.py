@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from easyseg.errors import OptionError
@@ -41,6 +41,8 @@ _UNUSED = {
     "lora": _EXPERTS,
     "none": (*_EXPERTS, "adapter.rank", "adapter.alpha", "adapter.blocks"),
 }
+# Chosen only where it follows from another override.
+_FOLLOWING = "adapter.num_experts"
 
 
 def decide(
@@ -53,6 +55,7 @@ def decide(
     overrides: Mapping[str, Any] | None = None,
     eval_metric: str | None = None,
     time_limit: float | None = None,
+    obtainable: Collection[str] = (),
 ) -> Plan:
     """Decide everything that a fit needs to know.
 
@@ -66,6 +69,7 @@ def decide(
             leaves the decision to easyseg, whatever the preset says.
         eval_metric: Validation metric; None for the default of the problem.
         time_limit: Seconds that the fit may take; None for no limit.
+        obtainable: Backbones whose pretrained weights are on this machine or can be downloaded.
 
     Returns:
         The plan, with a reason for every value.
@@ -84,16 +88,21 @@ def decide(
     start = _preset(presets, fingerprint, hardware, time_limit)
     content = load_preset(start.value)
     where = f"preset {start.value}"
+    machine = "cpu" if hardware.accelerator == "cpu" else "gpu"
     preset = _known(flatten(content["plan"], where=where), where)
+    for variant in (problem_type, machine):
+        preset |= _known(flatten(content["variants"].get(variant, {}), where=where), where)
     given = _known(flatten(overrides or {}), "hyperparameters")
+    preset |= {key: "auto" for key in CHOICES.keys() - {_FOLLOWING} if _is_auto(given.get(key))}
     facts = Facts(
         fingerprint=fingerprint,
         hardware=hardware,
         problem_type=problem_type,
         num_classes=num_classes,
-        budget=content["budget"]["cpu" if hardware.accelerator == "cpu" else "gpu"],
+        budget=content["budget"][machine],
         overrides={key: value for key, value in given.items() if not _is_auto(value)},
         time_limit=time_limit,
+        obtainable=tuple(obtainable),
     )
     values: dict[str, Any] = {}
     decisions = _top(facts, start, content["about"], eval_metric)
@@ -126,17 +135,27 @@ def check_request(presets: str, overrides: Mapping[str, Any] | None) -> None:
 
 def _decide_one(key: str, facts: Facts, values: Mapping[str, Any], preset: Decision) -> Decision:
     """Take the user's value, else the preset's, else the one chosen from the facts."""
-    follows = key == "adapter.num_experts" and "adapter.scales" in facts.overrides
+    follows = key == _FOLLOWING and "adapter.scales" in facts.overrides
     if key in facts.overrides:
         decision = Decision(facts.overrides[key], SET_BY_YOU)
     elif follows or _is_auto(preset.value):
         decision = CHOICES[key](facts, values)
     else:
         decision = preset
+    unused = _unused_by(key, values)
+    if unused is not None:
+        return Decision(decision.value, f"{decision.reason}; without effect on {unused}")
+    return decision
+
+
+def _unused_by(key: str, values: Mapping[str, Any]) -> str | None:
+    """Return which value that was decided before makes a key meaningless, in words."""
     kind = values.get("adapter.kind", "conv_lora")
     if key in _UNUSED[kind]:
-        return Decision(decision.value, f"{decision.reason}; without effect on adapter {kind!r}")
-    return decision
+        return f"adapter {kind!r}"
+    if key == "data.scale" and values["data.geometry"] != "tile":
+        return f"geometry {values['data.geometry']!r}"
+    return None
 
 
 def _preset(

@@ -108,6 +108,14 @@ def _blocks() -> Domain:
     )
 
 
+def _class_weights() -> Domain:
+    weights = _many(_real(0, above=True), what="numbers above 0, one a class")
+    return Domain(
+        f"'none', or {weights.text}",
+        lambda value: "none" if isinstance(value, str) and value == "none" else weights.read(value),
+    )
+
+
 def _precision() -> Domain:
     words = _one_of("32", "bf16", "fp16")
     return Domain(words.text, lambda value: words.read(str(_plain(value))))
@@ -127,14 +135,18 @@ DOMAINS: Mapping[str, Domain] = {
     "adapter.alpha": _real(0, above=True),
     "adapter.gate": _one_of("learned", "constant"),
     "adapter.blocks": _blocks(),
-    "head.kind": _one_of("binary", "softmax"),
-    "loss.kind": _one_of("structure", "ce_dice"),
+    "head.kind": _one_of("binary", "softmax", "mask_classification"),
+    "head.num_tokens": _whole(1),
+    "loss.kind": _one_of("structure", "balanced_bce", "ce_dice", "focal", "mask2former"),
+    "loss.class_weights": _class_weights(),
     "loss.balance_weight": _real(0),
+    "optim.kind": _one_of("adamw", "adam"),
     "optim.lr": _real(0, above=True),
     "optim.weight_decay": _real(0),
     "optim.warmup": _real(0, 1),
     "data.size": _whole(128),
-    "data.geometry": _one_of("squash", "letterbox"),
+    "data.geometry": _one_of("squash", "letterbox", "tile"),
+    "data.scale": _real(0, above=True),
     "data.augment": _many(
         _one_of(*_AUGMENTATIONS),
         what=f"augmentations, each one of {', '.join(map(repr, _AUGMENTATIONS))}",

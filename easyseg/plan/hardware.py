@@ -8,11 +8,14 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from easyseg.errors import OptionError, nearest
 
-__all__ = ["Accelerator", "Hardware", "cpu_native_bf16", "detect_hardware"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Accelerator", "Hardware", "cpu_native_bf16", "detect_hardware", "native_bf16"]
 
 Accelerator = Literal["cpu", "cuda", "mps"]
 
@@ -27,11 +30,12 @@ class Hardware:
 
     Attributes:
         accelerator: ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        devices: Training processes: one a GPU, or CPU processes.
+        devices: Training processes of a node: one a GPU, or CPU processes.
         device_name: Name of the (first) device.
         memory_gb: Memory of one device; on a CPU the memory that all processes share.
         cpu_count: Cores this process may use.
         native_bf16: True if bfloat16 products run in hardware.
+        num_nodes: Number of machines like this one.
     """
 
     accelerator: Accelerator
@@ -40,6 +44,12 @@ class Hardware:
     memory_gb: float
     cpu_count: int
     native_bf16: bool
+    num_nodes: int = 1
+
+    @property
+    def processes(self) -> int:
+        """The training processes in all."""
+        return self.devices * self.num_nodes
 
     def describe(self) -> str:
         """Return one line for people.
@@ -48,14 +58,14 @@ class Hardware:
             >>> Hardware("cpu", 1, "Xeon", 16.0, 2, True).describe()
             'CPU (Xeon, 2 cores, 16 GB)'
         """
-        times = f"{self.devices} x " if self.devices > 1 else ""
+        times = f"{self.processes} x " if self.processes > 1 else ""
         cores = f"{self.cpu_count} core{'s' if self.cpu_count != 1 else ''}, "
         inside = f"{self.device_name}, {cores if self.accelerator == 'cpu' else ''}"
         return f"{times}{self.accelerator.upper()} ({inside}{self.memory_gb:.0f} GB)"
 
 
 def detect_hardware(
-    accelerator: str = "auto", devices: int | str | Sequence[int] = "auto"
+    accelerator: str = "auto", devices: int | str | Sequence[int] = "auto", num_nodes: int = 1
 ) -> Hardware:
     """Find out what to train on.
 
@@ -69,6 +79,7 @@ def detect_hardware(
             ``"cuda"`` or ``"mps"``.
         devices: ``"auto"`` (all GPUs, one CPU process), ``-1`` (the same), a number, or the
             indices of the GPUs.
+        num_nodes: Number of machines like this one.
 
     Returns:
         The hardware a fit would use.
@@ -81,7 +92,7 @@ def detect_hardware(
     name, memory, bf16 = {"cpu": _cpu_facts, "mps": _mps_facts}.get(
         kind, lambda: _cuda_facts(indices[0])
     )()
-    return Hardware(kind, len(indices), name, round(memory, 1), _cpu_count(), bf16)
+    return Hardware(kind, len(indices), name, round(memory, 1), _cpu_count(), bf16, num_nodes)
 
 
 def _find_accelerator(asked: str) -> Accelerator:
@@ -199,6 +210,15 @@ def cpu_native_bf16() -> bool:
         except (AttributeError, RuntimeError, TypeError):
             continue
     return False
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Return True if a device that is in use multiplies bfloat16 in hardware."""
+    import torch
+
+    if device.type == "cpu":
+        return cpu_native_bf16()
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= _BF16_CAPABILITY
 
 
 def _cpu_count() -> int:

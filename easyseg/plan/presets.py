@@ -41,7 +41,7 @@ def list_presets() -> tuple[str, ...]:
 
     Example:
         >>> list_presets()
-        ('balanced', 'best', 'fast')
+        ('balanced', 'best', 'fast', 'paper', 'paper_3e-4', 'reference')
     """
     return tuple(sorted(file.stem for file in presets_folder().glob("*.yaml")))
 
@@ -54,7 +54,9 @@ def load_preset(name: str) -> dict[str, Any]:
 
     Returns:
         Plain Python values under ``about`` (a sentence), ``plan`` (nested; a value or ``"auto"``
-        for every key of a plan) and ``budget`` (what ``"auto"`` may spend on ``cpu`` and ``gpu``).
+        for every key of a plan), ``budget`` (what ``"auto"`` may spend on ``cpu`` and ``gpu``) and
+        ``variants`` (values instead of the plan's for ``multiclass`` problems or on a ``gpu``). A
+        file that names a ``base`` holds only what differs from that preset.
 
     Raises:
         OptionError: If there is no preset of that name, or its file is not such a mapping.
@@ -70,6 +72,16 @@ def load_preset(name: str) -> dict[str, Any]:
         raise OptionError(f"presets={name!r} is not known. {nearest(str(name), (*known, 'auto'))}")
     file = presets_folder() / f"{name}.yaml"
     content = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-    if not isinstance(content, dict) or set(content) != {"about", "plan", "budget"}:
-        raise OptionError(f"preset {file} must hold exactly the keys about, plan, budget.")
+    if isinstance(content, dict) and "base" in content:
+        own = {key: value for key, value in content.items() if key != "base"}
+        content = OmegaConf.to_container(OmegaConf.merge(load_preset(content["base"]), own))
+    if not isinstance(content, dict) or content.keys() - {"variants"} != {
+        "about",
+        "plan",
+        "budget",
+    }:
+        raise OptionError(
+            f"preset {file} must hold the keys about, plan and budget, and may hold variants."
+        )
+    content.setdefault("variants", {})
     return cast("dict[str, Any]", content)

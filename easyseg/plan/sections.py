@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from easyseg.errors import OptionError
+
 __all__ = [
     "SECTIONS",
     "AdapterPlan",
@@ -58,9 +60,16 @@ class AdapterPlan:
 
 @dataclass(frozen=True)
 class HeadPlan:
-    """Which head: ``"binary"`` (one mask token) or ``"softmax"`` (a mask token a class)."""
+    """Which head.
+
+    Attributes:
+        kind: ``"binary"`` (one mask), ``"softmax"`` (a mask a class) or ``"mask_classification"``
+            (masks that are matched to classes, as in the Conv-LoRA paper).
+        num_tokens: Mask tokens of the decoder.
+    """
 
     kind: str
+    num_tokens: int
 
 
 @dataclass(frozen=True)
@@ -68,24 +77,29 @@ class LossPlan:
     """Which loss.
 
     Attributes:
-        kind: ``"structure"`` (weighted BCE + weighted IoU) or ``"ce_dice"``.
+        kind: ``"structure"`` (weighted BCE + weighted IoU), ``"balanced_bce"``, ``"ce_dice"``,
+            ``"focal"`` or ``"mask2former"``.
+        class_weights: ``"none"``, or the weight of the pixels of each class.
         balance_weight: Weight of the experts' balance loss.
     """
 
     kind: str
+    class_weights: str | tuple[float, ...]
     balance_weight: float
 
 
 @dataclass(frozen=True)
 class OptimPlan:
-    """How AdamW steps.
+    """How the weights are changed.
 
     Attributes:
+        kind: ``"adamw"``, or ``"adam"``, whose weight decay is part of the gradient.
         lr: Highest learning rate.
         weight_decay: Weight decay of decoder matrices (none on adapters, gates, norms).
         warmup: Share of the steps with a rising learning rate, 0..1.
     """
 
+    kind: str
     lr: float
     weight_decay: float
     warmup: float
@@ -97,12 +111,14 @@ class DataPlan:
 
     Attributes:
         size: Side of the square input in pixels.
-        geometry: ``"squash"`` or ``"letterbox"``.
+        geometry: ``"squash"``, ``"letterbox"``, or ``"tile"``: windows at a fixed scale.
+        scale: Pixels of the input for one of the image, for tiles; 1 takes its own pixels.
         augment: Random augmentations of the training images.
     """
 
     size: int
-    geometry: Literal["squash", "letterbox"]
+    geometry: Literal["squash", "letterbox", "tile"]
+    scale: float
     augment: tuple[str, ...]
 
 
@@ -136,11 +152,20 @@ class TrainPlan:
         Args:
             devices: Training processes in all.
 
+        Raises:
+            OptionError: If the batch cannot be made of whole passes.
+
         Example:
             >>> TrainPlan(3, -1, 8, 2, "32", False, 5, 0.1).accumulation(devices=2)
             2
         """
-        return max(1, round(self.batch_size / (self.micro_batch_size * devices)))
+        passes, rest = divmod(self.batch_size, self.micro_batch_size * devices)
+        if rest or not passes:
+            raise OptionError(
+                f"train.batch_size = {self.batch_size} cannot be made of passes of "
+                f"train.micro_batch_size = {self.micro_batch_size} on {devices} devices"
+            )
+        return passes
 
 
 SECTIONS: Mapping[str, type] = {

@@ -164,12 +164,15 @@ class AverageWeights(L.Callback):
 class StopInTime(L.Callback):
     """Stop before the time is up, at the first Ctrl-C or the last step, with a last validation.
 
-    The time for that validation, and for loading the best model afterwards, is kept in reserve: as
-    measured, before the first validation as guessed from the training steps.
+    It is decided after each optimizer step and after each validation, never in between: a
+    validation always has a step before it. The time for the last validation, and for loading the
+    best model afterwards, is kept in reserve: as measured, before the first validation as guessed
+    from the training steps.
 
     Args:
         clock: The budget.
-        validation_share: Number of validation images over number of training images a step.
+        validation_share: Number of validation windows over number of training images of an
+            optimizer step.
     """
 
     RESERVE_SECONDS = 2.0
@@ -183,6 +186,7 @@ class StopInTime(L.Callback):
         self._step_seconds = 0.0
         self._validation_seconds: float | None = None
         self._last = 0.0
+        self._step = 0
 
     @contextmanager
     def catch_interrupt(self) -> Iterator[None]:
@@ -202,11 +206,9 @@ class StopInTime(L.Callback):
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Start the clock of the step."""
-        self._last = time.monotonic()
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Start the clock of the first step, which reads its images first."""
+        self._last, self._step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(
         self,
@@ -216,16 +218,24 @@ class StopInTime(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Stop if the next step would leave too little time for the last validation."""
-        self._step_seconds = max(0.7 * self._step_seconds, time.monotonic() - self._last)
+        """Stop if one more step would leave too little time for the last validation."""
+        if trainer.global_step == self._step:
+            return
+        now = time.monotonic()
+        self._step_seconds = max(0.7 * self._step_seconds, now - self._last)
+        self._last, self._step = now, trainer.global_step
+        # Lightning would skip the validation after the last step of a part of an epoch.
+        if self._must_stop(trainer, module) or trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True
+
+    def _must_stop(self, trainer: L.Trainer, module: L.LightningModule) -> bool:
+        """Decide, for all ranks alike."""
         assert isinstance(module, SegmentationModule)
         self.out_of_time = self.clock.remaining() < self.needed(module.build_seconds)
         stop = self.interrupted or self.out_of_time
         if trainer.world_size > 1:
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
-        # Lightning would skip the validation after the last step of a part of an epoch.
-        if stop or trainer.global_step == trainer.max_steps:
-            trainer.should_stop = True
+        return stop
 
     def needed(self, build_seconds: float) -> float:
         """Return the seconds that one more step and all that follows it take.
@@ -245,9 +255,13 @@ class StopInTime(L.Callback):
         self._validation_start = time.monotonic()
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Remember how long a validation takes, saving included."""
-        took = time.monotonic() - self._validation_start
+        """Remember how long a validation took, saving included; stop if another has no time."""
+        self._last = time.monotonic()
+        took = self._last - self._validation_start
         self._validation_seconds = max(took, self._validation_seconds or 0.0)
+        planned = trainer.global_step >= trainer.estimated_stepping_batches
+        if not planned and self._must_stop(trainer, module):
+            trainer.should_stop = True
 
 
 class Progress(L.Callback):

@@ -5,22 +5,27 @@ from __future__ import annotations
 import inspect
 import logging
 import multiprocessing
+import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import EarlyStopping
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ProgressBar
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch.nn.parallel import DistributedDataParallel
 
+from easyseg.artifact import preprocess_of
 from easyseg.console import Reporter
 from easyseg.errors import OptionError
 from easyseg.plan.hardware import Hardware
 from easyseg.preparation import Prepared
+from easyseg.ranks import is_first_process
 from easyseg.training.callbacks import AverageWeights, BestModel, Progress, StopInTime
 from easyseg.training.module import Clock, SegmentationModule
 
@@ -46,14 +51,12 @@ class Devices:
     Attributes:
         hardware: The machine.
         devices: Number of devices of a node, or their indices.
-        num_nodes: Number of nodes.
         strategy: Name of a strategy, or a strategy.
         num_workers: Loader processes of a rank.
     """
 
     hardware: Hardware
     devices: int | str | Sequence[int]
-    num_nodes: int
     strategy: str | Strategy
     num_workers: int
 
@@ -78,9 +81,8 @@ def _strategy(devices: Devices) -> str | Strategy:
     With it, ranks with different numbers of validation batches would wait for each other.
     """
     strategy = devices.strategy
-    several = devices.hardware.devices * devices.num_nodes > 1
-    if strategy == "auto" and several and not _interactive():
-        strategy = "ddp"
+    if strategy == "auto" and devices.hardware.processes > 1:
+        strategy = "ddp_notebook" if _interactive() else "ddp"
     if isinstance(strategy, str) and strategy in _START_METHODS:
         # PyTorch renamed the option.
         options = inspect.signature(DistributedDataParallel).parameters
@@ -92,6 +94,24 @@ def _strategy(devices: Devices) -> str | Strategy:
 
 def _interactive() -> bool:
     return hasattr(sys, "ps1")
+
+
+@contextmanager
+def _same_random_state_after() -> Iterator[None]:
+    """Put the global random states back afterwards, whatever happens.
+
+    CUDA is left asleep if it is: a notebook's training processes are forked, and could not use it.
+    """
+    python, array, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(array)
+        torch.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
 
 
 def _trainer(**options: Any) -> L.Trainer:
@@ -132,31 +152,30 @@ def train(
     """
     plan = prepared.plan
     module = SegmentationModule(prepared, seed, clock, devices.num_workers)
-    validation_share = len(prepared.validation_samples()) / plan.train.micro_batch_size
-    stop = StopInTime(clock, validation_share)
-    world = devices.hardware.devices * devices.num_nodes
+    stop = StopInTime(clock, _validation_windows(prepared) / plan.train.batch_size)
+    their_bar = any(isinstance(c, ProgressBar) for c in callbacks)
     trainer = _trainer(
         accelerator="gpu"
         if devices.hardware.accelerator == "cuda"
         else devices.hardware.accelerator,
         devices=devices.devices,
-        num_nodes=devices.num_nodes,
+        num_nodes=devices.hardware.num_nodes,
         strategy=_strategy(devices),
         precision=_PRECISION[plan.train.precision],
         max_epochs=plan.train.epochs,
         min_epochs=0,
         max_steps=plan.train.max_steps,
-        accumulate_grad_batches=plan.train.accumulation(world),
+        accumulate_grad_batches=plan.train.accumulation(devices.hardware.processes),
         gradient_clip_val=_CLIP_NORM,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        enable_checkpointing=False,
+        enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
         enable_model_summary=False,
-        enable_progress_bar=False,
+        enable_progress_bar=their_bar,
         default_root_dir=prepared.run_folder,
         logger=logger or False,
         callbacks=[
-            Progress(reporter, plan.metric),
+            *([] if their_bar else [Progress(reporter, plan.metric)]),
             BestModel(prepared.run_folder, plan.metric, clock),
             *([AverageWeights(plan.train.average)] if plan.train.average else []),
             stop,
@@ -166,12 +185,22 @@ def train(
             *callbacks,
         ],
     )
-    with isolate_rng(), stop.catch_interrupt():
+    if is_first_process():
+        prepared.write()  # Not before: a fit that Lightning refuses can be tried again.
+    with _same_random_state_after(), stop.catch_interrupt():
         trainer.fit(module)
     log.info(
         "training ended in epoch %d: %s", max(1, trainer.current_epoch), _reason(trainer, stop)
     )
     return module.prepared
+
+
+def _validation_windows(prepared: Prepared) -> int:
+    """Guess how many windows a validation predicts: as if all images had the middle size."""
+    sides = prepared.fingerprint.height, prepared.fingerprint.width
+    height, width = (max(1, round(side.median)) for side in sides)
+    geometry = preprocess_of(prepared.plan).geometry
+    return len(prepared.validation_samples()) * len(geometry.windows((height, width)))
 
 
 def _reason(trainer: L.Trainer, stop: StopInTime) -> str:

@@ -16,15 +16,14 @@ from easyseg.artifact import TrainedModel, preprocess_of
 from easyseg.data.dataset import (
     EpochSampler,
     PredictionBatch,
-    PredictionSet,
-    ShardSampler,
     TrainingBatch,
     TrainingSet,
-    collate_prediction,
+    WindowLoader,
     collate_training,
+    ignore_interrupt,
 )
 from easyseg.data.label_map import LabelMap
-from easyseg.inference.predict import auto_batch_size
+from easyseg.inference.predict import Assembler, auto_batch_size
 from easyseg.metrics.evaluate import new_scores
 from easyseg.metrics.streaming import SegmentationScores
 from easyseg.models.network import Network, build_network
@@ -34,6 +33,10 @@ from easyseg.ranks import Ranks
 
 __all__ = ["Clock", "SegmentationModule", "expert_layers"]
 
+_OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+}
 _NO_DECAY = ("lora_", "gate.", "experts.", "norm", "bias", "token")
 
 
@@ -85,7 +88,9 @@ class SegmentationModule(L.LightningModule):
         self.num_workers = num_workers
         self.build_seconds = 0.0
         self._scores: SegmentationScores | None = None
+        self._assembler: Assembler | None = None
         self._train_losses: list[Tensor] = []
+        self._time_used = 0.0
 
     @property
     def plan(self) -> Plan:
@@ -101,6 +106,19 @@ class SegmentationModule(L.LightningModule):
         """Take plan and split from rank 0: other ranks may have seen another machine."""
         mine = self.prepared.decisions()
         self.prepared = self.prepared.with_decisions(self.trainer.strategy.broadcast(mine, src=0))
+        self._look_at_the_clock()
+
+    def _look_at_the_clock(self) -> None:
+        """Take the share of the time that is used up from rank 0.
+
+        Ranks with rates of their own clocks would end with different weights.
+        """
+        if self.clock.limit is not None:
+            self._time_used = self.trainer.strategy.broadcast(self.clock.share(), src=0)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Look at the clock once a step, for the rate of the next one."""
+        self._look_at_the_clock()
 
     def configure_model(self) -> None:
         """Build the network, once."""
@@ -120,44 +138,45 @@ class SegmentationModule(L.LightningModule):
                 len(samples), seed, rank=trainer.global_rank, world=trainer.world_size
             ),
             collate_fn=collate_training,
-            **self._loader_options(),
+            num_workers=self.num_workers,
+            worker_init_fn=ignore_interrupt,
+            persistent_workers=self.num_workers > 0,
+            # An own generator: a loader draws from it at each start, and the gate's noise must not
+            # depend on that.
+            generator=torch.Generator(),
+            pin_memory=self.device.type == "cuda",
         )
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return this rank's share of the validation samples, none twice."""
-        samples = self.prepared.validation_samples()
+    def val_dataloader(self) -> WindowLoader:
+        """Return the windows of this rank's share of the validation samples, none twice."""
         trainer = self.trainer
         # Lightning wants a batch on every rank: one without images takes the first and drops it.
         rank = trainer.global_rank if self._has_validation_images() else 0
-        return DataLoader(
-            PredictionSet(samples, preprocess_of(self.plan), self.label_map),
+        return WindowLoader(
+            self.prepared.validation_samples(),
+            preprocess_of(self.plan),
+            self.label_map,
             batch_size=auto_batch_size(self.plan),
-            sampler=ShardSampler(len(samples), rank=rank, world=trainer.world_size),
-            collate_fn=collate_prediction,
-            **self._loader_options(),
+            rank=rank,
+            world=trainer.world_size,
+            num_workers=self.num_workers,
         )
 
     def _has_validation_images(self) -> bool:
         return self.trainer.global_rank < len(self.prepared.validation_samples())
 
-    def _loader_options(self) -> dict[str, Any]:
-        # An own generator: a loader draws from it at each start, and the gate's noise must not
-        # depend on that.
-        return {
-            "num_workers": self.num_workers,
-            "persistent_workers": self.num_workers > 0,
-            "generator": torch.Generator(),
-            "pin_memory": self.device.type == "cuda",
-        }
-
     def on_fit_start(self) -> None:
         """Seed the gate's noise, differently on each rank."""
-        torch.manual_seed(self.seed_of_fit + self.global_rank)
+        seed = self.seed_of_fit + self.global_rank
+        if self.device.type == "cpu":  # Without a word to GPUs that take no part.
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         """Return task loss plus weighted balance loss."""
         output = self.network(batch.images)
-        task = self.network.head.loss(output.logits, batch.targets)
+        task = self.network.head.loss(output.logits, batch.targets, output.segments)
         self._train_losses.append(task.detach())
         self.log("train_loss", task, batch_size=len(batch.images))
         return task + self.plan.loss.balance_weight * output.aux_losses
@@ -174,18 +193,17 @@ class SegmentationModule(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Start a new score sheet."""
         self._scores = new_scores(self.label_map.names, self.plan.problem_type)
+        self._assembler = Assembler(preprocess_of(self.plan).geometry)
 
     def validation_step(self, batch: PredictionBatch, batch_idx: int) -> None:
-        """Score a batch at own size, with the code of prediction."""
+        """Score the images that a batch completes at own size, with the code of prediction."""
         assert self._scores is not None
+        assert self._assembler is not None
         if not self._has_validation_images():
             return
-        logits = self.network(batch.images).logits
-        geometry = preprocess_of(self.plan).geometry
-        for row, (size, target) in enumerate(zip(batch.sizes, batch.targets, strict=True)):
-            ids = self.network.head.decide(geometry.restore(logits[row], size))
-            assert target is not None
-            self._scores.update(ids.cpu().numpy(), target)
+        for item in self._assembler.add(batch, self.network(batch.images).logits):
+            assert item.target is not None
+            self._scores.update(self.network.head.decide(item.logits).cpu().numpy(), item.target)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of all ranks' images."""
@@ -197,7 +215,7 @@ class SegmentationModule(L.LightningModule):
         self.log_dict(scores.compute())
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW, linear warm-up and decay; no weight decay on adapters, norms, tokens."""
+        """Return the optimizer, linear warm-up and decay; adapters, norms, tokens do not decay."""
         optim = self.plan.optim
         decayed: list[nn.Parameter] = []
         plain: list[nn.Parameter] = []
@@ -209,7 +227,7 @@ class SegmentationModule(L.LightningModule):
             {"params": decayed, "weight_decay": optim.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=optim.lr)
+        optimizer = _OPTIMIZERS[optim.kind](groups, lr=optim.lr)
         total = max(1, int(self.trainer.estimated_stepping_batches))
         factor = self._rate_factor(total)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
@@ -222,7 +240,7 @@ class SegmentationModule(L.LightningModule):
         warmup = max(1, round(self.plan.optim.warmup * total))
 
         def factor(step: int) -> float:
-            progress = max(step / total, self.clock.share())
+            progress = max(step / total, self._time_used)
             return min(1.0, (step + 1) / warmup) * max(0.0, 1.0 - progress)
 
         return factor

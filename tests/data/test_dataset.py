@@ -10,21 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from easyseg.data import dataset
 from easyseg.data.dataset import (
     EpochSampler,
     PredictionSet,
     Preprocess,
     ShardSampler,
     TrainingSet,
-    collate_prediction,
+    WindowLoader,
     collate_training,
 )
-from easyseg.data.geometry import Geometry
+from easyseg.data.geometry import Geometry, normalize
 from easyseg.data.label_map import IGNORE, LabelMap
 from easyseg.data.table import Samples
 from easyseg.errors import DataError
 
 PREPROCESS = Preprocess(Geometry("letterbox", (64, 64)), "minmax")
+TILES = Preprocess(Geometry("tile", (32, 32)), "minmax")
 LABELS = LabelMap((0, 255), ("background", "lesion"), 7, "uint8")
 SIZES = [(40, 60), (64, 64), (90, 30), (33, 71), (20, 20), (64, 10)]
 
@@ -33,14 +35,18 @@ SIZES = [(40, 60), (64, 64), (90, 30), (33, 71), (20, 20), (64, 10)]
 def samples():
     """Return images and masks in memory, each of its own size."""
     rng = np.random.default_rng(0)
-    images = tuple(rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES)
+    # Brighter to the right: windows of an image have other values than the whole.
+    images = tuple(
+        (rng.random((*size, 3)) * np.linspace(60, 256, size[1])[:, None]).astype(np.uint8)
+        for size in SIZES
+    )
     labels = tuple(rng.choice(np.array([0, 7, 255], np.uint8), size) for size in SIZES)
     names = tuple(f"image_{i:05d}" for i in range(len(SIZES)))
     return Samples(pd.RangeIndex(len(SIZES)), images, labels, names)
 
 
-def training_set(samples, augmentations=("hflip",), seed=0):
-    return TrainingSet(samples, PREPROCESS, LABELS, augmentations, seed)
+def training_set(samples, augmentations=("hflip",), seed=0, preprocess=PREPROCESS):
+    return TrainingSet(samples, preprocess, LABELS, augmentations, seed)
 
 
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 5), st.integers(0, 3))
@@ -100,13 +106,14 @@ def test_random_numbers_come_from_seed_epoch_and_position(samples):
     assert flips[0] != flips[1]
 
 
-def test_workers_change_nothing(samples):
+@pytest.mark.parametrize("preprocess", [PREPROCESS, TILES], ids=["letterbox", "tile"])
+def test_workers_change_nothing(samples, preprocess):
     batches = []
     for workers in (0, 2):
         sampler = EpochSampler(len(samples), 0)
         sampler.set_epoch(3)
         loader = DataLoader(
-            training_set(samples),
+            training_set(samples, preprocess=preprocess),
             batch_size=4,
             sampler=sampler,
             num_workers=workers,
@@ -120,28 +127,133 @@ def test_workers_change_nothing(samples):
         assert torch.equal(one.targets, other.targets)
 
 
-def test_prediction_keeps_positions_own_sizes_and_full_size_targets(samples):
-    dataset = PredictionSet(samples, PREPROCESS, LABELS)
-    assert len(dataset) == len(SIZES)
-    batch = collate_prediction([dataset[position] for position in (4, 1, 2)])
-    assert batch.images.shape == (3, 3, 64, 64)
-    assert batch.positions == [4, 1, 2]
-    assert batch.sizes == [SIZES[4], SIZES[1], SIZES[2]]
-    for position, target in zip(batch.positions, batch.targets, strict=True):
+def located(height, width):
+    """Return an image that says where each pixel is and which class it has, and its mask."""
+    labels = np.random.default_rng(height).choice(np.array([0, 7, 255], np.uint8), (height, width))
+    image = np.empty((height, width, 3), np.uint8)
+    image[..., 0], image[..., 1] = np.arange(height)[:, None], np.arange(width)
+    image[..., 2] = labels
+    return image, labels
+
+
+@given(
+    st.integers(0, 1000),
+    st.integers(1, 80),
+    st.integers(1, 80),
+    st.lists(st.sampled_from(["hflip", "vflip", "rot90", "crop"]), unique=True),
+)
+def test_a_training_window_holds_what_the_image_holds_there(seed, height, width, augmentations):
+    """Ids lie on their pixels, neighbours stay neighbours, what is beyond the image is ignored."""
+    image, labels = located(height, width)
+    image[0, 0] = 0, 0, 255  # so that "minmax" divides by 255, whatever the window shows
+    labels[0, 0] = 255
+    one = Samples(pd.RangeIndex(1), (image,), (labels,), ("image",))
+    # A crop may leave neither 0 nor 255, and "sam" does not look at what is there.
+    preprocess = Preprocess(TILES.geometry, "sam" if "crop" in augmentations else "minmax")
+    seen, target = training_set(one, augmentations, seed, preprocess)[2, 0]
+    values = 255 * seen
+    if preprocess.normalization == "sam":
+        zero = normalize(torch.zeros(3, 1, 1, dtype=torch.uint8), "sam")
+        one_step = (normalize(torch.full((3, 1, 1), 255, dtype=torch.uint8), "sam") - zero) / 255
+        values = (seen - zero) / one_step
+    rows, cols, raw = values.round().to(torch.int64)
+    known = target != IGNORE
+    assert torch.equal((raw == 255)[known], (target == 1)[known])
+    there = labels[rows[known].numpy(), cols[known].numpy()]
+    assert (there == raw[known].numpy()).all()
+    inside = slice(0, min(32, height)), slice(0, min(32, width))
+    if not {"crop", "rot90"} & set(augmentations):
+        assert torch.equal(target[inside] == IGNORE, raw[inside] == 7)
+        outside = torch.ones(32, 32, dtype=torch.bool)
+        outside[inside] = False
+        assert (target[outside] == IGNORE).all()
+        assert not seen[:, outside].any()
+        assert (rows[inside].diff(dim=0).abs() == 1).all()
+        assert (cols[inside].diff(dim=1).abs() == 1).all()
+
+
+def test_windows_move_from_epoch_to_epoch_and_look_for_foreground():
+    image, _ = located(200, 240)
+    labels = np.zeros((200, 240), np.uint8)
+    labels[150:152, 30:32] = 255
+    one = Samples(pd.RangeIndex(1), (image,), (labels,), ("image",))
+    seen = training_set(one, (), preprocess=TILES)
+    windows = [seen[epoch, 0] for epoch in range(300)]
+    assert len({image.numpy().tobytes() for image, _ in windows}) > 250
+    found = sum(bool((target == 1).any()) for _, target in windows)
+    assert 0.27 < found / 300 < 0.43
+    assert torch.equal(windows[7][0], training_set(one, (), preprocess=TILES)[7, 0][0])
+
+
+def test_prediction_keeps_own_sizes_and_full_size_targets(samples):
+    items = PredictionSet(samples, PREPROCESS, LABELS)
+    assert len(items) == len(SIZES)
+    for position in (4, 1, 2):
+        item = items[position]
+        assert (item.position, item.own) == (position, SIZES[position])
+        assert (item.content.dtype, item.content.shape[0]) == (torch.uint8, 3)
         expected = np.select(
             [samples.labels[position] == raw for raw in (0, 255, 7)], [0, 1, IGNORE]
         )
-        assert np.array_equal(target, expected)
+        assert np.array_equal(item.target, expected)
 
 
 def test_training_and_prediction_see_the_same_image(samples):
-    seen = training_set(samples, augmentations=())[0, 3][0]
-    assert torch.equal(PredictionSet(samples, PREPROCESS, None)[3][1], seen)
+    for preprocess, position in ((PREPROCESS, 3), (TILES, 4)):
+        seen = training_set(samples, (), preprocess=preprocess)[0, position][0]
+        [batch] = WindowLoader(samples.take([position]), preprocess, None, batch_size=4)
+        assert torch.equal(batch.images, seen[None])
 
 
 def test_without_labels_there_are_no_targets(samples):
     unlabelled = Samples(samples.index, samples.images, None, samples.names)
-    assert PredictionSet(unlabelled, PREPROCESS, None)[0][3] is None
+    assert PredictionSet(unlabelled, PREPROCESS, None)[0].target is None
+
+
+@pytest.mark.parametrize("preprocess", [PREPROCESS, TILES], ids=["letterbox", "tile"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_hold_the_windows_of_one_image_after_the_other(samples, preprocess, workers):
+    geometry = preprocess.geometry
+    expected = [(p, window) for p, own in enumerate(SIZES) for window in geometry.windows(own)]
+    loader = WindowLoader(samples, preprocess, LABELS, batch_size=4, num_workers=workers)
+    for _ in range(2):
+        batches = list(loader)
+        sizes = [len(batch.images) for batch in batches]
+        assert set(sizes[:-1]) <= {4}
+        assert sum(sizes) == len(expected)
+        seen = [row for batch in batches for row in batch.windows]
+        assert [(row.position, row.window) for row in seen] == expected
+        assert [row.own for row in seen] == [SIZES[row.position] for row in seen]
+        images = torch.cat([batch.images for batch in batches])
+        for row, image in zip(seen, images, strict=True):
+            assert np.array_equal(row.target == IGNORE, samples.labels[row.position] == 7)
+            whole = normalize(
+                geometry.resize(torch.from_numpy(samples.images[row.position]).permute(2, 0, 1)),
+                "minmax",
+            )
+            torch.testing.assert_close(image, geometry.pad(geometry.cut(whole, row.window)))
+
+
+def test_all_windows_of_an_image_are_on_one_rank(samples):
+    shares = [
+        {
+            row.position
+            for batch in WindowLoader(samples, TILES, None, batch_size=3, rank=rank, world=4)
+            for row in batch.windows
+        }
+        for rank in range(4)
+    ]
+    assert shares == [{0, 4}, {1, 5}, {2}, {3}]
+
+
+def test_images_are_read_when_their_windows_are_due(samples, monkeypatch):
+    read = []
+    monkeypatch.setattr(dataset, "read_image", lambda image: read.append(0) or image)
+    batches = iter(WindowLoader(samples, TILES, None, batch_size=2))
+    next(batches)
+    next(batches)
+    assert len(read) == 1
+    assert len(TILES.geometry.windows(SIZES[0])) > 3
 
 
 def test_an_unknown_mask_value_names_its_sample(samples):

@@ -130,6 +130,14 @@ def test_csv_with_spaces_mark_and_odd_names(folder):
     assert samples.labels == (folder / "null", folder / "null")
 
 
+def test_a_leading_tilde_that_names_no_home_is_a_name(folder, frame):
+    frame.loc[frame.index[0], "image"] = "~backup.png"
+    with pytest.raises(DataError, match=r"column 'image': ~backup\.png: there is no such file"):
+        read_samples(frame, data_root=folder)
+    (folder / "~backup.png").write_bytes((folder / "images/a.png").read_bytes())
+    assert read_samples(frame, data_root=folder).images[0] == folder / "~backup.png"
+
+
 def test_paths_start_at_the_working_folder(folder, frame, monkeypatch):
     monkeypatch.chdir(folder)
     assert read_samples(frame).names == ("images/b.png", "images/a.png")

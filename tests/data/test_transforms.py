@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
 from easyseg.data.label_map import IGNORE
-from easyseg.data.transforms import AUGMENTATIONS, augment
+from easyseg.data.transforms import AUGMENTATIONS, FOREGROUND_SHARE, augment, random_window
 from easyseg.plan.domains import DOMAINS
 
 GEOMETRIC = ("crop", "hflip", "rot90", "vflip")  # They move pixels and mix none.
@@ -165,3 +165,53 @@ def test_each_one_has_its_turn_before_or_after_the_resizing():
 def test_every_augmentation_is_one_that_a_plan_can_name():
     names = tuple(AUGMENTATIONS)
     assert DOMAINS["data.augment"].read(names) == names
+
+
+@given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 60))
+def test_a_window_to_train_on_lies_on_the_content(seed, height, width):
+    ids = torch.zeros(height, width, dtype=torch.uint8)
+    ids[height // 2, width // 3] = seed % 3
+    top, left = random_window(ids, (24, 32), rng(seed))
+    assert 0 <= top <= max(0, height - 24)
+    assert 0 <= left <= max(0, width - 32)
+
+
+def test_where_there_is_nothing_to_choose_no_random_number_is_drawn():
+    generator = rng(0)
+    before = generator.bit_generator.state
+    for shape in ((24, 32), (3, 32), (1, 1)):
+        assert random_window(torch.ones(shape, dtype=torch.uint8), (24, 32), generator) == (0, 0)
+    assert generator.bit_generator.state == before
+
+
+def test_a_third_of_the_windows_looks_for_foreground_rare_classes_as_often_as_common_ones():
+    ids = torch.zeros(300, 400, dtype=torch.uint8)
+    ids[200:203, 100:103] = 1  # 9 pixels
+    ids[20:60, 320:360] = 2  # 1600 pixels
+    ids[280:] = IGNORE
+    generator = rng(0)
+    windows = [random_window(ids, (16, 16), generator) for _ in range(1500)]
+    for class_id, side in ((1, 3), (2, 40)):
+        hits = sum(bool((ids[t : t + 16, le : le + 16] == class_id).any()) for t, le in windows)
+        by_chance = (side + 15) ** 2 / (285 * 385)
+        expected = FOREGROUND_SHARE / 2 + (1 - FOREGROUND_SHARE) * by_chance
+        assert abs(hits / 1500 - expected) < 0.035
+
+
+def test_without_foreground_every_place_is_as_likely():
+    ids = torch.zeros(20, 20, dtype=torch.uint8)
+    ids[:10] = IGNORE
+    generator = rng(0)
+    places = [random_window(ids, (17, 20), generator) for _ in range(800)]
+    tops = torch.tensor([top for top, _ in places])
+    assert (tops.bincount() - 200).abs().max() < 50
+    assert {left for _, left in places} == {0}
+
+
+def test_every_pixel_of_a_class_is_as_likely():
+    ids = torch.zeros(9, 9, dtype=torch.uint8)
+    ids[[0, 3, 3, 8], [0, 2, 7, 8]] = 4
+    generator = rng(1)
+    windows = [random_window(ids, (1, 1), generator) for _ in range(3000)]
+    seen = torch.tensor([windows.count(tuple(place)) for place in ids.nonzero().tolist()])
+    assert (seen - 3000 * (FOREGROUND_SHARE / 4 + (1 - FOREGROUND_SHARE) / 81)).abs().max() < 60

@@ -7,6 +7,7 @@ import os
 import pickletools
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from tiny_sets import TINY
 
 from easyseg import SemanticSegmentor
+from easyseg.artifact import read_artifact, write_artifact
 from easyseg.errors import ArtifactError, WeightsError
 
 CHECKOUT = Path(__file__).parents[2]
@@ -142,9 +144,12 @@ def test_a_weights_file_that_moved_is_found_by_its_hash(table, tmp_path, monkeyp
     state = torch.load(find_weights(get_spec("lite_medsam")), weights_only=True)
     state["image_encoder.neck.0.weight"] *= 1.01  # Not the official file.
     torch.save(state, file)
-    hyperparameters = {"train.max_steps": 1, "data.size": 128, "backbone.weights": str(file)}
+    monkeypatch.chdir(tmp_path)  # The path may be relative: it is kept so that it holds anywhere.
+    weights = os.path.relpath(file)
+    hyperparameters = {"train.max_steps": 1, "data.size": 128, "backbone.weights": weights}
     segmentor = SemanticSegmentor(path=tmp_path / "run", verbosity=0)
     segmentor.fit(table, hyperparameters=hyperparameters, accelerator="cpu")
+    assert segmentor.plan_.backbone.weights == str(file)
     moved = file.rename(tmp_path / "moved.pth")
     monkeypatch.setenv("EASYSEG_WEIGHTS", str(moved))
     assert SemanticSegmentor.load(tmp_path / "run").plan_ == segmentor.plan_
@@ -153,9 +158,48 @@ def test_a_weights_file_that_moved_is_found_by_its_hash(table, tmp_path, monkeyp
         SemanticSegmentor.load(tmp_path / "run")
 
 
+def test_a_score_that_is_none_is_written_as_json_has_it(fitted, tmp_path):
+    metrics = {"iou@image": float("nan"), "iou@dataset": 0.5}
+    write_artifact(replace(fitted._model, metrics=metrics), tmp_path / "model")
+    text = (tmp_path / "model" / "segmentor.json").read_text()
+    assert json.loads(text)["metrics"] == {"iou@image": None, "iou@dataset": 0.5}
+    assert "NaN" not in text
+    assert "| iou@image | none |" in (tmp_path / "model" / "README.md").read_text()
+    read = read_artifact(tmp_path / "model").metrics
+    assert read == pytest.approx(metrics, nan_ok=True)
+
+
 def test_saving_onto_a_run_folder_says_where_its_model_is(fitted):
     with pytest.raises(ArtifactError, match="run folder, whose model is in"):
         fitted.save(fitted.path_)
+
+
+@pytest.mark.parametrize("others", [["notes.txt", "segmentor.json"], ["README.md"]])
+def test_saving_deletes_nothing_of_the_users(fitted, tmp_path, others):
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(ArtifactError, match="not a saved model alone"):
+        fitted.save(tmp_path)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == dict.fromkeys(others, "mine")
+
+
+def test_an_interrupted_save_leaves_the_earlier_model(fitted, tmp_path, monkeypatch):
+    saved = fitted.save(tmp_path / "model")
+    before = {p.name: p.read_bytes() for p in saved.iterdir()}
+    rename, calls = Path.rename, []
+
+    def interrupted(self, target):
+        calls.append(target)
+        if len(calls) == 2:  # The old folder is aside, the new one not yet in its place.
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fitted.save(saved)
+    assert {p.name: p.read_bytes() for p in saved.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
 def damage_json(folder: Path) -> None:

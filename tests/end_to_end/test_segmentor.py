@@ -8,6 +8,7 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from PIL import Image
 from sklearn.base import clone
 from tiny_sets import TINY, make_table
@@ -142,6 +143,28 @@ def test_masks_written_to_files_are_the_ones_returned(fitted, table, tmp_path):
             np.testing.assert_array_equal(np.asarray(written), mask)
 
 
+def test_masks_never_replace_what_is_there_unasked(fitted, table, tmp_path):
+    photos, predicted = tmp_path / "photos", tmp_path / "predicted"
+    for folder in (photos, predicted):
+        folder.mkdir()
+    for number, path in enumerate(table["image"]):
+        Image.open(path).save(photos / f"{number}.png")
+        (predicted / f"{number}.png").write_bytes(b"a label drawn by hand")
+    before = {p: p.read_bytes() for folder in (photos, predicted) for p in folder.iterdir()}
+    with pytest.raises(OptionError, match=r"already there: .*0\.png.*6 in all.*overwrite=True"):
+        fitted.predict(photos, output_dir=predicted)
+    for overwrite in (False, True):
+        with pytest.raises(OptionError, match=r"images they are made from: .*6 in all"):
+            fitted.predict(photos, output_dir=photos, overwrite=overwrite)
+    (tmp_path / "link").symlink_to(photos)
+    with pytest.raises(OptionError, match="images they are made from"):
+        fitted.predict(photos, output_dir=tmp_path / "link", overwrite=True)
+    assert all(path.read_bytes() == content for path, content in before.items())
+    written = fitted.predict(photos, output_dir=predicted, overwrite=True)
+    assert set(map(str, predicted.iterdir())) == set(written)
+    assert all(Image.open(path).format == "PNG" for path in written)
+
+
 def test_images_of_one_name_in_two_folders_do_not_collide(fitted, table, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -163,6 +186,38 @@ def test_unknown_options_are_refused_before_any_image_is_read(tmp_path):
         fit(nothing, tmp_path / "run", hyperparameters={"adapter.rnak": 3})
     with pytest.raises(OptionError, match="presets='quick'"):
         fit(nothing, tmp_path / "run", presets="quick")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"num_workers": -1},
+        {"num_workers": "two"},
+        {"seed": 2**32},
+        {"holdout_frac": 2},
+        {"num_nodes": 0},
+        {"time_limit": 0},
+    ],
+    ids=str,
+)
+def test_options_out_of_range_are_refused_at_once(tmp_path, option):
+    with pytest.raises(OptionError, match=f"{next(iter(option))} is"):
+        fit(None, tmp_path / "run", **option)
+
+
+@pytest.mark.parametrize("devices", [-1, [0]], ids=str)
+def test_a_cpu_may_be_named_as_gpus_are(table, tmp_path, devices):
+    hyperparameters = TINY | {"train.max_steps": 1}
+    segmentor = fit(table, tmp_path, hyperparameters=hyperparameters, devices=devices)
+    assert len(segmentor.history_) == 1
+
+
+def test_checkpoints_and_another_progress_bar_of_lightning(table, tmp_path):
+    checkpoint = ModelCheckpoint(tmp_path / "checkpoints")
+    hyperparameters = TINY | {"train.max_steps": 1}
+    callbacks = [checkpoint, TQDMProgressBar()]
+    fit(table, tmp_path / "run", hyperparameters=hyperparameters, callbacks=callbacks)
+    assert list((tmp_path / "checkpoints").iterdir())
 
 
 def test_scores_are_those_of_the_predicted_masks(fitted, table):
@@ -222,6 +277,17 @@ def test_runs_of_the_same_second_get_their_own_folders(table, tmp_path, monkeypa
     assert segmentor.fit(table, accelerator="cpu", **short).path_ != first
     assert {p.parent.name for p in (first, segmentor.path_)} == {"easyseg-runs"}
     assert not (tmp_path / "lightning_logs").exists()
+
+
+def test_a_fit_that_writes_nothing_leaves_no_folder(table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (None, tmp_path / "run"):
+        with pytest.raises(OptionError, match="Lightning refuses"):
+            fit(table, path, strategy="no such strategy")
+        with pytest.raises(DataError):
+            fit(table.drop(columns="label"), path)
+    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "easyseg-runs").iterdir())
 
 
 def test_several_classes_gaps_and_ignored_pixels(tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import time
 
 import lightning as L
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from tiny_sets import TINY
 
 from easyseg import SemanticSegmentor
+from easyseg.data.dataset import TrainingSet
 from easyseg.models.network import build_network, trainable_state
 from easyseg.training.callbacks import StopInTime
 from easyseg.training.module import Clock
@@ -142,6 +145,46 @@ def test_the_time_limit_ends_a_long_fit_with_a_model(table, tmp_path):
     assert len(segmentor.predict(table)) == len(table)
 
 
+def test_no_step_follows_a_validation_that_leaves_no_time(table, tmp_path):
+    class Slow(L.Callback):
+        def on_validation_start(self, trainer, module):
+            time.sleep(5)
+
+    started = time.monotonic()
+    hyperparameters = TINY | {"train.epochs": 9, "train.patience": 9}
+    segmentor = fit(
+        table, tmp_path, hyperparameters=hyperparameters, time_limit=11, callbacks=[Slow()]
+    )
+    assert time.monotonic() - started < 11
+    assert list(segmentor.history_["epoch"]) == [1]
+
+
+def test_reading_the_images_is_part_of_a_step(table, tmp_path, monkeypatch):
+    read = TrainingSet.__getitem__
+
+    def slow(self, key):
+        time.sleep(4)
+        return read(self, key)
+
+    monkeypatch.setattr(TrainingSet, "__getitem__", slow)
+    hyperparameters = TINY | {"train.batch_size": 1, "train.micro_batch_size": 1}
+    started = time.monotonic()
+    segmentor = fit(table, tmp_path, hyperparameters=hyperparameters, time_limit=11)
+    assert time.monotonic() - started < 11
+    assert list(segmentor.history_["step"]) == [1]
+
+
+def test_no_model_is_validated_twice(table, tmp_path):
+    class Interrupt(L.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            if (trainer.current_epoch, batch_idx) == (1, 0):
+                signal.raise_signal(signal.SIGINT)
+
+    hyperparameters = TINY | {"train.batch_size": 4, "train.micro_batch_size": 1}
+    segmentor = fit(table, tmp_path, hyperparameters=hyperparameters, callbacks=[Interrupt()])
+    assert list(segmentor.history_["step"]) == [2, 3]
+
+
 def test_time_is_kept_for_the_last_validation():
     clock = Clock(started=0.0, limit=None)
     stop = StopInTime(clock, validation_share=10.0)
@@ -151,11 +194,46 @@ def test_time_is_kept_for_the_last_validation():
     assert stop.needed(build_seconds=3) == pytest.approx(1.3 * (2 + 5 + 3) + 2)
 
 
+def test_an_interrupt_during_a_validation_ends_the_fit_with_it(table, tmp_path):
+    class Interrupt(L.Callback):
+        def on_validation_start(self, trainer, module):
+            signal.raise_signal(signal.SIGINT)
+
+    segmentor = fit(table, tmp_path, callbacks=[Interrupt()])
+    assert list(segmentor.history_["epoch"]) == [1]
+    assert len(segmentor.predict(table)) == len(table)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent to a process group on Windows")
+def test_loader_processes_do_not_mind_an_interrupt(table, tmp_path):
+    class Interrupt(L.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            if (trainer.current_epoch, batch_idx) == (1, 0):
+                workers = multiprocessing.active_children()
+                assert len(workers) >= 2
+                for _ in range(2):
+                    for worker in workers:
+                        os.kill(worker.pid, signal.SIGINT)
+                    time.sleep(0.2)
+                assert all(worker.is_alive() for worker in workers)
+                signal.raise_signal(signal.SIGINT)
+
+    hyperparameters = TINY | {"train.epochs": 9, "train.patience": 9}
+    segmentor = fit(
+        table,
+        tmp_path,
+        hyperparameters=hyperparameters,
+        num_workers=2,
+        callbacks=[Interrupt()],
+    )
+    assert len(segmentor.history_) == 2
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent to a process group on Windows")
 def test_an_interrupt_leaves_the_best_model_so_far(table, tmp_path):
     class Interrupt(L.Callback):
         def on_train_batch_start(self, trainer, module, batch, batch_idx):
-            if trainer.current_epoch == 1:
+            if (trainer.current_epoch, batch_idx) == (1, 0):
                 signal.raise_signal(signal.SIGINT)
 
     hyperparameters = TINY | {"train.epochs": 50, "train.patience": 50}

@@ -279,6 +279,14 @@ def test_routing_is_counted_in_training_and_not_saved():
     assert "routing_counts" not in layer.state_dict()
 
 
+def test_the_counts_are_where_the_layer_is_and_whole_in_any_precision():
+    assert ConvLoRALinear(nn.Linear(8, 24, device="meta")).routing_counts.device.type == "meta"
+    layer = random_layer().bfloat16().train()
+    for _ in range(3):
+        layer(torch.randn(300, 2, 2, 8, dtype=torch.bfloat16))
+    assert layer.routing_counts.sum() == 900
+
+
 def test_gradients_are_those_of_finite_differences():
     layer = random_layer(gate="constant", rank=2, num_experts=3, dtype=torch.float64).eval()
     names = [n for n, p in layer.named_parameters() if p.requires_grad and "gate" not in n]

@@ -107,7 +107,7 @@ def package(request, fill_weights_that_matter):
 @pytest.mark.parametrize("prompt", ["box", "none"])
 def test_sam_decoder(package, relative_error, prompt):
     reference, embeddings, masks = package
-    found = our_decoder(reference, prompt)(embeddings)
+    found, _ = our_decoder(reference, prompt)(embeddings)
     assert found.shape[-2:] == tuple(4 * side for side in embeddings.shape[-2:])
     assert relative_error(found, masks[prompt]) < TOLERANCE
 
@@ -123,7 +123,7 @@ def test_sam_decoder_breaks_without(package, relative_error, zeroed):
     reference, embeddings, masks = package
     for prompt in ("box", "none"):
         error = relative_error(
-            our_decoder(reference, prompt, zeroed=zeroed)(embeddings), masks[prompt]
+            our_decoder(reference, prompt, zeroed=zeroed)(embeddings)[0], masks[prompt]
         )
         if prompt == "none" and zeroed in FROZEN_OF_THE_BOX:
             assert error < TOLERANCE
@@ -135,19 +135,22 @@ def test_sam_decoder_breaks_without(package, relative_error, zeroed):
 def test_images_of_a_batch_do_not_meet(package):
     reference, embeddings, _ = package
     decoder = our_decoder(reference, "box")
-    together = decoder(embeddings)
+    together, tokens = decoder(embeddings)
     for index in range(len(embeddings)):
-        torch.testing.assert_close(decoder(embeddings[index : index + 1])[0], together[index])
+        alone = decoder(embeddings[index : index + 1])
+        torch.testing.assert_close(alone[0][0], together[index])
+        torch.testing.assert_close(alone[1][0], tokens[index])
 
 
 @torch.no_grad()
 def test_equal_mask_tokens_give_equal_masks_and_others_part(package):
     decoder = our_decoder(package[0], "none", num_masks=3)
-    masks = decoder(package[1])
+    masks, tokens = decoder(package[1])
     assert masks.shape[1] == 3
+    assert tokens.shape == (len(masks), 3, DIM)
     torch.testing.assert_close(masks[:, 0], masks[:, 2])
     decoder.mask_tokens.weight[2] += 1
-    masks = decoder(package[1])
+    masks, _ = decoder(package[1])
     assert (masks[:, 0] - masks[:, 2]).abs().max() > 1e-3
 
 
@@ -171,7 +174,7 @@ def test_lite_medsam_mask_of_the_whole_image(
     smooth = nn.functional.interpolate(torch.rand(1, 3, 32, 32), (256, 256), mode="bicubic")
     images = (0.7 * smooth + 0.3 * torch.rand(1, 3, 256, 256)).clamp(0, 1)
     expected = reference(images, torch.tensor([[0.0, 0.0, 255.0, 255.0]]))
-    assert relative_error(decoder(encoder(images)[0]), expected) < TOLERANCE
+    assert relative_error(decoder(encoder(images)[0])[0], expected) < TOLERANCE
 
 
 def test_number_of_trainable_parameters():

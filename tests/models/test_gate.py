@@ -57,6 +57,15 @@ def test_balance_loss_by_the_book(num_experts, train):
     assert gate(features).balance_loss.item() == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["learned", "constant"])
+def test_one_expert_leaves_the_gate_in_the_graph(kind):
+    gate = random_gate(1, kind).train()
+    routing = gate(torch.randn(13, 3, dtype=torch.float64))
+    assert routing.balance_loss == 0
+    (routing.balance_loss + routing.weight.sum()).backward()
+    assert all(p.grad is not None and not p.grad.any() for p in gate.parameters())
+
+
 def test_evaluation_takes_the_largest_logit():
     gate = random_gate().eval()
     features = torch.randn(20, 3, dtype=torch.float64)

@@ -55,6 +55,19 @@ def test_layers_that_are_adapted_are_left_alone():
     assert network.blocks[0].attn.qkv is first
 
 
+def test_adapters_that_are_there_stay_trainable():
+    network = timm_vit()
+    inject_adapters(network.blocks[0], "lora")
+    first = {n for n, p in network.blocks[0].named_parameters() if p.requires_grad}
+    network.requires_grad_(True).blocks[0].attn.qkv.weight.requires_grad_(False)
+    network.blocks[0].attn.qkv.bias.requires_grad_(False)
+    inject_adapters(network, "lora", target="fc1")
+    trainable = {n for n, p in network.named_parameters() if p.requires_grad}
+    assert {f"blocks.0.{name}" for name in first} <= trainable
+    assert all(name.rpartition(".")[2] in ("lora_A", "lora_B") for name in trainable)
+    assert len(trainable) == 2 * 3
+
+
 def test_unknown_kind_and_missing_target():
     with pytest.raises(OptionError, match=r"'dora' is not known; expected one of .*'conv_lora'"):
         inject_adapters(timm_vit(), "dora")

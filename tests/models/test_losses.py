@@ -6,10 +6,18 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
 
 from easyseg.data.label_map import IGNORE
-from easyseg.models.losses import cross_entropy_dice_loss, structure_loss
+from easyseg.models.losses import (
+    balanced_bce_loss,
+    cross_entropy_dice_loss,
+    focal_loss,
+    structure_loss,
+)
 
 
 def pranet_structure_loss(pred, mask, *, reference_bug=False):
@@ -100,14 +108,129 @@ def test_cross_entropy_dice_is_its_definition(ignored):
     assert float(cross_entropy_dice_loss(logits, target)) == pytest.approx(expected, rel=1e-5)
 
 
+def with_ignored(target, share=0.3):
+    """Return the target with random pixels ignored, and which ones count."""
+    valid = torch.rand(target.shape) > share
+    return target.where(valid, IGNORE).to(torch.uint8), valid
+
+
+def test_balanced_bce_is_that_of_the_reference():
+    """Of the pixels that count, as if there were no others: pooled over the batch."""
+    logits, target = binary_case()
+    target, valid = with_ignored(target)
+    mask, scores = (target == 1)[valid].float(), logits[:, 0][valid]
+    positives, negatives = mask.sum(), (1 - mask).sum()
+    bce = F.binary_cross_entropy_with_logits(scores, mask, pos_weight=negatives / positives)
+    expected = positives / (positives + negatives) * bce
+    torch.testing.assert_close(balanced_bce_loss(logits, target), expected)
+
+
+def test_balanced_bce_weighs_foreground_and_background_the_same():
+    """However small the foreground is: here one pixel of a hundred."""
+    target = torch.zeros(1, 10, 10, dtype=torch.uint8)
+    target[0, 3, 4] = 1
+    logits = torch.zeros(1, 1, 10, 10, requires_grad=True)
+    balanced_bce_loss(logits, target).backward()
+    gradient = logits.grad[0, 0]
+    assert float(gradient[3, 4]) == pytest.approx(-float(gradient.sum() - gradient[3, 4]), rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_balanced_bce_of_one_kind_of_pixel_is_zero_and_finite(value):
+    logits = torch.randn(2, 1, 8, 8, requires_grad=True)
+    loss = balanced_bce_loss(logits, torch.full((2, 8, 8), value, dtype=torch.uint8))
+    loss.backward()
+    assert loss == 0
+    assert not logits.grad.any()
+
+
+def test_binary_focal_loss_is_that_of_torchvision():
+    logits, target = binary_case()
+    target, valid = with_ignored(target)
+    scores, mask = logits[:, 0][valid], (target == 1)[valid].float()
+    expected = sigmoid_focal_loss(scores, mask, alpha=-1, gamma=2, reduction="mean")
+    torch.testing.assert_close(focal_loss(logits, target), expected)
+    # torchvision's alpha weighs foreground, and 1 - alpha background.
+    weighted = sigmoid_focal_loss(scores, mask, alpha=0.8, gamma=2, reduction="sum")
+    weights = torch.tensor([0.2, 0.8])
+    expected = weighted / weights[mask.long()].sum()
+    torch.testing.assert_close(focal_loss(logits, target, weights), expected)
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 0.1, 1.4]])
+def test_focal_loss_is_its_definition(weights):
+    torch.manual_seed(0)
+    logits = torch.randn(2, 4, 6, 5)
+    target, _ = with_ignored(torch.randint(0, 4, (2, 6, 5)))
+    total, mass = 0.0, 0.0
+    for image, row, col in (target != IGNORE).nonzero().tolist():
+        truth = int(target[image, row, col])
+        scores = [math.exp(float(v)) for v in logits[image, :, row, col]]
+        p = scores[truth] / sum(scores)
+        weight = 1.0 if weights is None else weights[truth]
+        total -= weight * (1 - p) ** 2 * math.log(p)
+        mass += weight
+    given_weights = None if weights is None else torch.tensor(weights)
+    assert float(focal_loss(logits, target, given_weights)) == pytest.approx(total / mass, rel=1e-5)
+
+
+def test_class_weights_reach_the_cross_entropy_and_not_the_dice():
+    torch.manual_seed(0)
+    logits, weights = torch.randn(2, 3, 6, 5), torch.tensor([0.2, 0.9, 1.9])
+    target, _ = with_ignored(torch.randint(0, 3, (2, 6, 5)))
+
+    def cross_entropy(weight):
+        return F.cross_entropy(logits, target.long(), weight, ignore_index=IGNORE)
+
+    dice = cross_entropy_dice_loss(logits, target) - cross_entropy(None)
+    found = cross_entropy_dice_loss(logits, target, weights)
+    torch.testing.assert_close(found, cross_entropy(weights) + dice)
+    equal = cross_entropy_dice_loss(logits, target, torch.full((3,), 7.0))
+    torch.testing.assert_close(equal, cross_entropy_dice_loss(logits, target))
+
+
 def random_case(loss):
     torch.manual_seed(1)
-    channels = 1 if loss is structure_loss else 3
+    channels = 1 if loss in (structure_loss, balanced_bce_loss, binary_focal) else 3
     target = torch.randint(0, max(2, channels), (2, 40, 36), dtype=torch.uint8)
     return torch.randn(2, channels, 40, 36), target
 
 
-LOSSES = pytest.mark.parametrize("loss", [structure_loss, cross_entropy_dice_loss])
+def binary_focal(logits, target):
+    return focal_loss(logits, target, torch.tensor([0.3, 1.7]))
+
+
+def weighted_cross_entropy(logits, target):
+    return cross_entropy_dice_loss(logits, target, torch.tensor([0.1, 0.7, 2.2]))
+
+
+ALL = [
+    structure_loss,
+    balanced_bce_loss,
+    binary_focal,
+    focal_loss,
+    cross_entropy_dice_loss,
+    weighted_cross_entropy,
+]
+LOSSES = pytest.mark.parametrize("loss", ALL)
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(ALL), st.integers(0, 10_000), st.floats(0, 1), st.floats(-80, 80))
+def test_ignored_pixels_change_neither_loss_nor_gradient(loss, seed, share, value):
+    logits, target = random_case(loss)
+    torch.manual_seed(seed)
+    target, valid = with_ignored(target, share)
+    void = ~valid[:, None].expand_as(logits)
+    results = []
+    for values in (logits.clone(), logits.masked_fill(void, value)):
+        values.requires_grad_()
+        result = loss(values, target)
+        result.backward()
+        assert values.grad.isfinite().all()
+        assert not values.grad[void].any()
+        results.append((result.detach(), values.grad))
+    torch.testing.assert_close(results[0], results[1])
 
 
 @LOSSES
@@ -161,6 +284,9 @@ def test_right_is_cheap_wrong_is_dear_and_neither_overflows(loss):
     good, bad = loss(1e4 * (2.0 * right - 1), target), loss(1e4 * (1 - 2.0 * right), target)
     assert good < 1e-3
     assert 1 < bad < math.inf
+    logits = (1e4 * (1 - 2.0 * right)).requires_grad_()
+    loss(logits, target).backward()
+    assert logits.grad.isfinite().all()
 
 
 @LOSSES

@@ -51,13 +51,25 @@ def adapter_parameters(features, rank, num_experts):
     return lora + num_experts * (9 * rank**2 + rank) + 2 * rank * num_experts
 
 
+def count_trainable(plan):
+    """Count what is trained in the full network of a plan, whose weights are never made."""
+    with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
+        patch.setattr("easyseg.models.network.load_base", lambda *args, **kwargs: "no weights")
+        network = build_network(plan, seed=0)
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
 @pytest.mark.parametrize(
     ("backbone", "widths"),
-    [("vit_b", [768] * 12), ("lite_medsam", [128] * 2 + [160] * 6 + [320] * 2)],
+    [
+        ("vit_b", [768] * 12),
+        ("vit_l", [1024] * 24),
+        ("vit_h", [1280] * 32),
+        ("lite_medsam", [128] * 2 + [160] * 6 + [320] * 2),
+        ("mobile_sam", [128] * 2 + [160] * 6 + [320] * 2),
+    ],
 )
 def test_number_of_trainable_parameters(tiny_plan, backbone, widths):
-    """ViT-H, by the same formula, gives the paper's 4.02 M."""
-    assert DECODER + 32 * adapter_parameters(1280, 3, 8) == 4_020_096
     for kind, num_experts in (("conv_lora", 8), ("lora", 0), ("none", None)):
         plan = tiny_plan(
             {
@@ -66,12 +78,27 @@ def test_number_of_trainable_parameters(tiny_plan, backbone, widths):
                 "adapter.num_experts": num_experts or 8,
             }
         )
-        network = build_network(plan, seed=0)
         adapters = (
             sum(adapter_parameters(w, 3, num_experts) for w in widths) if kind != "none" else 0
         )
-        count = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        assert count == DECODER + adapters
+        assert count_trainable(plan) == DECODER + adapters
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"), [("none", DECODER), ("lora", 3_997_056), ("conv_lora", 4_020_096)]
+)
+def test_vit_h_trains_as_many_parameters_as_the_paper_says(tiny_plan, kind, count):
+    plan = tiny_plan(
+        {
+            "backbone.name": "vit_h",
+            "data.size": 1024,
+            "adapter.kind": kind,
+            "adapter.rank": 3,
+            "adapter.num_experts": 8,
+            "adapter.blocks": "all",
+        }
+    )
+    assert count_trainable(plan) == count
 
 
 @BACKBONES
@@ -220,7 +247,8 @@ def test_the_plan_reaches_the_adapters(tiny_plan):
         assert layer.gate.kind == "constant"
 
 
-def test_the_seed_decides_and_the_global_state_stays(tiny_plan):
+def test_the_seed_decides_and_the_global_state_stays(tiny_plan, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("seeds CUDA"))
     before = torch.get_rng_state()
     plan = tiny_plan({"backbone.name": "lite_medsam", "backbone.weights": "pretrained"})
     first, same, other = (build_network(plan, seed=seed) for seed in (0, 0, 1))
@@ -258,6 +286,59 @@ def test_tensors_of_another_plan_are_refused(tiny_plan):
     other = dict(trainable_state(network_of(tiny_plan, {"adapter.rank": 2})))
     with pytest.raises(ArtifactError, match="and others; the artifact is damaged"):
         load_trainable_state(network, other)
+
+
+TOKENS = {"head.kind": "mask_classification", "head.num_tokens": 6}
+
+
+@BACKBONES
+@pytest.mark.parametrize("target", [0, 255], ids=["one class", "all ignored"])
+def test_every_parameter_of_mask_classification_gets_a_gradient(tiny_plan, backbone, target):
+    """None may miss under DDP, whatever the images hold."""
+    network = network_of(tiny_plan, {"backbone.name": backbone} | TOKENS, num_classes=4)
+    output = network(images_for())
+    assert output.logits.shape[:2] == (2, 4)
+    assert output.segments.masks.shape[:2] == (2, 6)
+    assert output.segments.classes.shape == (2, 6, 5)
+    targets = torch.full((2, 128, 128), target, dtype=torch.uint8)
+    loss = network.head.loss(output.logits, targets, output.segments)
+    assert (loss == 0) == (target == 255)
+    (loss + output.aux_losses).backward()
+    for name, parameter in network.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+    assert bool(network.head.class_branch.weight.grad.any()) == (target == 0)
+
+
+def test_the_class_branch_is_trained_saved_and_decided_by_the_seed(tiny_plan):
+    plan = tiny_plan(TOKENS, num_classes=4)
+    first, same, other = (build_network(plan, seed=seed) for seed in (0, 0, 1))
+    states = [trainable_state(network) for network in (first, same, other)]
+    for name in ("head.class_branch.weight", "head.class_branch.bias"):
+        assert torch.equal(states[0][name], states[1][name])
+        assert not torch.equal(states[0][name], states[2][name])
+    load_trainable_state(other, states[0])
+    assert torch.equal(other.head.class_branch.weight, first.head.class_branch.weight)
+
+
+def test_mask_tokens_of_mask_classification_start_around_that_of_sam_and_apart(tiny_plan):
+    """So far apart that a matching can tell them; two of SAM's own differ by 0.2."""
+    pretrained = {"backbone.name": "lite_medsam", "backbone.weights": "pretrained"}
+    tokens = build_network(tiny_plan(pretrained | TOKENS), seed=0).decoder.mask_tokens.weight
+    of_sam = build_network(tiny_plan(pretrained), seed=0).decoder.mask_tokens.weight
+    assert tokens.shape[0] == 6
+    assert 0.2 < float((tokens - of_sam).detach().std()) < 0.4
+
+
+def test_mask_classification_in_bf16(tiny_plan):
+    network = network_of(tiny_plan, TOKENS, num_classes=4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = network(images_for())
+        target = torch.randint(0, 4, (2, 128, 128), dtype=torch.uint8)
+        loss = network.head.loss(output.logits, target, output.segments)
+    assert (loss.dtype, output.logits.dtype) == (torch.float32, torch.float32)
+    (loss + output.aux_losses).backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.requires_grad)
 
 
 def test_a_size_the_backbone_cannot_take(tiny_plan):

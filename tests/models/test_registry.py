@@ -1,16 +1,26 @@
+"""All backbones: that each spec is true, and that its network runs, learns and is saved."""
+
 from __future__ import annotations
 
 import dataclasses
 
 import pytest
+import safetensors.torch
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from easyseg.errors import OptionError
 from easyseg.models import registry
 from easyseg.models.decoder import Decoder
-from easyseg.models.network import build_encoder
+from easyseg.models.network import (
+    build_encoder,
+    build_network,
+    load_trainable_state,
+    trainable_state,
+)
 from easyseg.models.registry import get_spec, list_backbones
 
-SHIPPED = ("lite_medsam", "vit_b")
+SHIPPED = ("lite_medsam", "mobile_sam", "vit_b", "vit_h", "vit_l")
 
 
 def test_what_is_shipped():
@@ -21,8 +31,8 @@ def test_what_is_shipped():
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_spec_is_true_to_its_network(name):
     spec = get_spec(name)
-    size = spec.size_multiple * -(-spec.min_size // spec.size_multiple)
-    encoder = build_encoder(spec, (size, size))
+    with torch.device("meta"):
+        encoder = build_encoder(spec, (spec.default_size, spec.default_size))
     assert len(encoder.attention_blocks()) == spec.num_blocks
     assert encoder.neck[2].out_channels == spec.decoder_dim
     Decoder(1, spec.prompt, dim=spec.decoder_dim, stride=spec.stride)
@@ -30,7 +40,74 @@ def test_a_spec_is_true_to_its_network(name):
     assert spec.default_size >= spec.min_size == 128
     assert spec.license == "Apache-2.0"
     assert len(spec.sha256) == 64
-    assert spec.package is not None or spec.url.endswith(spec.filename)
+    assert spec.package is not None or spec.url.endswith("/" + spec.filename)
+
+
+@pytest.fixture
+def affordable(monkeypatch):
+    """Return a function that leaves a vision transformer of SAM one windowed and one global block.
+
+    Width, heads and all else stay; the TinyViTs stay whole.
+    """
+
+    def reduce(name):
+        spec = get_spec(name)
+        if spec.family == "sam_vit":
+            arch = {**spec.arch, "depth": 2, "global_blocks": (1,)}
+            spec = dataclasses.replace(spec, arch=arch, num_blocks=2)
+            monkeypatch.setitem(registry._SPECS, name, spec)
+        return spec
+
+    return reduce
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_sizes_from_the_smallest_to_beyond_the_default(name, affordable):
+    """Shapes only, nothing is computed; each size fills up its windows in another manner."""
+    spec = affordable(name)
+    step = 15 * spec.size_multiple
+    heights = range(spec.min_size, spec.default_size + step, step)
+    with FakeTensorMode():
+        for height, width in zip(heights, heights[::-1], strict=True):
+            embedding, _ = build_encoder(spec, (height, width))(torch.empty(2, 3, height, width))
+            grid = (height // spec.stride, width // spec.stride)
+            assert embedding.shape == (2, spec.decoder_dim, *grid)
+
+
+@pytest.mark.parametrize("steps", [0, 7])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_forward_backward_save_and_load(name, steps, affordable, tiny_plan):
+    """At the smallest size, and at 15x15 tokens (39x39 of LiteMedSAM), no multiple of a window."""
+    spec = affordable(name)
+    size = spec.min_size + steps * spec.size_multiple
+    plan = tiny_plan({"backbone.name": name, "data.size": size})
+    network = build_network(plan, seed=0)
+    images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for _, layer in network.adapters():
+            layer.lora_B.normal_(std=0.1)  # at zero, the parts before it have no gradient
+
+    output = network(images)
+    side = 4 * size // spec.stride
+    assert output.logits.shape == (1, 1, side, side)
+    target = (images[:, 0] > 0).to(torch.uint8)
+    (network.head.loss(output.logits, target) + output.aux_losses).backward()
+    without = {n for n, p in network.named_parameters() if (p.grad is None) == p.requires_grad}
+    assert not without
+    assert len(list(network.adapters())) == spec.num_blocks
+    for adapter_name, layer in network.adapters():
+        assert layer.lora_A.grad.any(), adapter_name
+        assert layer.lora_B.grad.any(), adapter_name
+
+    network.eval()
+    with torch.no_grad():
+        expected = network(images).logits
+        saved = safetensors.torch.save(trainable_state(network))
+        for value in trainable_state(network).values():
+            value.normal_()
+        assert not torch.equal(network(images).logits, expected)
+        load_trainable_state(network, safetensors.torch.load(saved))
+        assert torch.equal(network(images).logits, expected)
 
 
 def test_unknown_name_with_the_nearest():
@@ -56,7 +133,13 @@ def test_register_adds_and_replaces(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("vit_b", (130, 128)), ("vit_b", (112, 128)), ("lite_medsam", (128, 130))]
+    ("name", "size"),
+    [
+        ("vit_b", (130, 128)),
+        ("vit_b", (112, 128)),
+        ("lite_medsam", (128, 130)),
+        ("mobile_sam", (136, 128)),
+    ],
 )
 def test_impossible_sizes(name, size):
     with pytest.raises(OptionError, match=rf"input size {size[0]}x{size[1]}: {name} needs sides"):

@@ -6,9 +6,11 @@ from functools import partial
 
 import pytest
 import torch
+from segment_anything import sam_model_registry
 from segment_anything.modeling import ImageEncoderViT
 from segment_anything.modeling.image_encoder import Block
 from torch import nn
+from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -19,6 +21,7 @@ from easyseg.models.sam_vit import SamViT, fit_state_to_grid
 TOLERANCE = 1e-5
 NORM = partial(nn.LayerNorm, eps=1e-6)
 SMALL = {"embed_dim": 32, "depth": 3, "num_heads": 2, "global_blocks": (1,), "out_chans": 16}
+BIG = ("vit_l", "vit_h")
 
 
 def package_encoder(arch, size):
@@ -67,11 +70,17 @@ def first_positions(state, grid):
     return state | kept
 
 
-@pytest.mark.parametrize("size", [320, 512, pytest.param(1024, marks=pytest.mark.slow)])
-def test_vit_b(size, vit_b_state, monkeypatch, relative_error):
-    """320: a grid of 20x20, not a multiple of the window of 14; so are 32x32 and 64x64."""
-    for layer in (nn.Linear, nn.Conv2d):  # saves the time of weights that are replaced anyway
+@pytest.fixture
+def no_initialization(monkeypatch):
+    """Save the time of weights that are replaced anyway."""
+    for layer in (nn.Linear, nn.Conv2d):
         monkeypatch.setattr(layer, "reset_parameters", lambda self: None)
+
+
+@pytest.mark.usefixtures("no_initialization")
+@pytest.mark.parametrize("size", [320, 512, pytest.param(1024, marks=pytest.mark.slow)])
+def test_vit_b(size, vit_b_state, relative_error):
+    """320: a grid of 20x20, not a multiple of the window of 14; so are 32x32 and 64x64."""
     arch, grid = get_spec("vit_b").arch, (size // 16, size // 16)
     state = first_positions(vit_b_state, grid)
     reference = package_encoder(arch, size)
@@ -120,6 +129,53 @@ def test_small_encoder_breaks_without(small, relative_error, group):
     encoder = our_encoder(SMALL, (15, 15), state)
     with torch.no_grad():
         assert relative_error(encoder(images)[0], expected) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["vit_b", *BIG])
+def test_structure_is_that_of_the_package(name):
+    """At the official size: names, shapes, and which blocks are global."""
+    with torch.device("meta"):
+        reference = sam_model_registry[name]().image_encoder
+        encoder = SamViT((64, 64), **get_spec(name).arch)
+    assert shapes(encoder) == shapes(reference)
+    windows = [block.window_size for block in reference.blocks]
+    assert [block.window for block in encoder.blocks] == windows
+
+
+def shapes(encoder):
+    return {name: value.shape for name, value in encoder.state_dict().items()}
+
+
+@pytest.mark.usefixtures("no_initialization")
+@pytest.mark.parametrize("name", BIG)
+def test_vit_l_and_vit_h(name, fill_weights_that_matter, relative_error):
+    """Up to their first global block, a quarter of the depth: the whole takes 40 s and 4 GB.
+
+    240 pixels are four windows of 14x14 over 15x15 tokens.
+    """
+    arch = dict(get_spec(name).arch)
+    arch["depth"] = arch["global_blocks"][0] + 1
+    reference = fill_weights_that_matter(package_encoder(arch, 240))
+    encoder = our_encoder(arch, (15, 15), reference.state_dict())
+    images = torch.randn(1, 3, 240, 240, generator=torch.Generator().manual_seed(0))
+    assert relative_error(*outputs(reference, encoder, images)) < TOLERANCE
+
+
+@pytest.mark.usefixtures("no_initialization")
+@pytest.mark.parametrize("name", BIG)
+@torch.no_grad()
+def test_vit_l_and_vit_h_break_without(name, fill_weights_that_matter, relative_error):
+    """One windowed and one global block of the real width and heads; all would take minutes."""
+    arch = {**get_spec(name).arch, "depth": 2, "global_blocks": (1,)}
+    reference = fill_weights_that_matter(package_encoder(arch, 128))
+    state = reference.state_dict()
+    encoder = our_encoder(arch, (8, 8), state)
+    images = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    expected = reference(images)
+    assert relative_error(encoder(images)[0], expected) < TOLERANCE
+    for key, value in state.items():  # with two blocks each tensor is a group of its own
+        found, _ = functional_call(encoder, {key: torch.zeros_like(value)}, (images,))
+        assert relative_error(found, expected) > 100 * TOLERANCE, key
 
 
 @pytest.mark.parametrize("grid", [(9, 30), (17, 12)])

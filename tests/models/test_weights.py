@@ -24,7 +24,7 @@ from easyseg.errors import WeightsError
 from easyseg.models import registry
 from easyseg.models.network import build_network
 from easyseg.models.registry import get_spec
-from easyseg.models.weights import find_weights, sha256_of_file, sha256_of_state
+from easyseg.models.weights import find_weights, locate_weights, sha256_of_file, sha256_of_state
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,8 @@ def empty_home(monkeypatch, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setattr(Path, "home", lambda: home)
     monkeypatch.delenv("EASYSEG_WEIGHTS", raising=False)
+    monkeypatch.delenv("EASYSEG_CACHE", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     return home
 
 
@@ -70,6 +72,7 @@ def test_the_default_backbone_is_always_there():
     spec = get_spec("lite_medsam")
     file = find_weights(spec)
     assert file.name == "lite_medsam.pth"
+    assert locate_weights(spec) == file
     assert sha256_of_file(file) == spec.sha256 == package_checkpoints.CHECKPOINT_SHA256
 
 
@@ -88,7 +91,9 @@ def test_order_path_environment_cache(tiny_sam_file, empty_home, tmp_path, monke
     other.touch()
     assert find_weights(spec, other) == other
     monkeypatch.setenv("EASYSEG_WEIGHTS", str(tmp_path / "nowhere"))
-    assert find_weights(spec) == cached
+    assert find_weights(spec) == cached == locate_weights(spec)
+    monkeypatch.setenv("EASYSEG_CACHE", str(file.parent))
+    assert find_weights(spec) == file == locate_weights(spec)
 
 
 def test_the_environment_may_name_one_file_by_any_name(tiny_sam_file, tmp_path, monkeypatch):
@@ -104,6 +109,7 @@ def test_a_file_of_another_content_is_refused(tiny_sam_file, monkeypatch):
     monkeypatch.setenv("EASYSEG_WEIGHTS", str(file.parent))
     with file.open("ab") as stream:
         stream.write(b"x")
+    assert locate_weights(get_spec("tiny_sam")) is None
     with pytest.raises(WeightsError) as caught:
         find_weights(get_spec("tiny_sam"))
     message = str(caught.value)
@@ -113,7 +119,8 @@ def test_a_file_of_another_content_is_refused(tiny_sam_file, monkeypatch):
 
 
 def test_missing_weights_name_the_ways_out():
-    spec = get_spec("vit_b")
+    spec = replace(get_spec("vit_b"), url="http://127.0.0.1:1/sam_vit_b_01ec64.pth")
+    assert locate_weights(spec) is None
     with pytest.raises(WeightsError) as caught:
         find_weights(spec)
     for way in (

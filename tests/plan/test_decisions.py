@@ -139,6 +139,17 @@ def test_devices_share_the_batch():
         plan_for(hardware=replace(CPU, devices=2), overrides={"train.batch_size": 3})
 
 
+def test_nodes_share_the_batch_too():
+    machine = replace(H200, devices=2, num_nodes=4)
+    plan = plan_for(hardware=machine)
+    assert (plan.train.batch_size, plan.train.micro_batch_size) == (8, 1)
+    assert plan.train.accumulation(machine.processes) == 1
+    with pytest.raises(OptionError, match="multiple of 8"):
+        plan_for(hardware=machine, overrides={"train.batch_size": 4})
+    with pytest.raises(OptionError, match="on 16 devices"):
+        plan.train.accumulation(16)
+
+
 def test_a_batch_is_never_larger_than_the_data():
     assert plan_for(facts(3)).train.batch_size == 3
 
@@ -164,7 +175,7 @@ def test_overrides_win_and_are_recorded(overrides):
     assert plan.reasons["optim.warmup"] == "preset balanced"
 
 
-@pytest.mark.parametrize("key", sorted(DOMAINS))
+@pytest.mark.parametrize("key", sorted(DOMAINS.keys() - {"loss.class_weights"}))
 def test_auto_as_an_override_leaves_the_decision_open(key):
     assert plan_for(overrides={key: "auto"}) == plan_for()
 
@@ -177,12 +188,72 @@ def test_overrides_take_others_along():
     plan = plan_for(overrides={"loss.kind": "ce_dice"})
     assert (plan.head.kind, plan.loss.kind) == ("softmax", "ce_dice")
     assert plan_for(overrides={"head.kind": "softmax"}).loss.kind == "ce_dice"
+    for make, classes in ((plan_for, 2), (multiclass, 3)):
+        for overrides in ({"head.kind": "mask_classification"}, {"loss.kind": "mask2former"}):
+            plan = make(overrides=overrides)
+            assert (plan.head.kind, plan.loss.kind) == ("mask_classification", "mask2former")
+            assert plan.head.num_tokens == classes
+
+
+def test_a_loss_of_several_heads_takes_the_one_of_the_problem():
+    for loss in ("balanced_bce", "focal"):
+        plan = plan_for(overrides={"loss.kind": loss})
+        assert (plan.head.kind, plan.head.num_tokens, plan.loss.kind) == ("binary", 1, loss)
+    plan = multiclass(overrides={"loss.kind": "focal"})
+    assert (plan.head.kind, plan.head.num_tokens, plan.loss.kind) == ("softmax", 3, "focal")
+
+
+def test_tokens_may_outnumber_the_classes():
+    overrides = {"head.kind": "mask_classification", "head.num_tokens": 7}
+    assert multiclass(overrides=overrides).head.num_tokens == 7
+
+
+def with_shares(*shares):
+    names = ("soil", "crop", "weed")
+    return replace(facts(names=names), class_shares=dict(zip(names, shares, strict=True)))
+
+
+def test_class_weights_are_off_until_asked_for():
+    assert multiclass().loss.class_weights == "none"
+    options = {"problem_type": "multiclass", "num_classes": 3}
+    auto = {"loss.class_weights": "auto"}
+    plan = plan_for(with_shares(0.9, 0.1, 0.0), overrides=auto, **options)
+    # 1 / ln(1.02 + share): 1.533, 8.825, 50.498; their mean is 20.285.
+    assert plan.loss.class_weights == pytest.approx((0.076, 0.435, 2.489), abs=1e-3)
+    assert sum(plan.loss.class_weights) / 3 == pytest.approx(1, abs=1e-3)
+    for words in ("ln(1.02 + share", "soil (90.0%", "weed (0.0%)"):
+        assert words in plan.reasons["loss.class_weights"]
+    focal = plan_for(with_shares(0.9, 0.1, 0), overrides=auto | {"loss.kind": "focal"}, **options)
+    assert focal.loss.class_weights == plan.loss.class_weights
+    for overrides in ({}, {"head.kind": "mask_classification"}):
+        plan = plan_for(overrides=auto | overrides)
+        assert plan.loss.class_weights == "none"
+        assert "does not weigh classes" in plan.reasons["loss.class_weights"]
+
+
+def test_class_weights_can_be_set():
+    plan = multiclass(overrides={"loss.class_weights": [1, 2, 3.5]})
+    assert plan.loss.class_weights == (1.0, 2.0, 3.5)
+    assert plan.reasons["loss.class_weights"] == "set by you"
+    off = multiclass(overrides={"loss.class_weights": "none"})
+    assert off.loss.class_weights == "none"
 
 
 def test_what_has_no_effect_is_said():
     plan = plan_for(overrides={"adapter.kind": "lora", "adapter.num_experts": 2})
     assert "without effect" in plan.reasons["adapter.num_experts"]
     assert "without effect" not in plan.reasons["adapter.rank"]
+    for overrides, geometry in (({}, "squash"), ({"data.geometry": "letterbox"}, "letterbox")):
+        reason = plan_for(overrides=overrides).reasons["data.scale"]
+        assert reason.endswith(f"without effect on geometry '{geometry}'")
+
+
+def test_tiles_are_taken_when_asked_for_at_the_scale_of_the_images():
+    plan = plan_for(overrides={"data.geometry": "tile"})
+    assert (plan.data.geometry, plan.data.scale) == ("tile", 1.0)
+    assert plan.reasons["data.scale"] == "the images' own pixels"
+    plan = plan_for(overrides={"data.geometry": "tile", "data.scale": 0.5})
+    assert (plan.data.scale, plan.reasons["data.scale"]) == (0.5, "set by you")
 
 
 @pytest.mark.parametrize(
@@ -193,10 +264,17 @@ def test_what_has_no_effect_is_said():
         ({"metric": "iou@image"}, "eval_metric"),
         ({"adapter.rank": "8"}, "whole number"),
         ({"adapter.num_experts": 3, "adapter.scales": [1, 2]}, "one scale an expert"),
-        ({"backbone.name": "vit_x"}, "vit_b"),
+        ({"backbone.name": "vitb"}, "Did you mean 'vit_b'"),
         ({"backbone.name": "vit_b", "data.size": 200}, "192 or 208"),
         ({"adapter.blocks": 99}, "at most 10"),
-        ({"head.kind": "softmax", "loss.kind": "structure"}, "does not go with"),
+        ({"head.kind": "softmax", "loss.kind": "structure"}, "use 'ce_dice' or 'focal'"),
+        ({"head.kind": "softmax", "loss.kind": "balanced_bce"}, "does not go with"),
+        ({"head.kind": "mask_classification", "loss.kind": "focal"}, "use 'mask2former'"),
+        ({"head.kind": "mask_classification", "head.num_tokens": 1}, "at least 2"),
+        ({"head.num_tokens": 4}, "'binary' has 1: leave it out, or use .*mask_classification"),
+        ({"loss.class_weights": [1, 2]}, "'structure' does not weigh classes"),
+        ({"loss.kind": "focal", "loss.class_weights": [1, 2, 3]}, "3 entries for 2 classes"),
+        ({"data.geometry": "tile", "data.scale": 0.05}, "600x600 px 30x30 px.*larger scale"),
         ({"train.precision": "fp16"}, "needs a GPU"),
         ({"train.batch_size": 4, "train.micro_batch_size": 3}, "multiple of 3"),
     ],

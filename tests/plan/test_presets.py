@@ -7,7 +7,7 @@ from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.presets import list_presets, load_preset, presets_folder
 
 
-@pytest.mark.parametrize("name", ["fast", "balanced", "best"])
+@pytest.mark.parametrize("name", list_presets())
 def test_preset_names_every_key_and_only_possible_values(name):
     content = load_preset(name)
     values = flatten(content["plan"])
@@ -19,7 +19,7 @@ def test_preset_names_every_key_and_only_possible_values(name):
 
 
 def test_presets_are_these():
-    assert list_presets() == ("balanced", "best", "fast")
+    assert list_presets() == ("balanced", "best", "fast", "paper", "paper_3e-4", "reference")
 
 
 def test_unknown_preset_names_the_nearest():

@@ -82,7 +82,9 @@ class ConvLoRALinear(LoRALinear):
         self.gate = NoisyTopOneGate(rank, num_experts, gate)
         self.experts = nn.ModuleList(ConvExpert(rank, scale) for scale in scales)
         # Samples that each expert got in training since the last reset: for the log, not saved.
-        self.register_buffer("routing_counts", torch.zeros(num_experts), persistent=False)
+        # Whole numbers: a half-precision module would stop counting at a few hundred.
+        counts = torch.zeros(num_experts, dtype=torch.int64, device=base.weight.device)
+        self.register_buffer("routing_counts", counts, persistent=False)
         self.gate.to(base.weight.device, base.weight.dtype)
         self.experts.to(base.weight.device, base.weight.dtype)
 

@@ -78,7 +78,9 @@ class NoisyTopOneGate(nn.Module):
         if self.kind == "learned":
             p = (logits.softmax(dim=-1) * chosen).sum(dim=-1)
             weight = p / p.detach()
-        balance = logits.new_zeros(())
+        # One expert is in balance, but the gate stays in the graph: "no gradient" would be an error
+        # under DDP.
+        balance = 0 * logits.sum()
         if self.num_experts > 1:
             importance = chosen.sum(dim=0)
             load = importance if noise_std is None else _load(clean, logits, noise_std)

@@ -23,7 +23,7 @@ def inject_adapters(
 
     Works on any network whose attention keeps its projections in ``nn.Linear`` layers of a known
     name, timm's and SAM's vision transformers (``qkv``) among them. Only the adapters are trainable
-    afterwards. Layers that already are adapters are left alone.
+    afterwards. Layers that already are adapters are left alone, trainable as they are.
 
     Args:
         module: The network, or a part of it.
@@ -54,7 +54,10 @@ def inject_adapters(
             f"{type(module).__name__} has no nn.Linear named {target!r} to adapt; name the layers "
             "with target="
         )
-    module.requires_grad_(False)
+    adapters = [layer for layer in module.modules() if isinstance(layer, LoRALinear)]
+    kept = {p for layer in adapters for p in layer.parameters() if p.requires_grad}
+    for parameter in module.parameters():
+        parameter.requires_grad_(parameter in kept)
     for name in names:
         parent, _, leaf = name.rpartition(".")
         base = module.get_submodule(name)

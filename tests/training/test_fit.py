@@ -1,0 +1,44 @@
+"""How a fit is started: random state, strategy."""
+
+from __future__ import annotations
+
+import random
+import sys
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+
+from easyseg.plan.hardware import Hardware
+from easyseg.training.fit import Devices, _same_random_state_after, _strategy
+
+
+def numbers() -> tuple[float, ...]:
+    return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+
+def test_the_random_states_come_back_also_after_an_error_and_cuda_sleeps_on(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: pytest.fail("CUDA was woken"))
+
+    @_same_random_state_after()
+    def fail():
+        numbers()
+        raise KeyboardInterrupt
+
+    states = random.getstate(), torch.get_rng_state()
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert random.getstate() == states[0]
+    assert torch.get_rng_state().equal(states[1])
+
+
+@pytest.mark.parametrize(("interactive", "start"), [(True, "fork"), (False, "popen")])
+def test_several_devices_train_by_ddp_that_broadcasts_no_buffers(monkeypatch, interactive, start):
+    if interactive:
+        monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    strategy = _strategy(Devices(Hardware("cpu", 2, "Xeon", 16.0, 2, True), 2, "auto", 0))
+    assert isinstance(strategy, DDPStrategy)
+    assert strategy._start_method == start
+    assert False in strategy._ddp_kwargs.values()
