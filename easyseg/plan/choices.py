@@ -45,6 +45,10 @@ SMALLEST_SIZE = 128
 UPRIGHT_ABOVE = 0.5
 UPRIGHT_KNOWN_FROM_IMAGES = 8
 
+# Seen on held-out parts of three training sets, one seed: after 7 epochs crops and colours took
+# 0.02 to 0.03 IoU from leaves and roads and gave 0.01 to skin.
+CROPS_FROM_EPOCHS = 20
+
 HIGHEST_LR = 1e-3
 HIGHEST_LR_UP_TO_STEPS = 300
 
@@ -246,20 +250,27 @@ def _scale(facts: Facts, values: Mapping[str, Any]) -> Decision:
 
 
 def _augment(facts: Facts, values: Mapping[str, Any]) -> Decision:
-    """Turn images upside down only where that gives images as there may be."""
-    found = facts.fingerprint
-    always = ("crop", "hflip", "colour")
-    difference = (
-        f"upper and lower halves of the images differ by {found.uprightness:.1f} deviations"
-    )
-    if found.num_images < UPRIGHT_KNOWN_FROM_IMAGES:
-        return Decision(always, f"{found.num_images} images do not tell if up and down matter")
-    if found.uprightness > UPRIGHT_ABOVE:
-        return Decision(always, f"{difference}: up is up, so they are never turned")
+    """Turn images upside down only where that gives images as there may be; vary more in long fits.
+
+    In a short fit every image is still news: crops and changed colours only slow it down.
+    """
+    found, epochs = facts.fingerprint, values["train.epochs"]
+    turned, why = _turns(found)
+    if epochs < CROPS_FROM_EPOCHS:
+        return Decision(("hflip", *turned), f"{why}; {epochs} epochs are too few for crops")
     return Decision(
-        ("crop", "hflip", "vflip", "rot90", "colour"),
-        f"{difference}: up and down mean nothing, so they are turned, too",
+        ("crop", "hflip", *turned, "colour"),
+        f"{why}; crops and colours, as {epochs} epochs are many",
     )
+
+
+def _turns(found: Fingerprint) -> tuple[tuple[str, ...], str]:
+    if found.num_images < UPRIGHT_KNOWN_FROM_IMAGES:
+        return (), f"{found.num_images} images do not tell if up and down matter"
+    difference = f"upper and lower halves differ by {found.uprightness:.1f} deviations"
+    if found.uprightness > UPRIGHT_ABOVE:
+        return (), f"{difference}: up is up, so images are never turned"
+    return ("vflip", "rot90"), f"{difference}: up and down mean nothing, so images are turned"
 
 
 def _alpha(facts: Facts, values: Mapping[str, Any]) -> Decision:

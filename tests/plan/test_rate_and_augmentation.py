@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plan_makers import CPU, facts, plan_for
 
-from easyseg.plan.choices import HIGHEST_LR, HIGHEST_LR_UP_TO_STEPS
+from easyseg.plan.choices import CROPS_FROM_EPOCHS, HIGHEST_LR, HIGHEST_LR_UP_TO_STEPS
 
 
 def upright(value, count=64):
@@ -56,6 +56,7 @@ def test_images_are_turned_only_where_up_and_down_mean_nothing():
     assert {"vflip", "rot90"} < set(turned)
     level = plan_for(upright(3.0))
     assert set(turned) - set(level.data.augment) == {"vflip", "rot90"}
+    assert "hflip" in level.data.augment
     assert "up is up" in level.reasons["data.augment"]
 
 
@@ -63,6 +64,15 @@ def test_few_images_do_not_tell_up_from_down():
     plan = plan_for(upright(0.0, count=5))
     assert "vflip" not in plan.data.augment
     assert "5 images" in plan.reasons["data.augment"]
+
+
+def test_crops_and_colours_are_for_long_fits():
+    short, long = (
+        plan_for(overrides={"train.epochs": epochs})
+        for epochs in (CROPS_FROM_EPOCHS - 1, CROPS_FROM_EPOCHS)
+    )
+    assert set(long.data.augment) - set(short.data.augment) == {"crop", "colour"}
+    assert "too few for crops" in short.reasons["data.augment"]
 
 
 def test_the_users_list_wins():
