@@ -49,6 +49,10 @@ UPRIGHT_KNOWN_FROM_IMAGES = 8
 # 0.02 to 0.03 IoU from leaves and roads and gave 0.01 to skin.
 CROPS_FROM_EPOCHS = 20
 
+# Lower, and a short fit learns little: on the generated set 75 steps reach an IoU of 0.73 with 1,
+# 0.86 with 4, 0.89 with the reference code's 32 / 3.
+ALPHA_PER_RANK = 4.0
+
 HIGHEST_LR = 1e-3
 HIGHEST_LR_UP_TO_STEPS = 300
 
@@ -275,7 +279,11 @@ def _turns(found: Fingerprint) -> tuple[tuple[str, ...], str]:
 
 def _alpha(facts: Facts, values: Mapping[str, Any]) -> Decision:
     rank = values["adapter.rank"]
-    return Decision(float(rank), f"as the rank, {rank}: the adapter's output is taken as it is")
+    return Decision(
+        ALPHA_PER_RANK * rank,
+        f"{ALPHA_PER_RANK:g} times the rank: the adapter's output counts {ALPHA_PER_RANK:g}-fold, "
+        "whatever its rank",
+    )
 
 
 def _lr(facts: Facts, values: Mapping[str, Any]) -> Decision:

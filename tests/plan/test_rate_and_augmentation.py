@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plan_makers import CPU, facts, plan_for
 
-from easyseg.plan.choices import CROPS_FROM_EPOCHS, HIGHEST_LR, HIGHEST_LR_UP_TO_STEPS
+from easyseg.plan.choices import (
+    ALPHA_PER_RANK,
+    CROPS_FROM_EPOCHS,
+    HIGHEST_LR,
+    HIGHEST_LR_UP_TO_STEPS,
+)
 
 
 def upright(value, count=64):
@@ -43,10 +48,11 @@ def test_a_cap_on_the_steps_counts_for_the_rate():
 
 
 @pytest.mark.parametrize("preset", ["fast", "balanced", "best"])
-def test_the_adapter_is_taken_as_it_is_at_every_rank(preset):
+def test_the_adapter_counts_the_same_at_every_rank(preset):
     plan = plan_for(presets=preset)
-    assert plan.adapter.alpha == plan.adapter.rank
-    assert plan_for(presets=preset, overrides={"adapter.rank": 6}).adapter.alpha == 6
+    assert plan.adapter.alpha == ALPHA_PER_RANK * plan.adapter.rank
+    changed = plan_for(presets=preset, overrides={"adapter.rank": 6})
+    assert changed.adapter.alpha == ALPHA_PER_RANK * 6
     own = plan_for(presets=preset, overrides={"adapter.alpha": 32})
     assert (own.adapter.alpha, own.reasons["adapter.alpha"]) == (32, "set by you")
 
