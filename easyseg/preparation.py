@@ -190,7 +190,7 @@ def prepare(
         overrides=hyperparameters,
         eval_metric=eval_metric,
         time_limit=time_limit,
-        obtainable=_obtainable(hardware),
+        obtainable=_obtainable(hardware, hyperparameters),
     )
     return Prepared(
         samples,
@@ -259,9 +259,13 @@ def read_labelled(
     return samples
 
 
-def _obtainable(hardware: Hardware) -> tuple[str, ...]:
-    """Return the backbones whose weights are here or can be reached; asked only for a GPU."""
-    if hardware.accelerator == "cpu":
+def _obtainable(hardware: Hardware, hyperparameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the backbones whose weights are here or can be reached, if there is a choice.
+
+    There is none on a CPU, nor where the user names one.
+    """
+    named = hyperparameters.get("backbone.name", "auto") != "auto"
+    if hardware.accelerator == "cpu" or named:
         return ()
     return tuple(name for name in list_backbones() if is_obtainable(get_spec(name)))
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from easyseg.errors import OptionError
 from easyseg.models.registry import get_spec
-from easyseg.plan.choices import LOSSES, WEIGHTED_LOSSES, Facts
+from easyseg.plan.choices import LOSSES, WEIGHTED_LOSSES
+from easyseg.plan.facts import Facts
 
 __all__ = ["check_values"]
 

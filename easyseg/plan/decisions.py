@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from easyseg.errors import OptionError
 from easyseg.plan.checks import check_values
-from easyseg.plan.choices import (
-    BALANCE_WEIGHT,
-    CHOICES,
-    SET_BY_YOU,
-    Decision,
-    Facts,
-    choose_preset,
-)
+from easyseg.plan.choices import BALANCE_WEIGHT, CHOICES
 from easyseg.plan.domains import DOMAINS, flatten, parse
+from easyseg.plan.facts import SET_BY_YOU, Decision, Facts
 from easyseg.plan.hardware import Hardware
 from easyseg.plan.plan import Plan
+from easyseg.plan.preset_choice import choose_preset
 from easyseg.plan.presets import list_presets, load_preset
 
 if TYPE_CHECKING:

@@ -65,9 +65,22 @@ def test_the_user_wins():
 
 def test_a_cpu_asks_no_server(monkeypatch):
     monkeypatch.setattr("easyseg.preparation.is_obtainable", pytest.fail)
-    assert _obtainable(CPU) == ()
+    assert _obtainable(CPU, {}) == ()
+
+
+def test_no_server_is_asked_for_a_backbone_that_the_user_names(monkeypatch):
+    monkeypatch.setattr("easyseg.preparation.is_obtainable", pytest.fail)
+    assert _obtainable(H200, {"backbone.name": "vit_b"}) == ()
 
 
 def test_a_gpu_asks_for_each(monkeypatch):
     monkeypatch.setattr("easyseg.preparation.is_obtainable", lambda spec: spec.name == "vit_l")
-    assert _obtainable(H200) == ("vit_l",)
+    for hyperparameters in ({}, {"backbone.name": "auto"}, {"adapter.rank": 8}):
+        assert _obtainable(H200, hyperparameters) == ("vit_l",)
+
+
+def test_a_weights_file_belongs_to_the_backbone_that_is_named_with_it():
+    assert choose(H200, **{"backbone.weights": "mine.pth"})[0] == "lite_medsam"
+    named = {"backbone.weights": "mine.pth", "backbone.name": "vit_b"}
+    assert choose(H200, **named)[0] == "vit_b"
+    assert choose(H200, **{"backbone.weights": "random"})[0] == "vit_h"
