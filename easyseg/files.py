@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timezone
-from itertools import count
 from pathlib import Path
 
 __all__ = ["new_folder", "write_text"]
@@ -33,11 +32,12 @@ def new_folder(parent: Path) -> Path:
     """
     stem = datetime.now(timezone.utc).strftime("%Y-%m-%d_%H-%M-%S")
     parent.mkdir(parents=True, exist_ok=True)
-    for number in count(1):
+    number = 1
+    while True:
         folder = parent / (stem if number == 1 else f"{stem}-{number}")
         try:
             folder.mkdir()
         except FileExistsError:
-            continue
-        return folder
-    raise AssertionError("unreachable: the numbers do not end")
+            number += 1
+        else:
+            return folder

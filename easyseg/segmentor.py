@@ -7,12 +7,11 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from easyseg.errors import NotFittedError, OptionError, nearest
-from easyseg.files import new_folder
+from easyseg.run_folder import run_folder_of
 
 if TYPE_CHECKING:
     import lightning as L
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["SemanticSegmentor"]
 
 log = logging.getLogger("easyseg")
-
-_RUNS = Path("easyseg-runs")
 
 
 class SemanticSegmentor:
@@ -195,7 +192,7 @@ class SemanticSegmentor:
 
         first = is_first_process()
         with (
-            _run_folder(self.path, first=first) as run_folder,
+            run_folder_of(self.path, first=first) as run_folder,
             reporting(self.verbosity if first else 0) as reporter,
         ):
             hardware = detect_hardware(accelerator, devices, num_nodes)
@@ -273,17 +270,19 @@ class SemanticSegmentor:
         """
         import numpy as np
 
+        from easyseg.inference.collect import on_index, output_paths
+
         samples, ranks = self._samples(data), self._ranks()
         threshold = self._threshold(threshold)
         if output_dir is not None:
             folder = Path(output_dir)
-            paths = _output_paths(folder, samples, ranks, overwrite=overwrite)
+            paths = output_paths(folder, samples, ranks, overwrite=overwrite)
             return self._predict_to(paths, samples, ranks, batch_size, threshold)
         masks = {
             item.position: self._raw_mask(item, threshold)
             for item in self._stream(samples, ranks, batch_size, "predicting")
         }
-        return _series(samples, ranks, masks, "mask", np.dtype(object))
+        return on_index(samples, ranks, masks, "mask", np.dtype(object))
 
     def predict_proba(self, data: Any, *, batch_size: int | Literal["auto"] = "auto") -> pd.Series:
         """Return class probabilities float32 ``[K, h, w]`` of each image, binary (K = 2) too.
@@ -297,13 +296,15 @@ class SemanticSegmentor:
         """
         import numpy as np
 
+        from easyseg.inference.collect import on_index
+
         samples, ranks = self._samples(data), self._ranks()
         head = self._fitted().network.head
         values = {
             item.position: head.probabilities(item.logits).cpu().numpy()
             for item in self._stream(samples, ranks, batch_size, "predicting")
         }
-        return _series(samples, ranks, values, "probabilities", np.dtype(object))
+        return on_index(samples, ranks, values, "probabilities", np.dtype(object))
 
     def predict_iter(
         self,
@@ -566,65 +567,6 @@ class SemanticSegmentor:
             write_mask(paths[item.position], self._raw_mask(item, threshold))
         ranks.gather(None)  # No rank returns paths that another one has not written yet.
         return pd.Series([str(p) for p in paths], index=samples.index, name="mask", dtype=object)
-
-
-def _output_paths(folder: Path, samples: Samples, ranks: Ranks, *, overwrite: bool) -> list[Path]:
-    """Return where the masks go; raise on every rank if one of them may not write there."""
-    from easyseg.inference.writers import find_conflict, output_names
-
-    paths = [folder / name for name in output_names(samples.names)]
-    # All ranks look before any of them writes.
-    for conflict in ranks.gather(find_conflict(paths, samples.images, overwrite=overwrite)):
-        if conflict is not None:
-            raise OptionError(
-                f"output_dir={str(folder)!r}: {conflict}; choose another folder, or replace "
-                "what is no image to predict with overwrite=True (--overwrite)"
-            )
-    return paths
-
-
-def _series(
-    samples: Samples, ranks: Ranks, values: dict[int, Any], name: str, dtype: np.dtype[Any]
-) -> pd.Series:
-    """Bring the results of all ranks into the order of the samples."""
-    import numpy as np
-    import pandas as pd
-
-    merged: dict[int, Any] = {}
-    for part in ranks.gather(values):
-        merged |= part
-    column = np.empty(len(samples), dtype=dtype)
-    for position, value in merged.items():
-        column[position] = value
-    return pd.Series(column, index=samples.index, name=name)
-
-
-@contextmanager
-def _run_folder(path: str | os.PathLike[str] | None, *, first: bool) -> Iterator[Path]:
-    """Give a fit its run folder, new or empty, as the first process finds or makes it.
-
-    A folder that was made here is removed again if the fit fails before it writes anything. Other
-    processes get a name only: they take the folder from the first one.
-    """
-    if path is not None:
-        folder = Path(path).expanduser()
-        if first and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise OptionError(
-                f"path: {folder} exists and is not an empty folder; choose a new one, or remove it"
-            )
-        yield folder
-        return
-    if not first:
-        yield _RUNS
-        return
-    # Made at once: a fit that starts in the same second gets another one.
-    folder = new_folder(_RUNS)
-    try:
-        yield folder
-    except BaseException:
-        with suppress(OSError):  # There are files in it.
-            folder.rmdir()
-        raise
 
 
 def _device(accelerator: str, index: int) -> torch.device:
