@@ -45,7 +45,6 @@ TINY_SAM = registry.BackboneSpec(
         "depth": 3,
         "num_heads": 2,
         "global_blocks": (1,),
-        "pretrained_grid": 8,
         "out_chans": 32,
     },
     stride=16,

@@ -146,7 +146,6 @@ def _register_sam(
                 "depth": depth,
                 "num_heads": num_heads,
                 "global_blocks": global_blocks,
-                "pretrained_grid": 64,
             },
             stride=16,
             size_multiple=16,

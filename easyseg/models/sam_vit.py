@@ -127,7 +127,6 @@ class SamViT(Backbone):
         depth: Number of blocks.
         num_heads: Number of heads.
         global_blocks: Indices of the blocks that attend to the whole grid.
-        pretrained_grid: Side of the token grid of the pretrained positions.
         out_chans: Channels of the image embedding.
         window: Side of the windows of the other blocks, in tokens.
         patch: Side of a patch in pixels.
@@ -141,7 +140,6 @@ class SamViT(Backbone):
         depth: int,
         num_heads: int,
         global_blocks: Sequence[int],
-        pretrained_grid: int = 64,
         out_chans: int = 256,
         window: int = 14,
         patch: int = 16,

