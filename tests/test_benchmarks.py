@@ -20,6 +20,7 @@ with pytest.MonkeyPatch.context() as patch:
     import _eight_sets_table as tables
     import _eight_sets_worker as worker
     import _record as record
+    import effects
     import eight_sets
 
 BINARY = LabelMap((0, 1), ("background", "thing"), None, "uint8")
@@ -191,3 +192,31 @@ def test_a_result_is_written_whole_with_lists_of_whole_numbers_on_one_line(tmp_p
     assert '"counts": [1, 22]' in text
     assert json.loads(text) == content
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.json"]
+
+
+def effect(variant, part, score, name="a"):
+    return {"set": name, "variant": variant, "part": part, "score": score}
+
+
+def test_effects_are_differences_over_common_parts():
+    cells = [effect("default", 0, 0.5), effect("default", 1, 0.7), effect("LoRA", 1, 0.6)]
+    cells += [effect("default", 0, 0.4, "b"), effect("LoRA", 0, 0.5, "b")]
+    cells += [effect("LoRA", 2, 0.9)]  # The default has not been there.
+    lines = effects.table(cells).splitlines()[2:]
+    assert lines == [
+        "| variant | a | b | mean |",
+        "|---|---|---|---|",
+        "| default | 0.600 (2) | 0.400 (1) | 0.500 |",
+        "| LoRA | -0.100 (1) | +0.100 (1) | +0.000 |",
+    ]
+
+
+def test_the_parts_of_effects_are_all_images_once_and_neighbours_stay_together():
+    table = pd.DataFrame({"image": list("gacebdf"), "label": list("GACEBDF")})
+    held = []
+    for part in range(effects.PARTS):
+        train, out = effects.split(table, part)
+        assert sorted([*train["image"], *out["image"]]) == list("abcdefg")
+        assert "".join(out["image"]) in "abcdefg"
+        held += list(out["image"])
+    assert held == list("abcdefg")
