@@ -34,7 +34,9 @@ SMALLEST_SIZE = 128
 UPRIGHT_ABOVE = 0.5
 UPRIGHT_KNOWN_FROM_IMAGES = 8
 
-# In short fits crops and colours take more than they give; where that turns is a guess so far.
+# In very short fits every image is news, and changing it only slows learning down. At 15 epochs
+# colours paid in benchmarks/effects.py; where either turns is a guess so far.
+COLOURS_FROM_EPOCHS = 10
 CROPS_FROM_EPOCHS = 20
 
 # Lower, and a short fit learns little (`easyseg demo --set adapter.alpha=3` shows it; the reference
@@ -163,14 +165,17 @@ def _scale(facts: Facts, values: Mapping[str, Any]) -> Decision:
 
 
 def _augment(facts: Facts, values: Mapping[str, Any]) -> Decision:
-    """Turn images upside down only where that gives images as there may be; vary more in long fits.
-
-    In a short fit every image is still news: crops and changed colours only slow it down.
-    """
+    """Turn images upside down only where that gives what there may be; vary more in long fits."""
     found, epochs = facts.fingerprint, values["train.epochs"]
     turned, why = _turns(found)
+    if epochs < COLOURS_FROM_EPOCHS:
+        few = f"{epochs} epochs are too few for crops and colours"
+        return Decision(("hflip", *turned), f"{why}; {few}")
     if epochs < CROPS_FROM_EPOCHS:
-        return Decision(("hflip", *turned), f"{why}; {epochs} epochs are too few for crops")
+        return Decision(
+            ("hflip", *turned, "colour"),
+            f"{why}; {epochs} epochs are enough for changed colours, too few for crops",
+        )
     return Decision(
         ("crop", "hflip", *turned, "colour"),
         f"{why}; crops and colours, as {epochs} epochs are many",

@@ -11,6 +11,7 @@ from plan_makers import CPU, facts, plan_for
 
 from easyseg.plan.choices import (
     ALPHA_PER_RANK,
+    COLOURS_FROM_EPOCHS,
     CROPS_FROM_EPOCHS,
     HIGHEST_LR,
     HIGHEST_LR_UP_TO_STEPS,
@@ -72,13 +73,15 @@ def test_few_images_do_not_tell_up_from_down():
     assert "5 images" in plan.reasons["data.augment"]
 
 
-def test_crops_and_colours_are_for_long_fits():
-    short, long = (
+def test_longer_fits_change_colours_then_crop_too():
+    short, middle, long = (
         plan_for(overrides={"train.epochs": epochs})
-        for epochs in (CROPS_FROM_EPOCHS - 1, CROPS_FROM_EPOCHS)
+        for epochs in (COLOURS_FROM_EPOCHS - 1, COLOURS_FROM_EPOCHS, CROPS_FROM_EPOCHS)
     )
-    assert set(long.data.augment) - set(short.data.augment) == {"crop", "colour"}
-    assert "too few for crops" in short.reasons["data.augment"]
+    assert set(middle.data.augment) - set(short.data.augment) == {"colour"}
+    assert set(long.data.augment) - set(middle.data.augment) == {"crop"}
+    assert "too few for crops and colours" in short.reasons["data.augment"]
+    assert "too few for crops" in middle.reasons["data.augment"]
 
 
 def test_the_users_list_wins():
