@@ -1,10 +1,13 @@
 """A baseline of eight_sets.py: a U-Net with a ResNet-18 encoder, from scratch.
 
 The network is that of segmentation-models-pytorch. It gets what a careful user would give it:
-images decoded once, augmentation, a loss for the problem, a learning rate that reaches zero as the
-time is up, and the best of its last checkpoints by the validation score. A step of 8 images in
-bf16 takes half the time (1.6 instead of 3.4 s on one core with AVX512-BF16), so bf16 is used where
-the hardware computes it; channels-last is faster either way.
+images decoded once, flips, a loss for the problem, a learning rate that reaches zero as the time is
+up, and the best of its last checkpoints by the validation score.
+
+Crops and colours were tried and are left out: on a held-out third of the training images, after as
+many steps as 90 s of two cores allow, they took 0.05 from leaf_disease and 0.08 from road_epfl. A
+step of 8 images in bf16 takes half the time (1.6 instead of 3.4 s on one core with AVX512-BF16), so
+bf16 is used where the hardware computes it; channels-last is faster either way.
 """
 
 from __future__ import annotations
@@ -98,7 +101,7 @@ def fit_unet(train: Samples, val: Samples, labels: LabelMap, *, seed: int, deadl
     """
     started = time.monotonic()
     turns = ("hflip", "vflip") if labels.binary else ("hflip",)
-    settings = Settings(("crop", *turns, "colour"), cpu_native_bf16())
+    settings = Settings(turns, cpu_native_bf16())
     torch.manual_seed(seed)
     classes = 1 if labels.binary else labels.num_classes
     network = smp.Unet("resnet18", encoder_weights=None, classes=classes)
