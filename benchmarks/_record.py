@@ -18,19 +18,27 @@ def provenance() -> dict[str, Any]:
     """Return machine, versions and commit of a measurement."""
     from easyseg.plan.hardware import detect_hardware
 
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
     return {
         "machine": detect_hardware("cpu").describe(),
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
         "python": platform.python_version(),
         "torch": metadata.version("torch"),
-        "commit": commit or "unknown",
+        "commit": _commit(),
     }
+
+
+def _commit() -> str:
+    """Return the commit, marked as dirty if what is measured, or measures, was changed since."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        root = Path(__file__).parents[1]
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+
+    commit = git("rev-parse", "--short", "HEAD").stdout.strip()
+    if not commit:
+        return "unknown"
+    code = git("diff", "--quiet", "HEAD", "--", "easyseg", "presets", "benchmarks/*.py")
+    return f"{commit}-dirty" if code.returncode else commit
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
