@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
 
 
 def provenance() -> dict[str, Any]:
@@ -49,3 +50,18 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     beside = path.with_suffix(".tmp")
     beside.write_text(text + "\n", encoding="utf-8")
     beside.replace(path)
+
+
+def put_between(page: str, text: str, name: str) -> str:
+    """Return the page with a text between the comments ``<!-- name -->`` and ``<!-- /name -->``."""
+    before, start, rest = page.partition(f"<!-- {name} -->")
+    _, end, after = rest.partition(f"<!-- /{name} -->")
+    if not start or not end:
+        raise ValueError(f"the page has no place marked <!-- {name} --> ... <!-- /{name} -->")
+    return f"{before}{start}\n\n{text}\n\n{end}{after}"
+
+
+def put_into_readme(text: str, name: str) -> None:
+    """Put a table at its place in the README."""
+    page = README.read_text(encoding="utf-8")
+    README.write_text(put_between(page, text, name), encoding="utf-8")

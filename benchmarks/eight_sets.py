@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from _eight_sets_table import table
-from _record import RESULTS
+from _record import RESULTS, put_into_readme
 
-README = Path(__file__).resolve().parents[1] / "README.md"
 SETS = {
     "skin_isic": (0, 1, 2),
     "leaf_disease": (0, 1, 2),
@@ -101,15 +100,6 @@ def run_cell(cell: Cell, data: Path, results: Path, budget: float, busy: bool) -
     return subprocess.run(command, env=environment).returncode == 0
 
 
-def put_between(page: str, text: str, name: str) -> str:
-    """Return the page with a text between the comments ``<!-- name -->`` and ``<!-- /name -->``."""
-    before, start, rest = page.partition(f"<!-- {name} -->")
-    _, end, after = rest.partition(f"<!-- /{name} -->")
-    if not start or not end:
-        raise ValueError(f"the page has no place marked <!-- {name} --> ... <!-- /{name} -->")
-    return f"{before}{start}\n\n{text}\n\n{end}{after}"
-
-
 def main() -> None:
     """Run what is missing and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -136,8 +126,7 @@ def main() -> None:
         text = table(finished, METHODS)
         (options.results / "eight_sets.md").write_text(text + "\n", encoding="utf-8")
         if options.results == RESULTS:
-            page = README.read_text(encoding="utf-8")
-            README.write_text(put_between(page, text, "eight_sets"), encoding="utf-8")
+            put_into_readme(text, "eight_sets")
         print(text)
     if failed:
         sys.exit(f"failed: {', '.join(' '.join(map(str, cell)) for cell in failed)}")

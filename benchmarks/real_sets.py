@@ -4,7 +4,7 @@
 
 Each (set, seed) is a fresh process that runs `easyseg demo`; a finished one is kept as JSON below
 benchmarks/results/real_sets/ and not run again (--again does). Nothing else should use the cores.
-The table goes to standard output and to benchmarks/results/real_sets.md.
+The table goes to standard output, to benchmarks/results/real_sets.md and into README.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from _record import RESULTS, provenance, write_json
+from _record import RESULTS, provenance, put_into_readme, write_json
 
 
 def run_cell(folder: Path, seed: int, target: Path) -> None:
@@ -64,7 +64,8 @@ def table(cells: list[dict]) -> str:
             f"| {name} | {metric} | **{statistics.mean(scores):.3f}** | {each} | {slowest:.0f} s |"
         )
     machine = " / ".join(sorted({f"{c['machine']}, torch {c['torch']}" for c in cells}))
-    return "\n".join([*lines, "", f"Machine: {machine}."])
+    commits = ", ".join(sorted({cell["commit"] for cell in cells}))
+    return "\n".join([*lines, "", f"Machine: {machine}. Commits: {commits}."])
 
 
 def main() -> None:
@@ -84,6 +85,7 @@ def main() -> None:
                 run_cell((options.data / name).resolve(), seed, file)
     text = table([json.loads(file.read_text()) for file in files])
     (RESULTS / "real_sets.md").write_text(text + "\n", encoding="utf-8")
+    put_into_readme(text, "real_sets")
     print(text)
 
 

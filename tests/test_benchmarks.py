@@ -169,13 +169,14 @@ def test_a_failed_cell_stops_no_other_one(run, tmp_path):
     assert (tmp_path / "results" / "eight_sets" / "cwfid-unet-0.json").exists()
 
 
-def test_the_readme_has_a_place_for_the_table():
-    page = eight_sets.README.read_text(encoding="utf-8")
-    changed = eight_sets.put_between(page, "NEW", "eight_sets")
-    assert "<!-- eight_sets -->\n\nNEW\n\n<!-- /eight_sets -->\n" in changed
-    assert eight_sets.put_between(changed, "NEW", "eight_sets") == changed
+@pytest.mark.parametrize("name", ["eight_sets", "real_sets"])
+def test_the_readme_has_a_place_for_the_table(name):
+    page = record.README.read_text(encoding="utf-8")
+    changed = record.put_between(page, "NEW", name)
+    assert f"<!-- {name} -->\n\nNEW\n\n<!-- /{name} -->\n" in changed
+    assert record.put_between(changed, "NEW", name) == changed
     with pytest.raises(ValueError, match="no place marked <!-- other -->"):
-        eight_sets.put_between(page, "NEW", "other")
+        record.put_between(page, "NEW", "other")
 
 
 def test_the_mean_mask_is_the_most_frequent_class_of_each_pixel():
