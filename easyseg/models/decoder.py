@@ -17,11 +17,14 @@ __all__ = ["Decoder"]
 class Decoder(nn.Module):
     """Image embedding to mask logits, four times as fine.
 
-    The two-way transformer, the up-scaling and one hypernetwork MLP, shared by all mask tokens, are
-    trained; SAM's IoU head is left out. The prompt is constant and frozen: none (the paper), or a
-    box around the whole image, for decoders that only ever saw boxes. With the box, SAM's three
-    other mask tokens stay beside as frozen companions, for the pretrained decoder attends to them:
-    so it starts where its pretraining ended.
+    The two-way transformer, the up-scaling and a hypernetwork MLP for each mask token, as in SAM,
+    are trained; SAM's IoU head is left out. All MLPs start as SAM's first one. (A single one for
+    all tokens learns to tell classes apart far more slowly: near-equal tokens, near-equal masks.)
+
+    The prompt is constant and frozen: none (the paper), or a box around the whole image, for
+    decoders that only ever saw boxes. With the box, SAM's three other mask tokens stay beside as
+    frozen companions, for the pretrained decoder attends to them: so it starts where its
+    pretraining ended.
 
     Args:
         num_masks: Number of mask tokens K.
@@ -62,7 +65,9 @@ class Decoder(nn.Module):
             nn.ConvTranspose2d(dim // 4, dim // 8, kernel_size=2, stride=2),
             nn.GELU(),
         )
-        self.hypernetwork = MLP(dim, dim, dim // 8, num_layers=3)
+        self.hypernetworks = nn.ModuleList(
+            MLP(dim, dim, dim // 8, num_layers=3) for _ in range(num_masks)
+        )
         # Frozen parts of SAM's prompt encoder.
         self.register_buffer("pe_matrix", torch.randn(2, dim // 2))
         self.register_buffer("no_mask_embed", torch.randn(dim))
@@ -90,7 +95,8 @@ class Decoder(nn.Module):
         )
         upscaled = self.output_upscaling(source.transpose(1, 2).unflatten(2, (h, w)))
         decoded = hidden[:, 1 : 1 + num_masks]
-        masks = torch.einsum("bkc,bchw->bkhw", self.hypernetwork(decoded), upscaled)
+        kernels = [mlp(decoded[:, k]) for k, mlp in enumerate(self.hypernetworks)]
+        masks = torch.einsum("bkc,bchw->bkhw", torch.stack(kernels, dim=1), upscaled)
         return masks, decoded
 
     def _position_encoding(self, xy: Tensor) -> Tensor:

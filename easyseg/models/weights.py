@@ -246,7 +246,9 @@ def _decoder_state(state: Mapping[str, Tensor], decoder: Decoder, path: Path) ->
         raise WeightsError(f"{path} lacks {error.args[0]!r} of SAM's decoder") from error
     for name, value in source.items():
         if name.startswith("output_hypernetworks_mlps.0."):
-            translated[name.replace("output_hypernetworks_mlps.0.", "hypernetwork.")] = value
+            for k in range(num_masks):
+                own = name.replace("output_hypernetworks_mlps.0.", f"hypernetworks.{k}.")
+                translated[own] = value
         elif name.startswith(("transformer.", "iou_token.", "output_upscaling.")):
             translated[name] = value
     return translated

