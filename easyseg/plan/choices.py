@@ -35,7 +35,8 @@ UPRIGHT_ABOVE = 0.5
 UPRIGHT_KNOWN_FROM_IMAGES = 8
 
 # In very short fits every image is news, and changing it only slows learning down. At 15 epochs
-# colours paid in benchmarks/effects.py; where either turns is a guess so far.
+# colours paid on held-out thirds of one set; where either turns is a guess (benchmarks/effects.py
+# can tell).
 COLOURS_FROM_EPOCHS = 10
 CROPS_FROM_EPOCHS = 20
 
