@@ -23,6 +23,7 @@ import pandas as pd
 from _record import RESULTS, provenance, write_json
 
 PARTS = 3
+# What the plan takes for the sets of this script by default, whose images may all be turned.
 TURNS = ["hflip", "vflip", "rot90"]
 DEFAULT = "default"
 # What the default preset plans for some 65 images; for the fewer ones here it would plan more.

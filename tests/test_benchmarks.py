@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,24 @@ def test_a_failed_cell_stops_no_other_one(run, tmp_path):
     with pytest.raises(SystemExit, match="failed: camvid unet 0"):
         run("--sets", "camvid", "cwfid")
     assert (tmp_path / "results" / "eight_sets" / "cwfid-unet-0.json").exists()
+
+
+def test_a_measurement_is_dirty_if_code_changed_but_not_if_results_did(tmp_path, monkeypatch):
+    for file in ("easyseg/a.py", "presets/a.yaml", "benchmarks/a.py", "benchmarks/results/a.json"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("1")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr(record, "__file__", str(tmp_path / "benchmarks" / "_record.py"))
+    (tmp_path / "benchmarks/results/a.json").write_text("2")
+    clean = record.provenance()["commit"]
+    assert clean != "unknown"
+    assert not clean.endswith("-dirty")
+    for file in ("easyseg/a.py", "presets/a.yaml", "benchmarks/a.py"):
+        (tmp_path / file).write_text("2")
+        assert record.provenance()["commit"] == f"{clean}-dirty"
+        (tmp_path / file).write_text("1")
 
 
 @pytest.mark.parametrize("name", ["eight_sets", "real_sets"])

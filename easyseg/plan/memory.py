@@ -7,10 +7,9 @@ from easyseg.plan.hardware import Hardware
 
 __all__ = ["images_that_fit"]
 
-# GB an image at the backbone's own size, as (float32, 16 bit). It grows
-# with the area of the input. lite_medsam: what autograd keeps of the frozen encoder and the decoder
-# was 1.85 and 1.10, plus a third for the adapters. vit_b: a step peaked at 3.8 in bf16; float32 is
-# an estimate.
+# GB an image at the backbone's own size, as (float32, 16 bit). It grows with the area of the input.
+# lite_medsam: what autograd keeps of the frozen encoder and the decoder was 1.85 and 1.10, plus a
+# third for the adapters. vit_b: a step peaked at 3.8 in bf16; float32 is an estimate.
 # The others are estimates, not peaks that were seen: mobile_sam has the tokens and the decoder of
 # lite_medsam; vit_l and vit_h are vit_b times what autograd keeps of their blocks (2.5 and 3.8
 # times as much, adapters included), plus the weights they have beyond vit_b's.

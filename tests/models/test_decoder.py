@@ -159,6 +159,17 @@ def test_equal_mask_tokens_give_equal_masks_and_others_part(package):
 
 
 @torch.no_grad()
+def test_every_mask_token_has_a_hypernetwork_of_its_own(package):
+    decoder = our_decoder(package[0], "none", num_masks=3)
+    before, _ = decoder(package[1])
+    decoder.hypernetworks[1].layers[-1].bias += 1
+    after, _ = decoder(package[1])
+    changed = [float((after - before)[:, k].abs().max()) for k in range(3)]
+    assert changed[1] > 1e-3
+    assert changed[0] == changed[2] == 0
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("filled", [False, True], ids=["checkpoint", "weights that matter"])
 def test_lite_medsam_mask_of_the_whole_image(
     filled, fill_weights_that_matter, tmp_path, relative_error

@@ -165,6 +165,9 @@ def test_a_file_meets_another_size_and_several_classes(tiny_sam_file, tiny_plan)
     distances = (network.decoder.mask_tokens.weight - first).abs().amax(dim=1)
     assert (distances < 0.1).all()
     assert (distances > 0).all()
+    expected = sam.mask_decoder.output_hypernetworks_mlps[0].state_dict()
+    for mlp in network.decoder.hypernetworks:
+        assert all(value.equal(expected[name]) for name, value in mlp.state_dict().items())
 
 
 @pytest.mark.parametrize("wrap", ["model", "state_dict"])
