@@ -4,9 +4,10 @@
 
 The images of train.csv, sorted by name, are cut into three parts: one is held out and scored, two
 train, and val.csv chooses the epoch as it would for a user. test.csv is not read. A cell is one
-variant on one held-out part; finished cells are kept below benchmarks/results/effects/ and not run
-again. Nothing is timed, so several of these scripts may run side by side on other sets; the table
-goes to standard output and to benchmarks/results/effects.md.
+variant on one held-out part, after 5 epochs (a minute or two of two cores) or 15 (what the default
+preset plans for some 65 images); finished cells are kept below benchmarks/results/effects/ and not
+run again. Nothing is timed, so several of these scripts may run side by side on other sets; the
+tables go to standard output, to benchmarks/results/effects.md and into README.md.
 """
 
 from __future__ import annotations
@@ -20,25 +21,31 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from _record import RESULTS, provenance, write_json
+from _record import RESULTS, provenance, put_into_readme, write_json
 
 PARTS = 3
 # What the plan takes for the sets of this script by default, whose images may all be turned.
 TURNS = ["hflip", "vflip", "rot90"]
 DEFAULT = "default"
-# What the default preset plans for some 65 images; for the fewer ones here it would plan more.
-EPOCHS = {"train.epochs": 15}
-VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    DEFAULT: {},
-    "crops, too": {"data.augment": ["crop", *TURNS, "colour"]},
-    "no colours": {"data.augment": TURNS},
-    "horizontal flip only": {"data.augment": ["hflip"]},
-    "no average": {"train.average": 0.0},
-    "alpha 4": {"adapter.alpha": 4.0},
-    "alpha 32": {"adapter.alpha": 32.0},
-    "rate 3e-4": {"optim.lr": 3e-4},
-    "LoRA": {"adapter.kind": "lora"},
-    "no prompt": {"backbone.prompt": "none"},
+# Variants by the number of epochs of their fits.
+VARIANTS: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
+    5: {
+        DEFAULT: {},
+        "no prompt": {"backbone.prompt": "none"},
+        "no average": {"train.average": 0.0},
+        "alpha = rank": {"adapter.alpha": 4.0},
+        "rate 3e-4": {"optim.lr": 3e-4},
+        "horizontal flip only": {"data.augment": ["hflip"]},
+        "colours, too": {"data.augment": [*TURNS, "colour"]},
+        "192 px": {"data.size": 192},
+        "last 2 blocks": {"adapter.blocks": 2},
+        "balanced BCE": {"loss.kind": "balanced_bce"},
+    },
+    15: {
+        DEFAULT: {},
+        "no colours": {"data.augment": TURNS},
+        "crops, too": {"data.augment": ["crop", *TURNS, "colour"]},
+    },
 }
 
 
@@ -54,7 +61,7 @@ def split(train: pd.DataFrame, part: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return ordered[~held], ordered[held]
 
 
-def run_cell(folder: Path, variant: str, part: int, target: Path) -> None:
+def run_cell(folder: Path, epochs: int, variant: str, part: int, target: Path) -> None:
     """Fit one variant without one part, score that part, and record it."""
     from easyseg import SemanticSegmentor
     from easyseg.datasets.folder import read_folder
@@ -67,7 +74,7 @@ def run_cell(folder: Path, variant: str, part: int, target: Path) -> None:
         ).fit(
             train,
             dataset.val,
-            hyperparameters={**EPOCHS, **VARIANTS[variant]},
+            hyperparameters={"train.epochs": epochs, **VARIANTS[epochs][variant]},
             accelerator="cpu",
             seed=part,
         )
@@ -79,6 +86,7 @@ def run_cell(folder: Path, variant: str, part: int, target: Path) -> None:
         target,
         {
             "set": folder.name,
+            "epochs": epochs,
             "variant": variant,
             "part": part,
             "images": {"train": len(train), "held_out": len(held)},
@@ -97,10 +105,24 @@ def table(cells: Sequence[Mapping[str, Any]]) -> str:
     Args:
         cells: Finished cells.
     """
-    score = {(c["set"], c["variant"], c["part"]): c["score"] for c in cells}
+    parts = [
+        "Held-out score of the default (`iou@image`, `miou@dataset` for several classes); below it "
+        "the mean difference of each variant over the parts that both have (how many)."
+    ]
+    for epochs in VARIANTS:
+        score = {
+            (c["set"], c["variant"], c["part"]): c["score"] for c in cells if c["epochs"] == epochs
+        }
+        if score:
+            parts.append(_table(score, epochs))
+    return "\n\n".join(parts)
+
+
+def _table(score: Mapping[tuple[str, str, int], float], epochs: int) -> str:
+    """Return the table of the fits of one length."""
     sets = sorted({name for name, _, _ in score})
-    lines = [f"| variant | {' | '.join(sets)} | mean |", "|---" * (len(sets) + 2) + "|"]
-    for variant in VARIANTS:
+    lines = [f"| {epochs} epochs | {' | '.join(sets)} | mean |", "|---" * (len(sets) + 2) + "|"]
+    for variant in VARIANTS[epochs]:
         means = [_mean_difference(score, name, variant) for name in sets]
         known = [mean for mean, _ in means if mean is not None]
         if not known:
@@ -108,11 +130,7 @@ def table(cells: Sequence[Mapping[str, Any]]) -> str:
         sign = "" if variant == DEFAULT else "+"
         texts = ["" if mean is None else f"{mean:{sign}.3f} ({n})" for mean, n in means]
         lines.append(f"| {variant} | {' | '.join(texts)} | {statistics.mean(known):{sign}.3f} |")
-    about = (
-        "Held-out score of the default (`iou@image`, `miou@dataset` for several classes); below it "
-        "the mean difference of each variant over the parts that both have (how many)."
-    )
-    return "\n".join([about, "", *lines])
+    return "\n".join(lines)
 
 
 def _mean_difference(
@@ -132,19 +150,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--sets", nargs="+", default=["skin_isic", "leaf_disease", "road_epfl"])
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--epochs", nargs="+", type=int, choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", help="default: all")
     parser.add_argument("--parts", nargs="+", type=int, choices=range(PARTS), default=[0])
-    parser.add_argument("--table", action="store_true", help="only write the table")
+    parser.add_argument("--table", action="store_true", help="only write the tables")
     options = parser.parse_args()
     folder = RESULTS / "effects"
-    for part in options.parts:
-        for variant in [] if options.table else options.variants:
-            for name in options.sets:
-                file = folder / f"{name}-{variant.replace(' ', '_')}-{part}.json"
-                if not file.exists():
-                    run_cell((options.data / name).resolve(), variant, part, file)
+    cells = [
+        (part, epochs, variant, name)
+        for part in options.parts
+        for epochs in options.epochs
+        for variant in VARIANTS[epochs]
+        for name in options.sets
+        if not options.variants or variant in options.variants
+    ]
+    for part, epochs, variant, name in [] if options.table else cells:
+        file = folder / f"{name}-{epochs}-{variant.replace(' ', '_')}-{part}.json"
+        if not file.exists():
+            run_cell((options.data / name).resolve(), epochs, variant, part, file)
     text = table([json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))])
     (RESULTS / "effects.md").write_text(text + "\n", encoding="utf-8")
+    put_into_readme(text, "effects")
     print(text)
 
 

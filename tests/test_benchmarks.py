@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from easyseg.data.label_map import LabelMap
+from tests.plan_makers import plan_for
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -214,21 +215,35 @@ def test_a_result_is_written_whole_with_lists_of_whole_numbers_on_one_line(tmp_p
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.json"]
 
 
-def effect(variant, part, score, name="a"):
-    return {"set": name, "variant": variant, "part": part, "score": score}
+def effect(variant, part, score, name="a", epochs=5):
+    return {"set": name, "variant": variant, "part": part, "score": score, "epochs": epochs}
 
 
-def test_effects_are_differences_over_common_parts():
-    cells = [effect("default", 0, 0.5), effect("default", 1, 0.7), effect("LoRA", 1, 0.6)]
-    cells += [effect("default", 0, 0.4, "b"), effect("LoRA", 0, 0.5, "b")]
-    cells += [effect("LoRA", 2, 0.9)]  # The default has not been there.
-    lines = effects.table(cells).splitlines()[2:]
-    assert lines == [
-        "| variant | a | b | mean |",
+def test_effects_are_differences_over_common_parts_of_fits_of_one_length():
+    cells = [effect("default", 0, 0.5), effect("default", 1, 0.7), effect("no prompt", 1, 0.6)]
+    cells += [effect("default", 0, 0.4, "b"), effect("no prompt", 0, 0.5, "b")]
+    cells += [effect("no prompt", 2, 0.9)]  # The default has not been there.
+    cells += [effect("default", 0, 0.8, epochs=15), effect("no colours", 0, 0.7, epochs=15)]
+    _, short, long = effects.table(cells).split("\n\n")
+    assert short.splitlines() == [
+        "| 5 epochs | a | b | mean |",
         "|---|---|---|---|",
         "| default | 0.600 (2) | 0.400 (1) | 0.500 |",
-        "| LoRA | -0.100 (1) | +0.100 (1) | +0.000 |",
+        "| no prompt | -0.100 (1) | +0.100 (1) | +0.000 |",
     ]
+    assert long.splitlines() == [
+        "| 15 epochs | a | mean |",
+        "|---|---|---|",
+        "| default | 0.800 (1) | 0.800 |",
+        "| no colours | -0.100 (1) | -0.100 |",
+    ]
+
+
+def test_the_variants_of_effects_are_plans_that_can_be_made():
+    for epochs, variants in effects.VARIANTS.items():
+        for overrides in variants.values():
+            plan = plan_for(overrides={"train.epochs": epochs, **overrides})
+            assert plan.train.epochs == epochs
 
 
 def test_the_parts_of_effects_are_all_images_once_and_neighbours_stay_together():

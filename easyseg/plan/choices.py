@@ -6,7 +6,7 @@ The numbers that tell the presets apart are in ``presets/*.yaml``, all others ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from easyseg.models.registry import get_spec
@@ -16,7 +16,7 @@ from easyseg.plan.memory import images_that_fit
 if TYPE_CHECKING:
     from easyseg.auditing.fingerprint import Fingerprint
 
-__all__ = ["BALANCE_WEIGHT", "CHOICES", "LOSSES", "WEIGHTED_LOSSES"]
+__all__ = ["BALANCE_WEIGHT", "CHOICES", "LOSSES", "WEIGHTED_LOSSES", "rare_class_weights"]
 
 DEFAULT_BACKBONE = "lite_medsam"
 BALANCE_WEIGHT = {"binary": 1.0, "multiclass": 2.0}
@@ -43,6 +43,10 @@ CROPS_FROM_EPOCHS = 20
 # Lower, and a short fit learns little (`easyseg demo --set adapter.alpha=3` shows it; the reference
 # code has 32 / 3).
 ALPHA_PER_RANK = 4.0
+
+# ENet has 1.02, by which a class hardly there weighs 35 times as much as one that is everywhere; by
+# 1.1 it is 8 times.
+WEIGHT_OFFSET = 1.1
 
 HIGHEST_LR = 1e-3
 HIGHEST_LR_UP_TO_STEPS = 300
@@ -124,19 +128,30 @@ def _loss(facts: Facts, values: Mapping[str, Any]) -> Decision:
 
 
 def _class_weights(facts: Facts, values: Mapping[str, Any]) -> Decision:
-    """Weigh rare classes more, as ENet does (Paszke et al. 2016); asked only if the user wants."""
+    """Weigh rare classes more, in the manner of ENet (Paszke et al. 2016)."""
     loss = values["loss.kind"]
     if loss not in WEIGHTED_LOSSES:
         return Decision("none", f"the loss {loss} does not weigh classes")
+    if facts.problem_type == "binary":
+        return Decision("none", "a binary problem: both sides weigh the same")
     shares = facts.fingerprint.class_shares
-    weights = [1 / math.log(1.02 + share) for share in shares.values()]
-    mean = sum(weights) / len(weights)
+    weights = rare_class_weights(list(shares.values()))
     rare, common = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
     return Decision(
-        tuple(round(weight / mean, 3) for weight in weights),
-        f"1 / ln(1.02 + share of the pixels), divided by the mean: from {common} "
+        tuple(round(weight, 3) for weight in weights),
+        f"1 / ln({WEIGHT_OFFSET} + share of the pixels), divided by the mean: from {common} "
         f"({shares[common]:.1%} of the pixels) to {rare} ({shares[rare]:.1%})",
     )
+
+
+def rare_class_weights(shares: Sequence[float]) -> list[float]:
+    """Return ``1 / ln(1.1 + share)`` of each class, with a mean of 1.
+
+    Args:
+        shares: Of the pixels of each class, 0..1.
+    """
+    weights = [1 / math.log(WEIGHT_OFFSET + share) for share in shares]
+    return [weight * len(weights) / sum(weights) for weight in weights]
 
 
 def _balance_weight(facts: Facts, values: Mapping[str, Any]) -> Decision:

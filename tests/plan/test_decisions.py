@@ -213,22 +213,24 @@ def with_shares(*shares):
     return replace(facts(names=names), class_shares=dict(zip(names, shares, strict=True)))
 
 
-def test_class_weights_are_off_until_asked_for():
-    assert multiclass().loss.class_weights == "none"
+def test_rare_classes_weigh_more_by_default():
     options = {"problem_type": "multiclass", "num_classes": 3}
-    auto = {"loss.class_weights": "auto"}
-    plan = plan_for(with_shares(0.9, 0.1, 0.0), overrides=auto, **options)
-    # 1 / ln(1.02 + share): 1.533, 8.825, 50.498; their mean is 20.285.
-    assert plan.loss.class_weights == pytest.approx((0.076, 0.435, 2.489), abs=1e-3)
+    plan = plan_for(with_shares(0.9, 0.1, 0.0), **options)
+    # 1 / ln(1.1 + share): 1.443, 5.485, 10.492; their mean is 5.807.
+    assert plan.loss.class_weights == pytest.approx((0.248, 0.945, 1.807), abs=1e-3)
     assert sum(plan.loss.class_weights) / 3 == pytest.approx(1, abs=1e-3)
-    for words in ("ln(1.02 + share", "soil (90.0%", "weed (0.0%)"):
+    for words in ("ln(1.1 + share", "soil (90.0%", "weed (0.0%)"):
         assert words in plan.reasons["loss.class_weights"]
-    focal = plan_for(with_shares(0.9, 0.1, 0), overrides=auto | {"loss.kind": "focal"}, **options)
+    focal = plan_for(with_shares(0.9, 0.1, 0), overrides={"loss.kind": "focal"}, **options)
     assert focal.loss.class_weights == plan.loss.class_weights
-    for overrides in ({}, {"head.kind": "mask_classification"}):
-        plan = plan_for(overrides=auto | overrides)
+    auto = {"loss.class_weights": "auto"}
+    for overrides in ({}, {"head.kind": "mask_classification"}, auto):
+        plan = plan_for(overrides=overrides)
         assert plan.loss.class_weights == "none"
         assert "does not weigh classes" in plan.reasons["loss.class_weights"]
+    plan = plan_for(overrides=auto | {"loss.kind": "focal"})
+    assert plan.loss.class_weights == "none"
+    assert "binary" in plan.reasons["loss.class_weights"]
 
 
 def test_class_weights_can_be_set():
