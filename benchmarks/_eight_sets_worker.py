@@ -232,6 +232,7 @@ def main() -> None:
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--busy", action="store_true")
     options = parser.parse_args()
+    measured = provenance()
     fit = method_of(options.method)
     dataset = read_folder(options.folder)
     labels = LabelMap(
@@ -258,7 +259,7 @@ def main() -> None:
             **score(fitted.predict(dataset.test), dataset.test, labels),
             "plan": fitted.plan,
             "packages": {name: metadata.version(name) for name in packages},
-            **provenance(),
+            **measured,
         },
     )
 

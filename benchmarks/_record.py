@@ -16,7 +16,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def provenance() -> dict[str, Any]:
-    """Return machine, versions and commit of a measurement."""
+    """Return machine, versions and commit of a measurement that begins now."""
     from easyseg.plan.hardware import detect_hardware
 
     return {
@@ -61,7 +61,7 @@ def put_between(page: str, text: str, name: str) -> str:
     return f"{before}{start}\n\n{text}\n\n{end}{after}"
 
 
-def put_into_readme(text: str, name: str) -> None:
-    """Put a table at its place in the README."""
-    page = README.read_text(encoding="utf-8")
-    README.write_text(put_between(page, text, name), encoding="utf-8")
+def put_into_page(file: Path, text: str, name: str) -> None:
+    """Put a table at its place in a page."""
+    page = file.read_text(encoding="utf-8")
+    file.write_text(put_between(page, text, name), encoding="utf-8")

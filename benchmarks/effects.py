@@ -4,10 +4,10 @@
 
 The images of train.csv, sorted by name, are cut into three parts: one is held out and scored, two
 train, and val.csv chooses the epoch as it would for a user. test.csv is not read. A cell is one
-variant on one held-out part, after 5 epochs (a minute or two of two cores) or 15 (what the default
-preset plans for some 65 images); finished cells are kept below benchmarks/results/effects/ and not
-run again. Nothing is timed, so several of these scripts may run side by side on other sets; the
-tables go to standard output, to benchmarks/results/effects.md and into README.md.
+variant of one study on one set and held-out part. Finished cells are kept below
+benchmarks/results/effects/ and not run again. Nothing is timed, so several of these scripts may run
+side by side on other sets; the tables go to standard output, to benchmarks/results/effects.md and
+into benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -18,34 +18,63 @@ import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-from _record import RESULTS, provenance, put_into_readme, write_json
+from _record import RESULTS, provenance, put_into_page, write_json
 
 PARTS = 3
 # What the plan takes for the sets of this script by default, whose images may all be turned.
 TURNS = ["hflip", "vflip", "rot90"]
 DEFAULT = "default"
-# Variants by the number of epochs of their fits.
-VARIANTS: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
-    5: {
-        DEFAULT: {},
-        "no prompt": {"backbone.prompt": "none"},
-        "no average": {"train.average": 0.0},
-        "alpha = rank": {"adapter.alpha": 4.0},
-        "rate 3e-4": {"optim.lr": 3e-4},
-        "horizontal flip only": {"data.augment": ["hflip"]},
-        "colours, too": {"data.augment": [*TURNS, "colour"]},
-        "192 px": {"data.size": 192},
-        "last 2 blocks": {"adapter.blocks": 2},
-        "balanced BCE": {"loss.kind": "balanced_bce"},
-    },
-    15: {
-        DEFAULT: {},
-        "no colours": {"data.augment": TURNS},
-        "crops, too": {"data.augment": ["crop", *TURNS, "colour"]},
-    },
+BINARY = ("skin_isic", "leaf_disease", "road_epfl")
+
+
+class Study(NamedTuple):
+    """Variants of the default plan on some sets."""
+
+    about: str
+    epochs: int
+    sets: tuple[str, ...]
+    variants: Mapping[str, Mapping[str, Any]]
+
+
+STUDIES = {
+    "short": Study(
+        "5 epochs, some 60 steps",
+        5,
+        BINARY,
+        {
+            DEFAULT: {},
+            "no prompt": {"backbone.prompt": "none"},
+            "no average": {"train.average": 0.0},
+            "alpha = rank": {"adapter.alpha": 4.0},
+            "rate 3e-4": {"optim.lr": 3e-4},
+            "rate 2e-3": {"optim.lr": 2e-3},
+            "horizontal flip only": {"data.augment": ["hflip"]},
+            "colours, too": {"data.augment": [*TURNS, "colour"]},
+            "192 px": {"data.size": 192},
+            "last 2 blocks": {"adapter.blocks": 2},
+            "balanced BCE": {"loss.kind": "balanced_bce"},
+        },
+    ),
+    "longer": Study(
+        "10 epochs, from which on the plan takes colours",
+        10,
+        BINARY,
+        {
+            DEFAULT: {},
+            "rate 3e-4": {"optim.lr": 3e-4},
+            "no colours": {"data.augment": TURNS},
+            "crops, too": {"data.augment": ["crop", *TURNS, "colour"]},
+        },
+    ),
+    "classes": Study(
+        "several classes, 5 epochs",
+        5,
+        ("camvid", "cwfid", "highway_cdnet"),
+        {DEFAULT: {}, "no class weights": {"loss.class_weights": "none"}},
+    ),
 }
 
 
@@ -61,11 +90,13 @@ def split(train: pd.DataFrame, part: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return ordered[~held], ordered[held]
 
 
-def run_cell(folder: Path, epochs: int, variant: str, part: int, target: Path) -> None:
+def run_cell(folder: Path, study: str, variant: str, part: int, target: Path) -> None:
     """Fit one variant without one part, score that part, and record it."""
     from easyseg import SemanticSegmentor
     from easyseg.datasets.folder import read_folder
 
+    measured = provenance()
+    _, epochs, _, variants = STUDIES[study]
     dataset = read_folder(folder)
     train, held = split(dataset.train, part)
     with tempfile.TemporaryDirectory() as scratch:
@@ -74,7 +105,7 @@ def run_cell(folder: Path, epochs: int, variant: str, part: int, target: Path) -
         ).fit(
             train,
             dataset.val,
-            hyperparameters={"train.epochs": epochs, **VARIANTS[epochs][variant]},
+            hyperparameters={"train.epochs": epochs, **variants[variant]},
             accelerator="cpu",
             seed=part,
         )
@@ -86,7 +117,7 @@ def run_cell(folder: Path, epochs: int, variant: str, part: int, target: Path) -
         target,
         {
             "set": folder.name,
-            "epochs": epochs,
+            "study": study,
             "variant": variant,
             "part": part,
             "images": {"train": len(train), "held_out": len(held)},
@@ -94,7 +125,7 @@ def run_cell(folder: Path, epochs: int, variant: str, part: int, target: Path) -
             "validation": history[plan["metric"]].round(4).tolist(),
             "train_loss": history["train_loss"].round(4).tolist(),
             "plan": plan,
-            **provenance(),
+            **measured,
         },
     )
 
@@ -109,20 +140,20 @@ def table(cells: Sequence[Mapping[str, Any]]) -> str:
         "Held-out score of the default (`iou@image`, `miou@dataset` for several classes); below it "
         "the mean difference of each variant over the parts that both have (how many)."
     ]
-    for epochs in VARIANTS:
+    for study in STUDIES:
         score = {
-            (c["set"], c["variant"], c["part"]): c["score"] for c in cells if c["epochs"] == epochs
+            (c["set"], c["variant"], c["part"]): c["score"] for c in cells if c["study"] == study
         }
         if score:
-            parts.append(_table(score, epochs))
+            parts.append(_table(score, STUDIES[study]))
     return "\n\n".join(parts)
 
 
-def _table(score: Mapping[tuple[str, str, int], float], epochs: int) -> str:
-    """Return the table of the fits of one length."""
+def _table(score: Mapping[tuple[str, str, int], float], study: Study) -> str:
+    """Return the table of one study."""
     sets = sorted({name for name, _, _ in score})
-    lines = [f"| {epochs} epochs | {' | '.join(sets)} | mean |", "|---" * (len(sets) + 2) + "|"]
-    for variant in VARIANTS[epochs]:
+    lines = [f"| {study.about} | {' | '.join(sets)} | mean |", "|---" * (len(sets) + 2) + "|"]
+    for variant in study.variants:
         means = [_mean_difference(score, name, variant) for name in sets]
         known = [mean for mean, _ in means if mean is not None]
         if not known:
@@ -149,28 +180,28 @@ def main() -> None:
     """Run what is missing and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--sets", nargs="+", default=["skin_isic", "leaf_disease", "road_epfl"])
-    parser.add_argument("--epochs", nargs="+", type=int, choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--variants", nargs="+", help="default: all")
+    parser.add_argument("--studies", nargs="+", choices=STUDIES, default=list(STUDIES))
+    parser.add_argument("--sets", nargs="+", help="of those of the studies; default: all")
+    parser.add_argument("--variants", nargs="+", help="of those of the studies; default: all")
     parser.add_argument("--parts", nargs="+", type=int, choices=range(PARTS), default=[0])
     parser.add_argument("--table", action="store_true", help="only write the tables")
     options = parser.parse_args()
     folder = RESULTS / "effects"
     cells = [
-        (part, epochs, variant, name)
+        (part, study, variant, name)
         for part in options.parts
-        for epochs in options.epochs
-        for variant in VARIANTS[epochs]
-        for name in options.sets
-        if not options.variants or variant in options.variants
+        for study in options.studies
+        for variant in STUDIES[study].variants
+        for name in STUDIES[study].sets
+        if name in (options.sets or [name]) and variant in (options.variants or [variant])
     ]
-    for part, epochs, variant, name in [] if options.table else cells:
-        file = folder / f"{name}-{epochs}-{variant.replace(' ', '_')}-{part}.json"
+    for part, study, variant, name in [] if options.table else cells:
+        file = folder / f"{name}-{study}-{variant.replace(' ', '_')}-{part}.json"
         if not file.exists():
-            run_cell((options.data / name).resolve(), epochs, variant, part, file)
+            run_cell((options.data / name).resolve(), study, variant, part, file)
     text = table([json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))])
     (RESULTS / "effects.md").write_text(text + "\n", encoding="utf-8")
-    put_into_readme(text, "effects")
+    put_into_page(Path(__file__).with_name("README.md"), text, "effects")
     print(text)
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from _eight_sets_table import table
-from _record import RESULTS, put_into_readme
+from _record import README, RESULTS, put_into_page
 
 SETS = {
     "skin_isic": (0, 1, 2),
@@ -126,7 +126,7 @@ def main() -> None:
         text = table(finished, METHODS)
         (options.results / "eight_sets.md").write_text(text + "\n", encoding="utf-8")
         if options.results == RESULTS:
-            put_into_readme(text, "eight_sets")
+            put_into_page(README, text, "eight_sets")
         print(text)
     if failed:
         sys.exit(f"failed: {', '.join(' '.join(map(str, cell)) for cell in failed)}")

@@ -18,11 +18,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from _record import RESULTS, provenance, put_into_readme, write_json
+from _record import README, RESULTS, provenance, put_into_page, write_json
 
 
 def run_cell(folder: Path, seed: int, target: Path) -> None:
     """Fit and score one set with one seed in a fresh process, and record it."""
+    measured = provenance()
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "easyseg", "demo", "--data", str(folder)]
         command += ["--seed", str(seed), "--output-dir", scratch]
@@ -43,7 +44,7 @@ def run_cell(folder: Path, seed: int, target: Path) -> None:
             "scores": scores,
             "epochs": log,
             "plan": plan,
-            **provenance(),
+            **measured,
         },
     )
 
@@ -85,7 +86,7 @@ def main() -> None:
                 run_cell((options.data / name).resolve(), seed, file)
     text = table([json.loads(file.read_text()) for file in files])
     (RESULTS / "real_sets.md").write_text(text + "\n", encoding="utf-8")
-    put_into_readme(text, "real_sets")
+    put_into_page(README, text, "real_sets")
     print(text)
 
 

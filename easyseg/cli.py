@@ -20,6 +20,8 @@ from easyseg.errors import EasySegError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    import pandas as pd
+
     from easyseg.segmentor import SemanticSegmentor
 
 __all__ = ["app", "main"]
@@ -161,13 +163,14 @@ def fit(
 
 @app.command(
     epilog="Examples:\n\n"
-    "easyseg predict lesions photos/ --output-dir predicted\n\n"
+    "easyseg predict lesions photos/ --output-dir predicted --overlays drawn\n\n"
     "easyseg predict lesions test.csv --output-dir predicted --threshold 0.3 --device cpu"
 )
 def predict(
     model: opt.Model,
     data: opt.Images,
     output_dir: opt.MaskFolder,
+    overlays: opt.Overlays = None,
     overwrite: opt.Overwrite = False,
     threshold: opt.Threshold = None,
     batch_size: opt.BatchSize = "auto",
@@ -180,6 +183,8 @@ def predict(
     """Predict a mask for each image and write it as a PNG; names mirror the input."""
     verbosity = 0 if quiet else verbosity
     size = parse_count(batch_size, "--batch-size", least=1)
+    if overlays is not None and overlays.is_dir() and any(overlays.iterdir()):
+        raise typer.BadParameter(f"{overlays} is not empty.", param_hint="--overlays")
     segmentor = _load(model, device, verbosity, image=image, data_root=data_root)
     written = segmentor.predict(
         data,
@@ -188,7 +193,11 @@ def predict(
         batch_size=size,  # type: ignore[arg-type]
         threshold=threshold,
     )
-    _print_rows([("masks written", str(len(written))), ("folder", str(output_dir))])
+    rows = [("masks written", str(len(written))), ("folder", str(output_dir))]
+    if overlays is not None:
+        _draw(segmentor, data, list(written), output_dir, overlays)
+        rows.append(("drawn over their images", str(overlays)))
+    _print_rows(rows)
 
 
 @app.command(
@@ -214,10 +223,9 @@ def evaluate(
     """Score a model on labelled images, at each image's own size."""
     verbosity = 0 if quiet else verbosity
     segmentor = _load(model, device, verbosity, image=image, label=label, data_root=data_root)
-    scores = segmentor.evaluate(data, metrics or None, threshold=threshold)
-    assert isinstance(scores, dict)
+    scores, rows = segmentor._score(data, metrics or None, threshold)
     if per_image is not None:
-        _write_per_image(segmentor, data, per_image, threshold)
+        _write_per_image(segmentor, data, per_image, rows)
         _say(verbosity, f"scores of each image: {per_image}")
     _print_scores(scores, as_json=as_json)
 
@@ -316,17 +324,38 @@ def _load(model: Path, device: str | None, verbosity: int, **changes: Any) -> Se
     return segmentor.set_params(**given)
 
 
+def _draw(
+    segmentor: SemanticSegmentor, data: Path, masks: list[str], masks_in: Path, folder: Path
+) -> None:
+    """Draw the masks that were written over their images."""
+    from easyseg.console import reporting
+    from easyseg.data.table import read_samples
+    from easyseg.visualize import write_overlays
+
+    if not _is_first():
+        return
+    samples = read_samples(data, image=segmentor.image, label=None, data_root=segmentor.data_root)
+    with (
+        reporting(segmentor.verbosity) as reporter,
+        reporter.progress("drawing", len(masks)) as advance,
+    ):
+        write_overlays(
+            samples.images,
+            masks,
+            masks_in=masks_in,
+            folder=folder,
+            ignore=segmentor.label_map_.ignore,
+            on_picture=advance,
+        )
+
+
 def _write_per_image(
-    segmentor: SemanticSegmentor, data: Path, file: Path, threshold: float | None
+    segmentor: SemanticSegmentor, data: Path, file: Path, rows: pd.DataFrame
 ) -> None:
     """Write one row an image: its name and its scores."""
-    import pandas as pd
-
     from easyseg.data.table import read_samples
     from easyseg.files import write_text
 
-    rows = segmentor.evaluate(data, per_image=True, threshold=threshold)
-    assert isinstance(rows, pd.DataFrame)
     samples = read_samples(data, image=segmentor.image, label=None, data_root=segmentor.data_root)
     rows.insert(0, segmentor.image, list(samples.names))
     if _is_first():

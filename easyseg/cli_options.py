@@ -139,6 +139,15 @@ MaskFolder = Annotated[
         show_default=False,
     ),
 ]
+Overlays = Annotated[
+    Path | None,
+    _in(
+        _OUTPUT,
+        "Also draw the masks over their images, as JPEGs in this folder, new or empty.",
+        "--overlays",
+        file_okay=False,
+    ),
+]
 Overwrite = Annotated[
     bool, _in(_OUTPUT, "Let masks replace files that are there; never the images.", "--overwrite")
 ]

@@ -20,7 +20,7 @@ from easyseg.datasets.synthetic import make_synthetic
 from easyseg.errors import DataError
 from easyseg.files import new_folder, write_text
 from easyseg.segmentor import SemanticSegmentor
-from easyseg.visualize import overlay
+from easyseg.visualize import overlay, write_overlays
 
 __all__ = ["DemoResult", "contact_sheet", "run_demo"]
 
@@ -138,11 +138,13 @@ def run_demo(
     write_text(folder / "scores.json", json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
 
     masks = segmentor.predict(test, output_dir=folder / "masks")
-    for image, mask in zip(test["image"], masks, strict=True):
-        picture = folder / "overlays" / Path(mask).relative_to(folder / "masks")
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        drawn = overlay(image, mask, ignore=dataset.ignore)
-        drawn.save(picture.with_suffix(".jpg"), quality=90)
+    write_overlays(
+        test["image"],
+        masks,
+        masks_in=folder / "masks",
+        folder=folder / "overlays",
+        ignore=dataset.ignore,
+    )
     contact_sheet(test.assign(mask=masks), ignore=dataset.ignore).save(folder / "contact_sheet.png")
     return DemoResult(
         name=name,

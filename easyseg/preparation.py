@@ -24,6 +24,7 @@ from easyseg.plan.decisions import check_request, decide
 from easyseg.plan.domains import flatten
 from easyseg.plan.hardware import Hardware
 from easyseg.plan.plan import Plan
+from easyseg.plan.presets import load_preset
 
 __all__ = ["Decisions", "Prepared", "prepare", "read_labelled"]
 
@@ -190,7 +191,7 @@ def prepare(
         overrides=hyperparameters,
         eval_metric=eval_metric,
         time_limit=time_limit,
-        obtainable=_obtainable(hardware, hyperparameters),
+        obtainable=_obtainable(hardware, presets, hyperparameters),
     )
     return Prepared(
         samples,
@@ -259,14 +260,20 @@ def read_labelled(
     return samples
 
 
-def _obtainable(hardware: Hardware, hyperparameters: Mapping[str, Any]) -> tuple[str, ...]:
+def _obtainable(
+    hardware: Hardware, presets: str, hyperparameters: Mapping[str, Any]
+) -> tuple[str, ...]:
     """Return the backbones whose weights are here or can be reached, if there is a choice.
 
-    There is none on a CPU, nor where the user names one.
+    There is none on a CPU, nor where the user or a preset names one; random weights are always at
+    hand.
     """
-    named = hyperparameters.get("backbone.name", "auto") != "auto"
+    preset = "auto" if presets == "auto" else load_preset(presets)["plan"]["backbone"]["name"]
+    named = hyperparameters.get("backbone.name", preset) != "auto"
     if hardware.accelerator == "cpu" or named:
         return ()
+    if hyperparameters.get("backbone.weights") == "random":
+        return list_backbones()
     return tuple(name for name in list_backbones() if is_obtainable(get_spec(name)))
 
 

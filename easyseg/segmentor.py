@@ -354,6 +354,13 @@ class SemanticSegmentor:
             DataError: All problems of the table at once.
             OptionError: Unknown metrics.
         """
+        scores, rows = self._score(data, metrics, threshold)
+        return rows if per_image else scores
+
+    def _score(
+        self, data: Any, metrics: Sequence[str] | str | None, threshold: float | None
+    ) -> tuple[dict[str, float], pd.DataFrame]:
+        """Return the scores of all images together and those of each, from one pass over them."""
         import pandas as pd
 
         from easyseg.console import reporting
@@ -379,11 +386,9 @@ class SemanticSegmentor:
                     ranks=ranks,
                     on_image=lambda: advance(1),
                 )
-        if not per_image:
-            return scores.compute(metrics)
         rows = pd.DataFrame(scores.per_image(), index=order).sort_index().set_axis(samples.index)
         wanted = [key for key in metrics or rows.columns if key in rows.columns]
-        return rows[wanted]
+        return scores.compute(metrics), rows[wanted]
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model as a folder: trained tensors, JSON, a model card; no pickle.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Source: TypeAlias = str | Path | np.ndarray | Image.Image
 
-__all__ = ["PALETTE", "overlay"]
+__all__ = ["PALETTE", "overlay", "write_overlays"]
 
 PALETTE = (
     "#56B4E9",
@@ -92,6 +92,32 @@ def overlay(
         pixels[inside] += alpha * (color - pixels[inside])
         pixels[inside & border] = color
     return Image.fromarray(np.rint(pixels).astype(np.uint8))
+
+
+def write_overlays(
+    images: Iterable[Source],
+    masks: Iterable[str | Path],
+    *,
+    masks_in: Path,
+    folder: Path,
+    ignore: int | None = None,
+    on_picture: Callable[[int], None] = lambda count: None,
+) -> None:
+    """Draw written masks over their images, one JPEG each, named after the mask.
+
+    Args:
+        images: The images.
+        masks: Their mask files, in the same order.
+        masks_in: The folder of the masks.
+        folder: The folder of the pictures, which mirrors that of the masks.
+        ignore: As for :func:`overlay`.
+        on_picture: Called with 1 after each picture.
+    """
+    for image, mask in zip(images, masks, strict=True):
+        picture = (folder / Path(mask).relative_to(masks_in)).with_suffix(".jpg")
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        overlay(image, mask, ignore=ignore).save(picture, quality=90)
+        on_picture(1)
 
 
 def _source(source: Source) -> Path | np.ndarray | Image.Image:

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from plan_makers import facts, plan_for
 
 from easyseg.data.label_map import LabelMap
-from tests.plan_makers import plan_for
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -189,9 +189,12 @@ def test_a_measurement_is_dirty_if_code_changed_but_not_if_results_did(tmp_path,
         (tmp_path / file).write_text("1")
 
 
-@pytest.mark.parametrize("name", ["eight_sets", "real_sets"])
-def test_the_readme_has_a_place_for_the_table(name):
-    page = record.README.read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [("README.md", "eight_sets"), ("README.md", "real_sets"), ("benchmarks/README.md", "effects")],
+)
+def test_a_page_has_a_place_for_the_table(page, name):
+    page = (ROOT / page).read_text(encoding="utf-8")
     changed = record.put_between(page, "NEW", name)
     assert f"<!-- {name} -->\n\nNEW\n\n<!-- /{name} -->\n" in changed
     assert record.put_between(changed, "NEW", name) == changed
@@ -215,24 +218,27 @@ def test_a_result_is_written_whole_with_lists_of_whole_numbers_on_one_line(tmp_p
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.json"]
 
 
-def effect(variant, part, score, name="a", epochs=5):
-    return {"set": name, "variant": variant, "part": part, "score": score, "epochs": epochs}
+def effect(variant, part, score, name="a", study="short"):
+    return {"set": name, "variant": variant, "part": part, "score": score, "study": study}
 
 
-def test_effects_are_differences_over_common_parts_of_fits_of_one_length():
+def test_effects_are_differences_over_common_parts_of_one_study():
     cells = [effect("default", 0, 0.5), effect("default", 1, 0.7), effect("no prompt", 1, 0.6)]
     cells += [effect("default", 0, 0.4, "b"), effect("no prompt", 0, 0.5, "b")]
     cells += [effect("no prompt", 2, 0.9)]  # The default has not been there.
-    cells += [effect("default", 0, 0.8, epochs=15), effect("no colours", 0, 0.7, epochs=15)]
+    cells += [
+        effect("default", 0, 0.8, study="longer"),
+        effect("no colours", 0, 0.7, study="longer"),
+    ]
     _, short, long = effects.table(cells).split("\n\n")
     assert short.splitlines() == [
-        "| 5 epochs | a | b | mean |",
+        f"| {effects.STUDIES['short'].about} | a | b | mean |",
         "|---|---|---|---|",
         "| default | 0.600 (2) | 0.400 (1) | 0.500 |",
         "| no prompt | -0.100 (1) | +0.100 (1) | +0.000 |",
     ]
     assert long.splitlines() == [
-        "| 15 epochs | a | mean |",
+        f"| {effects.STUDIES['longer'].about} | a | mean |",
         "|---|---|---|",
         "| default | 0.800 (1) | 0.800 |",
         "| no colours | -0.100 (1) | -0.100 |",
@@ -240,10 +246,14 @@ def test_effects_are_differences_over_common_parts_of_fits_of_one_length():
 
 
 def test_the_variants_of_effects_are_plans_that_can_be_made():
-    for epochs, variants in effects.VARIANTS.items():
-        for overrides in variants.values():
-            plan = plan_for(overrides={"train.epochs": epochs, **overrides})
-            assert plan.train.epochs == epochs
+    for study in effects.STUDIES.values():
+        options = {}
+        if study.sets != effects.BINARY:
+            three = facts(names=("soil", "crop", "weed"))
+            options = {"fingerprint": three, "problem_type": "multiclass", "num_classes": 3}
+        for overrides in study.variants.values():
+            plan = plan_for(overrides={"train.epochs": study.epochs, **overrides}, **options)
+            assert plan.train.epochs == study.epochs
 
 
 def test_the_parts_of_effects_are_all_images_once_and_neighbours_stay_together():

@@ -25,7 +25,7 @@ from easyseg.plan.presets import load_preset
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")
+PAGES = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "benchmarks/README.md")
 OTHER_PROGRAMS = {"make", "mypy", "pip", "py", "python", "python3", "ruff", "torchrun"}
 QUICK = {"train.max_steps": 1, "train.batch_size": 1, "data.size": 128}
 
@@ -179,7 +179,7 @@ def test_links_within_the_project_lead_somewhere(name):
         if target.startswith("https://"):
             continue
         file, _, anchor = target.partition("#")
-        linked = ROOT / file if file else ROOT / name
+        linked = (ROOT / name).parent / file if file else ROOT / name
         assert linked.exists(), target
         if anchor:
             headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)

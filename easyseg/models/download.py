@@ -64,13 +64,22 @@ def download(url: str, file: Path, sha256: str) -> None:
             fetch(url, str(part), None)
         if (found := pooch.file_hash(str(part))) != sha256:
             raise WeightsError(_failure(url, file, _what_came(part, found, sha256)))
-        part.replace(file)
+        _move(part, file, sha256)
     # requests' errors are OSErrors; pooch reads the headers and may raise a ValueError.
     except (OSError, ValueError) as error:
         raise WeightsError(_failure(url, file, _reason(error))) from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _move(part: Path, file: Path, sha256: str) -> None:
+    """Give a whole part its name; on Windows another process may hold an equal file open."""
+    try:
+        part.replace(file)
+    except PermissionError:
+        if not file.is_file() or pooch.file_hash(str(file)) != sha256:
+            raise
 
 
 def _remove_abandoned_parts(file: Path) -> None:

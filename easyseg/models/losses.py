@@ -127,13 +127,14 @@ def cross_entropy_dice_loss(
     valid = target != IGNORE
     pixels = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
     cross_entropy = _pixel_mean(pixels, target, class_weights)
-    num_classes = logits.shape[1]
-    one_hot = F.one_hot(target.where(valid, 0), num_classes).permute(0, 3, 1, 2).to(logits.dtype)
-    one_hot = one_hot * valid[:, None]
+    # A byte a pixel and class; F.one_hot would take eight.
+    one_hot = torch.zeros_like(logits, dtype=torch.bool)
+    one_hot.scatter_(1, target.where(valid, 0)[:, None], valid[:, None])
     p = logits.softmax(dim=1) * valid[:, None]
+    counts = one_hot.sum(dim=(0, 2, 3))
     overlap = (p * one_hot).sum(dim=(0, 2, 3))
-    total = (p + one_hot).sum(dim=(0, 2, 3))
-    present = (one_hot.sum(dim=(0, 2, 3)) > 0).to(logits.dtype)
+    total = p.sum(dim=(0, 2, 3)) + counts
+    present = (counts > 0).to(logits.dtype)
     dice = (1 - 2 * overlap / total.clamp(min=1e-6)) * present
     return cross_entropy + dice.sum() / present.sum().clamp(min=1)
 

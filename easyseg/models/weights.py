@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Mapping
@@ -139,8 +140,9 @@ def locate_weights(spec: BackboneSpec, *, sha256: str | None = None) -> Path | N
 
 def is_obtainable(spec: BackboneSpec) -> bool:
     """Return whether the pretrained weights are on this machine or their address answers."""
-    if locate_weights(spec) is not None:
-        return True
+    if (local := _first_found(spec, spec.sha256)) is not None:
+        # A wrong file is never replaced by a download: the user has to look at it.
+        return _wrong_hash(local, spec.sha256) is None
     from easyseg.models.download import answers
 
     return spec.url is not None and answers(spec.url)
@@ -270,7 +272,13 @@ def _prefixed(prefix: str, module: nn.Module) -> dict[str, Tensor]:
 
 
 def sha256_of_file(path: Path) -> str:
-    """Return the sha256 of a file as hexadecimal digits."""
+    """Return the sha256 of a file as hexadecimal digits; what did not change is read once."""
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=32)
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -128,7 +128,8 @@ def _batch(values: Mapping[str, Any], facts: Facts) -> list[str]:
         return []
     return [
         f"train.batch_size = {batch} cannot be made of passes of train.micro_batch_size = {micro} "
-        f"on {devices} device{'s' if devices > 1 else ''}: use a multiple of {micro * devices}."
+        f"on {devices} device{'s' if devices > 1 else ''}: use a multiple of {micro * devices}"
+        f"{', or fewer devices (devices=...)' if devices > 1 else ''}."
     ]
 
 

@@ -66,7 +66,7 @@ def _backbone(facts: Facts, values: Mapping[str, Any]) -> Decision:
     for name in facts.budget["backbones"]:
         spec = get_spec(name)
         size = facts.overrides.get("data.size", spec.default_size * facts.budget["size_share"])
-        if images_that_fit(facts.hardware, name, size, mixed=facts.hardware.native_bf16) < 1:
+        if _images_that_fit(facts, name, size, mixed=facts.hardware.native_bf16) < 1:
             passed_over.append(f"{name} does not fit")
         elif name not in facts.obtainable:
             passed_over.append(f"{name} is not here and cannot be reached")
@@ -217,7 +217,7 @@ def _alpha(facts: Facts, values: Mapping[str, Any]) -> Decision:
 
 
 def _lr(facts: Facts, values: Mapping[str, Any]) -> Decision:
-    """Fall with the square root of the steps, through the rates of the paper at its steps."""
+    """Fall with the square root of the steps; within a factor of 2 of the paper's rates at its."""
     an_epoch = math.ceil(facts.fingerprint.num_images / values["train.batch_size"])
     steps = values["train.epochs"] * an_epoch
     if values["train.max_steps"] > 0:
@@ -226,7 +226,7 @@ def _lr(facts: Facts, values: Mapping[str, Any]) -> Decision:
     return Decision(
         float(f"{rate:.1e}"),
         f"{steps} steps: {HIGHEST_LR:g} up to {HIGHEST_LR_UP_TO_STEPS}, then falling with their "
-        "root, through the paper's 3e-4 and 1e-4 at its numbers of steps",
+        "root: near the paper's rates at its numbers of steps",
     )
 
 
@@ -250,8 +250,12 @@ def _precision(facts: Facts, values: Mapping[str, Any]) -> Decision:
 
 def _planned_images_that_fit(facts: Facts, values: Mapping[str, Any]) -> float:
     mixed = values["train.precision"] != "32"
-    backbone, size = values["backbone.name"], values["data.size"]
-    return images_that_fit(facts.hardware, backbone, size, mixed=mixed)
+    return _images_that_fit(facts, values["backbone.name"], values["data.size"], mixed=mixed)
+
+
+def _images_that_fit(facts: Facts, backbone: str, size: float, *, mixed: bool) -> float:
+    num_masks = 1 if facts.problem_type == "binary" else facts.num_classes
+    return images_that_fit(facts.hardware, backbone, size, mixed=mixed, num_masks=num_masks)
 
 
 def _micro_batch_size(facts: Facts, values: Mapping[str, Any]) -> Decision:

@@ -22,10 +22,14 @@ GB_PER_IMAGE = {
 }
 GB_PER_IMAGE_ELSE = (6.0, 4.0)
 GB_FIXED = 1.5
+# GB a pixel of the input and a class: the loss keeps some six maps in float32.
+GB_PER_CLASS_PIXEL = 6 * 4 / 1e9
 USABLE_MEMORY = {"cpu": 0.6, "cuda": 0.85, "mps": 0.5}
 
 
-def images_that_fit(hardware: Hardware, backbone: str, size: float, *, mixed: bool) -> float:
+def images_that_fit(
+    hardware: Hardware, backbone: str, size: float, *, mixed: bool, num_masks: int
+) -> float:
     """Estimate how many images a device can take through one training step at once.
 
     Args:
@@ -33,9 +37,11 @@ def images_that_fit(hardware: Hardware, backbone: str, size: float, *, mixed: bo
         backbone: Name of the backbone.
         size: Side of the square input in pixels.
         mixed: Whether the step computes in 16 bits where it can.
+        num_masks: Channels of the logits; the figures of the backbones are for one.
     """
     cost = GB_PER_IMAGE.get(backbone, GB_PER_IMAGE_ELSE)[mixed]
     cost *= (size / get_spec(backbone).default_size) ** 2
+    cost += (num_masks - 1) * size**2 * GB_PER_CLASS_PIXEL
     sharers = hardware.devices if hardware.accelerator == "cpu" else 1
     usable = hardware.memory_gb * USABLE_MEMORY[hardware.accelerator] / sharers - GB_FIXED
     return max(0.0, usable) / cost

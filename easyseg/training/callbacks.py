@@ -275,6 +275,7 @@ class Progress(L.Callback):
     def __init__(self, reporter: Reporter, metric: str) -> None:
         self.reporter = reporter
         self.metric = metric
+        self._score = ""
         self._bar: Any = None
         self._task: Any = None
 
@@ -309,10 +310,12 @@ class Progress(L.Callback):
         """Advance the bar."""
         if self._bar is None:
             return
-        text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        if self.metric in trainer.callback_metrics:
-            text += f" · {self.metric} {float(trainer.callback_metrics[self.metric]):.3f}"
+        text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{self._score}"
         self._bar.update(self._task, advance=1, description=text)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Remember the score: reading it in each step would make a GPU wait."""
+        self._score = f" · {self.metric} {float(trainer.callback_metrics[self.metric]):.3f}"
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Remove the bar."""

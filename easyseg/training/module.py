@@ -23,10 +23,13 @@ from easyseg.data.dataset import (
     ignore_interrupt,
 )
 from easyseg.data.label_map import LabelMap
+from easyseg.errors import OptionError
 from easyseg.inference.predict import Assembler, auto_batch_size
 from easyseg.metrics.evaluate import new_scores
 from easyseg.metrics.streaming import SegmentationScores
 from easyseg.models.network import Network, build_network
+from easyseg.models.registry import get_spec
+from easyseg.models.weights import find_weights
 from easyseg.plan.plan import Plan
 from easyseg.preparation import Prepared
 from easyseg.ranks import Ranks
@@ -37,7 +40,9 @@ _OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {
     "adamw": torch.optim.AdamW,
     "adam": torch.optim.Adam,
 }
-_NO_DECAY = ("lora_", "gate.", "experts.", "norm", "bias", "token")
+_NO_DECAY = ("lora_", "gate.", "experts.", "norm", "bias", "iou_token.", "mask_tokens.")
+# What the trainer of each rank was made with, before it heard of rank 0's plan.
+_OF_THE_TRAINER = ("precision", "epochs", "max_steps", "average", "patience")
 
 
 @dataclass(frozen=True)
@@ -102,10 +107,31 @@ class SegmentationModule(L.LightningModule):
         """The label map of the fit."""
         return self.prepared.label_map
 
+    def prepare_data(self) -> None:
+        """Have the pretrained weights here before anything is timed; one process of a node does."""
+        backbone = self.plan.backbone
+        if backbone.weights == "pretrained":
+            find_weights(get_spec(backbone.name))
+
     def setup(self, stage: str) -> None:
-        """Take plan and split from rank 0: other ranks may have seen another machine."""
+        """Take plan and split from rank 0: other ranks may have seen another machine.
+
+        Raises:
+            OptionError: If this rank's trainer was made for another plan.
+        """
         mine = self.prepared.decisions()
+        own = self.plan.train
         self.prepared = self.prepared.with_decisions(self.trainer.strategy.broadcast(mine, src=0))
+        first = self.plan.train
+        differing = [name for name in _OF_THE_TRAINER if getattr(own, name) != getattr(first, name)]
+        if differing:
+            found = ", ".join(f"train.{name} = {getattr(own, name)!r}" for name in differing)
+            meant = ", ".join(f"train.{name} = {getattr(first, name)!r}" for name in differing)
+            raise OptionError(
+                f"process {self.trainer.global_rank} planned {found}, the first one {meant}: their "
+                "machines or caches differ; set these values yourself, for all processes alike."
+            )
+        self.trainer.accumulate_grad_batches = first.accumulation(self.trainer.world_size)
         self._look_at_the_clock()
 
     def _look_at_the_clock(self) -> None:

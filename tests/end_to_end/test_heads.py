@@ -164,18 +164,28 @@ def test_real_sets_train_on_the_pretrained_backbone(shared_data, tmp_path, name,
 
 # One process sees an image that is ignored wholly while the other one trains.
 DDP_SCRIPT = """
-import json, os, sys
+import hashlib, json, os, sys
+import lightning as L
 import pandas as pd
 from easyseg import SemanticSegmentor
+from easyseg.models.network import trainable_state
+
+weights = hashlib.sha256()
+class Keep(L.Callback):
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        for value in trainable_state(module).values():
+            weights.update(value.numpy().tobytes())
+
 segmentor = SemanticSegmentor(path=sys.argv[2] + "/run", verbosity=0)
 table = pd.read_csv(sys.argv[1])
 segmentor.fit(
-    table, table, accelerator="cpu", devices=2, strategy="ddp",
+    table, table, accelerator="cpu", devices=2, strategy="ddp", callbacks=[Keep()],
     hyperparameters={"head.kind": "mask_classification", "train.max_steps": 3,
                      "train.batch_size": 2, "train.precision": "32", "data.size": 128},
 )
 masks = segmentor.predict(table, batch_size=1)
-report = {"sums": [int(m.sum()) for m in masks], "best": segmentor.best_score_}
+report = {"sums": [int(m.sum()) for m in masks], "best": segmentor.best_score_,
+          "weights": weights.hexdigest()}
 with open(f"{sys.argv[2]}/rank{os.environ['LOCAL_RANK']}.json", "w") as file:
     json.dump(report, file)
 """

@@ -14,6 +14,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pooch
 import pytest
@@ -193,6 +194,29 @@ def test_weights_that_are_here_need_no_server(server, spec, cache):
     (cache / "sam_vit_b_01ec64.pth").write_bytes(CONTENT)
     server.answer = not_found
     assert is_obtainable(spec)
+
+
+def test_a_damaged_file_is_not_counted_as_obtainable(server, spec, cache):
+    cache.mkdir(parents=True)
+    (cache / "sam_vit_b_01ec64.pth").write_bytes(CONTENT[:-1])
+    assert not is_obtainable(spec)
+    (cache / "sam_vit_b_01ec64.pth").write_bytes(CONTENT)
+    assert is_obtainable(spec)
+
+
+def test_a_file_that_another_process_holds_open_may_stay_if_it_is_the_right_one(
+    server, spec, cache, monkeypatch
+):
+    def held(self, target):
+        raise PermissionError("the file is open in another process")
+
+    monkeypatch.setattr(Path, "replace", held)
+    file = cache / "sam_vit_b_01ec64.pth"
+    with pytest.raises(WeightsError, match="open in another process"):
+        download_module.download(spec.url, file, spec.sha256)
+    file.write_bytes(CONTENT)
+    download_module.download(spec.url, file, spec.sha256)
+    assert contents(cache) == [file.name]
 
 
 def test_a_download_is_kept_in_the_cache(server, spec, cache):

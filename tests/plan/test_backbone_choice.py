@@ -65,18 +65,25 @@ def test_the_user_wins():
 
 def test_a_cpu_asks_no_server(monkeypatch):
     monkeypatch.setattr("easyseg.preparation.is_obtainable", pytest.fail)
-    assert _obtainable(CPU, {}) == ()
+    assert _obtainable(CPU, "auto", {}) == ()
 
 
-def test_no_server_is_asked_for_a_backbone_that_the_user_names(monkeypatch):
+def test_no_server_is_asked_for_a_backbone_that_is_named(monkeypatch):
     monkeypatch.setattr("easyseg.preparation.is_obtainable", pytest.fail)
-    assert _obtainable(H200, {"backbone.name": "vit_b"}) == ()
+    assert _obtainable(H200, "auto", {"backbone.name": "vit_b"}) == ()
+    assert _obtainable(H200, "paper", {"adapter.rank": 8}) == ()
+
+
+def test_random_weights_need_no_server(monkeypatch):
+    monkeypatch.setattr("easyseg.preparation.is_obtainable", pytest.fail)
+    assert _obtainable(H200, "best", {"backbone.weights": "random"}) == EVERYTHING
 
 
 def test_a_gpu_asks_for_each(monkeypatch):
     monkeypatch.setattr("easyseg.preparation.is_obtainable", lambda spec: spec.name == "vit_l")
     for hyperparameters in ({}, {"backbone.name": "auto"}, {"adapter.rank": 8}):
-        assert _obtainable(H200, hyperparameters) == ("vit_l",)
+        assert _obtainable(H200, "best", hyperparameters) == ("vit_l",)
+    assert _obtainable(H200, "paper", {"backbone.name": "auto"}) == ("vit_l",)
 
 
 def test_a_weights_file_belongs_to_the_backbone_that_is_named_with_it():

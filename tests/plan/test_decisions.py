@@ -208,6 +208,15 @@ def test_tokens_may_outnumber_the_classes():
     assert multiclass(overrides=overrides).head.num_tokens == 7
 
 
+def test_many_classes_leave_less_room():
+    many = facts(names=tuple(f"class {i}" for i in range(150)))
+    hardware, overrides = replace(H200, memory_gb=24.0), {"backbone.name": "vit_b"}
+    few = multiclass(hardware=hardware, overrides=overrides)
+    assert (few.data.size, few.train.micro_batch_size) == (1024, 4)
+    plan = plan_for(many, hardware, overrides=overrides, problem_type="multiclass", num_classes=150)
+    assert plan.train.micro_batch_size == 2
+
+
 def with_shares(*shares):
     names = ("soil", "crop", "weed")
     return replace(facts(names=names), class_shares=dict(zip(names, shares, strict=True)))

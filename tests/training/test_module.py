@@ -1,0 +1,74 @@
+"""The module of Lightning: what decays, and what ranks with other plans do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from plan_makers import plan_for
+
+from easyseg.errors import OptionError
+from easyseg.models.network import build_network
+from easyseg.training.module import Clock, SegmentationModule
+
+
+class Kept:
+    """As much of what was prepared as agreeing on a plan takes."""
+
+    def __init__(self, plan):
+        self.plan = plan
+
+    def decisions(self):
+        return self
+
+    def with_decisions(self, decisions):
+        return Kept(decisions.plan)
+
+
+def module_beside(first, own):
+    """Return a module that planned ``own``, on rank 1, where rank 0 planned ``first``."""
+    module = SegmentationModule(Kept(own), 0, Clock(0.0))
+    module._trainer = SimpleNamespace(
+        strategy=SimpleNamespace(broadcast=lambda mine, src: Kept(first)),
+        global_rank=1,
+        world_size=2,
+        estimated_stepping_batches=10,
+    )
+    return module
+
+
+def test_only_matrices_of_the_decoder_decay():
+    plan = plan_for()
+    module = module_beside(plan, plan)
+    module.network = build_network(plan, seed=0)
+    names = {id(value): name for name, value in module.network.named_parameters()}
+    decayed, plain = (
+        {names[id(value)] for value in group["params"]}
+        for group in module.configure_optimizers()["optimizer"].param_groups
+    )
+    assert decayed | plain == {n for n, v in module.network.named_parameters() if v.requires_grad}
+    assert "decoder.transformer.layers.0.cross_attn_token_to_image.q_proj.weight" in decayed
+    assert "decoder.hypernetworks.0.layers.0.weight" in decayed
+    assert all(name.startswith("decoder.") and name.endswith(".weight") for name in decayed)
+    assert {"decoder.iou_token.weight", "decoder.mask_tokens.weight"} < plain
+    assert any("lora_" in name for name in plain)
+    assert any("norm" in name for name in plain)
+    assert not any("norm" in name or "bias" in name for name in decayed)
+
+
+def test_a_rank_adds_up_as_many_passes_as_the_first_one_planned():
+    first = plan_for(overrides={"train.batch_size": 4, "train.micro_batch_size": 1})
+    module = module_beside(first, plan_for(overrides={"train.batch_size": 4}))
+    module.setup("fit")
+    assert module.plan == first
+    assert module.trainer.accumulate_grad_batches == 2
+
+
+def test_a_rank_whose_trainer_was_made_for_another_plan_says_so():
+    own = plan_for()
+    first = replace(own, train=replace(own.train, precision="32", patience=99))
+    with pytest.raises(OptionError, match="process 1 planned") as caught:
+        module_beside(first, own).setup("fit")
+    for part in ("train.precision = 'bf16'", "train.precision = '32'", "train.patience = 99"):
+        assert part in str(caught.value)
