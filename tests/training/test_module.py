@@ -72,3 +72,14 @@ def test_a_rank_whose_trainer_was_made_for_another_plan_says_so():
         module_beside(first, own).setup("fit")
     for part in ("train.precision = 'bf16'", "train.precision = '32'", "train.patience = 99"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(("weights", "fetched"), [("pretrained", 1), ("random", 0), ("a.pth", 0)])
+def test_weights_are_fetched_before_the_network_is_built_and_timed(monkeypatch, weights, fetched):
+    found = []
+    monkeypatch.setattr("easyseg.training.module.find_weights", lambda spec: found.append(spec))
+    plan = plan_for(overrides={"backbone.name": "vit_b", "backbone.weights": weights})
+    module = module_beside(plan, plan)
+    module.prepare_data()
+    assert [spec.name for spec in found] == ["vit_b"] * fetched
+    assert module.build_seconds == 0
