@@ -76,7 +76,7 @@ def test_no_server_is_asked_for_a_backbone_that_is_named(monkeypatch):
 
 def test_random_weights_need_no_server(monkeypatch):
     monkeypatch.setattr("easyseg.preparation.is_obtainable", pytest.fail)
-    assert _obtainable(H200, "best", {"backbone.weights": "random"}) == EVERYTHING
+    assert _obtainable(H200, "best", {"backbone.weights": "random"}) == list_backbones()
 
 
 def test_a_gpu_asks_for_each(monkeypatch):
