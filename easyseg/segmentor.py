@@ -355,12 +355,15 @@ class SemanticSegmentor:
             OptionError: Unknown metrics.
         """
         scores, rows = self._score(data, metrics, threshold)
-        return rows if per_image else scores
+        if not per_image:
+            return scores
+        keys = [metrics] if isinstance(metrics, str) else metrics or rows.columns
+        return rows[[key for key in keys if key in rows.columns]]
 
     def _score(
         self, data: Any, metrics: Sequence[str] | str | None, threshold: float | None
     ) -> tuple[dict[str, float], pd.DataFrame]:
-        """Return the scores of all images together and those of each, from one pass over them."""
+        """Return the asked scores of all images and all scores of each one, from one pass."""
         import pandas as pd
 
         from easyseg.console import reporting
@@ -387,8 +390,7 @@ class SemanticSegmentor:
                     on_image=lambda: advance(1),
                 )
         rows = pd.DataFrame(scores.per_image(), index=order).sort_index().set_axis(samples.index)
-        wanted = [key for key in metrics or rows.columns if key in rows.columns]
-        return scores.compute(metrics), rows[wanted]
+        return scores.compute(metrics), rows
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model as a folder: trained tensors, JSON, a model card; no pickle.

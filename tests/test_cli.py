@@ -309,6 +309,10 @@ def test_evaluate_prints_scores_and_writes_those_of_each_image_from_one_pass(
     assert list(rows["image"]) == list(pd.read_csv(table)["image"])
     assert rows["iou@image"].mean() == pytest.approx(scores["iou@image"])
 
+    pooled = ("--metrics", "miou@dataset", "--per-image", file, "-q")
+    assert invoke("evaluate", fitted[0], table, *pooled).exit_code == 0
+    assert pd.read_csv(file).equals(rows)  # Not without columns: no image has a pooled score.
+
     some = invoke("evaluate", fitted[0], table, "--metrics", "dice@image", "-q")
     assert some.stdout == f"dice@image  {scores['dice@image']:.4f}\n"
 
