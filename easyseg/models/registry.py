@@ -21,6 +21,8 @@ class BackboneSpec:
         arch: Arguments of that class.
         stride: Input pixels per token of the image embedding; logits are four times as fine.
         size_multiple: Input sides must be multiples of it.
+        whole_windows: Sides that are multiples of it fill the windows of every block: the encoder
+            computes nothing for padding.
         default_size: Input side it was trained with.
         min_size: Smallest input side.
         prompt: Constant prompt that suits the pretrained decoder: ``"none"`` as in the paper, or
@@ -40,12 +42,13 @@ class BackboneSpec:
     arch: Mapping[str, Any] = field(hash=False)
     stride: int
     size_multiple: int
+    whole_windows: int
     default_size: int
     prompt: Literal["none", "box"]
     normalization: Literal["sam", "minmax"]
     num_blocks: int
     decoder_dim: int = 256
-    min_size: int = 128
+    min_size: int = 112
     license: str = "Apache-2.0"
     filename: str | None = None
     sha256: str | None = None
@@ -97,6 +100,7 @@ register(
         arch={**_TINY_VIT, "stem_kernel": 1, "stem_stride": 1},
         stride=4,
         size_multiple=4,
+        whole_windows=56,
         default_size=256,
         prompt="box",
         normalization="minmax",
@@ -114,6 +118,7 @@ register(
         arch={**_TINY_VIT, "stem_kernel": 3, "stem_stride": 2},
         stride=16,
         size_multiple=16,
+        whole_windows=224,
         default_size=1024,
         # Distilled from SAM's ViT-H, with SAM's decoder: it needs no prompt where SAM needs none.
         prompt="none",
@@ -149,6 +154,7 @@ def _register_sam(
             },
             stride=16,
             size_multiple=16,
+            whole_windows=224,
             default_size=1024,
             prompt="none",
             normalization="sam",

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from easyseg.models.registry import get_spec
+from easyseg.models.registry import BackboneSpec, get_spec
 from easyseg.plan.facts import Decision, Facts
 from easyseg.plan.memory import images_that_fit
 
@@ -27,7 +27,6 @@ LOSSES = {
     "mask_classification": ("mask2former",),
 }
 WEIGHTED_LOSSES = ("ce_dice", "focal")
-SMALLEST_SIZE = 128
 
 # The effect size from which on up and down differ, and the images that it takes to know. Street
 # scenes and endoscopy are above, skin, leaves, fields and aerial views below (a test holds them).
@@ -65,7 +64,7 @@ def _backbone(facts: Facts, values: Mapping[str, Any]) -> Decision:
     passed_over = []
     for name in facts.budget["backbones"]:
         spec = get_spec(name)
-        size = facts.overrides.get("data.size", spec.default_size * facts.budget["size_share"])
+        size = facts.overrides.get("data.size", _preset_size(facts, spec))
         if _images_that_fit(facts, name, size, mixed=facts.hardware.native_bf16) < 1:
             passed_over.append(f"{name} does not fit")
         elif name not in facts.obtainable:
@@ -161,19 +160,25 @@ def _balance_weight(facts: Facts, values: Mapping[str, Any]) -> Decision:
 
 
 def _size(facts: Facts, values: Mapping[str, Any]) -> Decision:
-    """Take the preset's share of the size that the backbone was trained with."""
+    """Take about the preset's share of the size that the backbone was trained with."""
     spec = get_spec(values["backbone.name"])
-    share = float(facts.budget["size_share"])
-    step = spec.size_multiple
-    floor = math.ceil(max(spec.min_size, SMALLEST_SIZE) / step) * step
-    size = max(floor, round(spec.default_size * share / step) * step)
-    machine = "a CPU" if facts.hardware.accelerator == "cpu" else "an accelerator"
-    if size >= spec.default_size:
+    size = _preset_size(facts, spec)
+    if size == spec.default_size:
         return Decision(size, f"the size {spec.name} was trained with")
+    machine = "a CPU" if facts.hardware.accelerator == "cpu" else "an accelerator"
     return Decision(
         size,
-        f"{share:.0%} of the {spec.default_size} of {spec.name}: the preset's size on {machine}",
+        f"about {facts.budget['size_share']:.0%} of {spec.name}'s {spec.default_size}, the size of "
+        f"the preset on {machine}; multiples of {spec.whole_windows} fill its windows",
     )
+
+
+def _preset_size(facts: Facts, spec: BackboneSpec) -> int:
+    """Return the multiple of whole windows that is nearest to the share, or the full size."""
+    step = spec.whole_windows
+    smallest = math.ceil(spec.min_size / step)
+    size = max(smallest, round(spec.default_size * facts.budget["size_share"] / step)) * step
+    return min(size, spec.default_size)
 
 
 def _scale(facts: Facts, values: Mapping[str, Any]) -> Decision:

@@ -144,7 +144,7 @@ DOMAINS: Mapping[str, Domain] = {
     "optim.lr": _real(0, above=True),
     "optim.weight_decay": _real(0),
     "optim.warmup": _real(0, 1),
-    "data.size": _whole(128),
+    "data.size": _whole(1),
     "data.geometry": _one_of("squash", "letterbox", "tile"),
     "data.scale": _real(0, above=True),
     "data.augment": _many(

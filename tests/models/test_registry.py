@@ -10,7 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from easyseg.errors import OptionError
-from easyseg.models import registry
+from easyseg.models import backbone, registry, sam_vit, tiny_vit
 from easyseg.models.decoder import Decoder
 from easyseg.models.network import (
     build_encoder,
@@ -37,7 +37,8 @@ def test_a_spec_is_true_to_its_network(name):
     assert encoder.neck[2].out_channels == spec.decoder_dim
     Decoder(1, spec.prompt, dim=spec.decoder_dim, stride=spec.stride)
     assert spec.default_size % spec.size_multiple == 0
-    assert spec.default_size >= spec.min_size == 128
+    assert spec.default_size >= spec.min_size == 112
+    assert spec.whole_windows % spec.size_multiple == 0
     assert spec.license == "Apache-2.0"
     assert len(spec.sha256) == 64
     assert spec.package is not None or spec.url.endswith("/" + spec.filename)
@@ -74,10 +75,34 @@ def test_sizes_from_the_smallest_to_beyond_the_default(name, affordable):
             assert embedding.shape == (2, spec.decoder_dim, *grid)
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_multiples_of_whole_windows_are_the_sizes_that_fill_nothing_up(
+    name, affordable, monkeypatch
+):
+    spec = affordable(name)
+    filled = []
+
+    def fill(x, window):
+        out = backbone.fill_windows(x, window)
+        filled.append(out.shape != x.shape)
+        return out
+
+    for module in (sam_vit, tiny_vit):
+        monkeypatch.setattr(module, "fill_windows", fill)
+    for size in range(spec.whole_windows // 2, 2 * spec.whole_windows + 1, spec.size_multiple):
+        filled.clear()
+        with FakeTensorMode():
+            build_encoder(dataclasses.replace(spec, min_size=1), (size, size))(
+                torch.empty(1, 3, size, size)
+            )
+        assert filled
+        assert any(filled) == (size % spec.whole_windows != 0), size
+
+
 @pytest.mark.parametrize("steps", [0, 7])
 @pytest.mark.parametrize("name", SHIPPED)
 def test_forward_backward_save_and_load(name, steps, affordable, tiny_plan):
-    """At the smallest size, and at 15x15 tokens (39x39 of LiteMedSAM), no multiple of a window."""
+    """At the smallest size, and at 14x14 tokens (35x35 of LiteMedSAM)."""
     spec = affordable(name)
     size = spec.min_size + steps * spec.size_multiple
     plan = tiny_plan({"backbone.name": name, "data.size": size})
@@ -136,7 +161,7 @@ def test_register_adds_and_replaces(monkeypatch):
     ("name", "size"),
     [
         ("vit_b", (130, 128)),
-        ("vit_b", (112, 128)),
+        ("vit_b", (96, 128)),
         ("lite_medsam", (128, 130)),
         ("mobile_sam", (136, 128)),
     ],

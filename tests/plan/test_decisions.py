@@ -61,6 +61,14 @@ def test_presets_really_differ_on_a_cpu():
     assert fast.reasons["preset"].startswith("set by you")
 
 
+def test_sizes_below_the_full_one_fill_the_windows():
+    sides = [plan_for(presets=name).data.size for name in ("fast", "balanced", "best")]
+    assert sides == [112, 112, 224]
+    assert "multiples of 56 fill its windows" in plan_for().reasons["data.size"]
+    named = {"backbone.name": "vit_b", "backbone.weights": "random"}
+    assert plan_for(presets="fast", overrides=named).data.size == 448
+
+
 def test_presets_really_differ_on_a_gpu():
     plans = [plan_for(hardware=H200, presets=name) for name in ("fast", "balanced", "best")]
     epochs = [plan.train.epochs for plan in plans]
@@ -277,6 +285,7 @@ def test_tiles_are_taken_when_asked_for_at_the_scale_of_the_images():
         ({"adapter.num_experts": 3, "adapter.scales": [1, 2]}, "one scale an expert"),
         ({"backbone.name": "vitb"}, "Did you mean 'vit_b'"),
         ({"backbone.name": "vit_b", "data.size": 200}, "192 or 208"),
+        ({"data.size": 108}, "below the 112 that lite_medsam needs"),
         ({"adapter.blocks": 99}, "at most 10"),
         ({"head.kind": "softmax", "loss.kind": "structure"}, "use 'ce_dice' or 'focal'"),
         ({"head.kind": "softmax", "loss.kind": "balanced_bce"}, "does not go with"),
@@ -285,7 +294,7 @@ def test_tiles_are_taken_when_asked_for_at_the_scale_of_the_images():
         ({"head.num_tokens": 4}, "'binary' has 1: leave it out, or use .*mask_classification"),
         ({"loss.class_weights": [1, 2]}, "'structure' does not weigh classes"),
         ({"loss.kind": "focal", "loss.class_weights": [1, 2, 3]}, "3 entries for 2 classes"),
-        ({"data.geometry": "tile", "data.scale": 0.05}, "600x600 px 30x30 px.*larger scale"),
+        ({"data.geometry": "tile", "data.scale": 0.04}, "600x600 px 24x24 px.*larger scale"),
         ({"train.precision": "fp16"}, "needs a GPU"),
         ({"train.batch_size": 4, "train.micro_batch_size": 3}, "multiple of 3"),
     ],

@@ -54,7 +54,7 @@ def test_parse_takes_what_means_the_same(key, given, expected):
         ("loss.class_weights", [1, 0]),
         ("loss.class_weights", 2),
         ("backbone.weights", ""),
-        ("data.size", 127),
+        ("data.size", 0),
         ("data.augment", ["blur"]),
         ("data.geometry", "tiles"),
         ("data.scale", 0),
