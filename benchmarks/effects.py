@@ -26,26 +26,34 @@ from _record import RESULTS, provenance, put_into_page, write_json
 PARTS = 3
 # What the plan takes for the sets of this script by default, whose images may all be turned.
 TURNS = ["hflip", "vflip", "rot90"]
-DEFAULT = "default"
 BINARY = ("skin_isic", "leaf_disease", "road_epfl")
+# The default plan before the study "steps".
+FORMER = {"data.size": 128, "train.batch_size": 4}
 
 
 class Study(NamedTuple):
-    """Variants of the default plan on some sets."""
+    """Variants of a plan on some sets.
+
+    Attributes:
+        about: The head of its table.
+        sets: Names of the sets.
+        base: What is set in all variants; the rest is the default plan.
+        variants: What is set in each, by name; the first one is what the others are compared with.
+    """
 
     about: str
-    epochs: int
     sets: tuple[str, ...]
+    base: Mapping[str, Any]
     variants: Mapping[str, Mapping[str, Any]]
 
 
 STUDIES = {
     "short": Study(
-        "5 epochs, some 60 steps",
-        5,
+        "5 epochs of 128 px, batches of 4",
         BINARY,
+        {**FORMER, "train.epochs": 5},
         {
-            DEFAULT: {},
+            "default": {},
             "no prompt": {"backbone.prompt": "none"},
             "no average": {"train.average": 0.0},
             "alpha = rank": {"adapter.alpha": 4.0},
@@ -53,27 +61,38 @@ STUDIES = {
             "rate 2e-3": {"optim.lr": 2e-3},
             "horizontal flip only": {"data.augment": ["hflip"]},
             "colours, too": {"data.augment": [*TURNS, "colour"]},
-            "192 px": {"data.size": 192},
             "last 2 blocks": {"adapter.blocks": 2},
             "balanced BCE": {"loss.kind": "balanced_bce"},
         },
     ),
     "longer": Study(
-        "10 epochs, from which on the plan takes colours",
-        10,
+        "10 epochs of 128 px, batches of 4, with colours",
         BINARY,
+        {**FORMER, "train.epochs": 10},
         {
-            DEFAULT: {},
+            "default": {},
             "rate 3e-4": {"optim.lr": 3e-4},
             "no colours": {"data.augment": TURNS},
             "crops, too": {"data.augment": ["crop", *TURNS, "colour"]},
         },
     ),
+    # All of nearly the same time, by the seconds of a step at each size.
+    "steps": Study(
+        "8 epochs of 112 px or 5 of 128 px",
+        (*BINARY, "cwfid"),
+        {"data.size": 112, "train.epochs": 8},
+        {
+            "112 px, batches of 4": {"train.batch_size": 4},
+            "128 px, batches of 4": {**FORMER, "train.epochs": 5},
+            "112 px, batches of 2": {"train.batch_size": 2},
+            "112 px, batches of 1": {"train.batch_size": 1},
+        },
+    ),
     "classes": Study(
-        "several classes, 5 epochs",
-        5,
+        "several classes, 5 epochs of 128 px, batches of 4",
         ("camvid", "cwfid", "highway_cdnet"),
-        {DEFAULT: {}, "no class weights": {"loss.class_weights": "none"}},
+        {**FORMER, "train.epochs": 5},
+        {"default": {}, "no class weights": {"loss.class_weights": "none"}},
     ),
 }
 
@@ -96,7 +115,6 @@ def run_cell(folder: Path, study: str, variant: str, part: int, target: Path) ->
     from easyseg.datasets.folder import read_folder
 
     measured = provenance()
-    _, epochs, _, variants = STUDIES[study]
     dataset = read_folder(folder)
     train, held = split(dataset.train, part)
     with tempfile.TemporaryDirectory() as scratch:
@@ -105,7 +123,7 @@ def run_cell(folder: Path, study: str, variant: str, part: int, target: Path) ->
         ).fit(
             train,
             dataset.val,
-            hyperparameters={"train.epochs": epochs, **variants[variant]},
+            hyperparameters={**STUDIES[study].base, **STUDIES[study].variants[variant]},
             accelerator="cpu",
             seed=part,
         )
@@ -131,14 +149,14 @@ def run_cell(folder: Path, study: str, variant: str, part: int, target: Path) ->
 
 
 def table(cells: Sequence[Mapping[str, Any]]) -> str:
-    """Return the scores of the default, and the differences of the other variants to it.
+    """Return the scores of each study's first variant, and the differences of the others to it.
 
     Args:
         cells: Finished cells.
     """
     parts = [
-        "Held-out score of the default (`iou@image`, `miou@dataset` for several classes); below it "
-        "the mean difference of each variant over the parts that both have (how many)."
+        "Held-out score of the first variant (`iou@image`, `miou@dataset` for several classes); "
+        "below it the mean difference of each other one, over the parts that both have (how many)."
     ]
     for study in STUDIES:
         score = {
@@ -153,26 +171,27 @@ def _table(score: Mapping[tuple[str, str, int], float], study: Study) -> str:
     """Return the table of one study."""
     sets = sorted({name for name, _, _ in score})
     lines = [f"| {study.about} | {' | '.join(sets)} | mean |", "|---" * (len(sets) + 2) + "|"]
+    first = next(iter(study.variants))
     for variant in study.variants:
-        means = [_mean_difference(score, name, variant) for name in sets]
+        means = [_mean_difference(score, name, variant, first) for name in sets]
         known = [mean for mean, _ in means if mean is not None]
         if not known:
             continue
-        sign = "" if variant == DEFAULT else "+"
+        sign = "" if variant == first else "+"
         texts = ["" if mean is None else f"{mean:{sign}.3f} ({n})" for mean, n in means]
         lines.append(f"| {variant} | {' | '.join(texts)} | {statistics.mean(known):{sign}.3f} |")
     return "\n".join(lines)
 
 
 def _mean_difference(
-    score: Mapping[tuple[str, str, int], float], name: str, variant: str
+    score: Mapping[tuple[str, str, int], float], name: str, variant: str, first: str
 ) -> tuple[float | None, int]:
-    """Return the mean over parts of a variant less the default, of the default itself; how many."""
+    """Return the mean over parts of a variant less the first, of the first itself; how many."""
     found = []
     for part in range(PARTS):
-        own, default = score.get((name, variant, part)), score.get((name, DEFAULT, part))
-        if own is not None and default is not None:
-            found.append(own - (0.0 if variant == DEFAULT else default))
+        own, base = score.get((name, variant, part)), score.get((name, first, part))
+        if own is not None and base is not None:
+            found.append(own - (0.0 if variant == first else base))
     return (statistics.mean(found) if found else None), len(found)
 
 

@@ -13,14 +13,10 @@ import resource
 import sys
 import time
 
-import torch
 from _record import RESULTS, provenance, write_json
+from _steps import binary_plan, training_step
 
-from easyseg.auditing.fingerprint import Fingerprint, Quantiles
-from easyseg.inference.predict import autocast_for
-from easyseg.models.network import build_network, trainable_state
-from easyseg.plan.decisions import decide
-from easyseg.plan.hardware import detect_hardware
+from easyseg.models.network import trainable_state
 
 
 def peak_gb() -> float:
@@ -36,27 +32,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=2, help="the first one warms up")
     options = parser.parse_args()
-    side = Quantiles(options.size, options.size, options.size)
-    fingerprint = Fingerprint(
-        num_images=100,
-        num_tuning=20,
-        height=side,
-        width=side,
-        image_modes={"RGB": 100},
-        mask_dtype="uint8",
-        mask_values={0: 0.8, 1: 0.2},
-        class_shares={"background": 0.8, "foreground": 0.2},
-        images_with={"background": 100, "foreground": 100},
-        empty_masks=0,
-        ignored_share=0.0,
-        uprightness=0.0,
-    )
-    plan = decide(
-        fingerprint,
-        detect_hardware("cpu"),
-        problem_type="binary",
-        num_classes=2,
-        overrides={
+    plan = binary_plan(
+        {
             "backbone.name": "vit_b",
             "backbone.weights": "random",
             "data.size": options.size,
@@ -65,23 +42,14 @@ def main() -> None:
             "train.batch_size": 1,
             "train.precision": options.precision,
             "train.gradient_checkpointing": False,
-        },
+        }
     )
-    network = build_network(plan, seed=0)
-    optimizer = torch.optim.AdamW(p for p in network.parameters() if p.requires_grad)
+    network, step = training_step(plan)
     before = peak_gb()
-    images = torch.randn(1, 3, options.size, options.size)
-    target = torch.zeros(1, options.size, options.size, dtype=torch.uint8)
-    target[:, 200:600, 300:700] = 1
     seconds = []
     for _ in range(options.steps):
         started = time.monotonic()
-        with autocast_for(options.precision, torch.device("cpu")):
-            output = network(images)
-            loss = network.head.loss(output.logits, target) + output.aux_losses
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        step()
         seconds.append(round(time.monotonic() - started, 2))
     result = {
         "precision": options.precision,

@@ -252,8 +252,9 @@ def test_the_variants_of_effects_are_plans_that_can_be_made():
             three = facts(names=("soil", "crop", "weed"))
             options = {"fingerprint": three, "problem_type": "multiclass", "num_classes": 3}
         for overrides in study.variants.values():
-            plan = plan_for(overrides={"train.epochs": study.epochs, **overrides}, **options)
-            assert plan.train.epochs == study.epochs
+            values = {**study.base, **overrides}
+            plan = plan_for(overrides=values, **options)
+            assert plan.train.epochs == values["train.epochs"]
 
 
 def test_the_parts_of_effects_are_all_images_once_and_neighbours_stay_together():

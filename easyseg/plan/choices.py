@@ -240,8 +240,11 @@ def _batch_size(facts: Facts, values: Mapping[str, Any]) -> Decision:
     wanted, devices = int(facts.budget["batch_size"]), facts.hardware.processes
     count = facts.fingerprint.num_images
     size = math.ceil(min(wanted, count) / devices) * devices
+    if size == wanted == 4:
+        return Decision(size, "the paper's batch")
     if size == wanted:
-        return Decision(size, "the paper's batch" if size == 4 else "the preset's batch")
+        few = "; few images a step: more steps" if facts.hardware.accelerator == "cpu" else ""
+        return Decision(size, f"the preset's batch{few}")
     if size < wanted:
         return Decision(size, f"there are only {count} images")
     return Decision(size, f"a share for each of {devices} devices")

@@ -28,7 +28,8 @@ def upright(value, count=64):
 )
 def test_at_the_papers_numbers_of_steps_the_rate_is_near_the_papers(images, epochs, paper):
     """Leaf disease, ISIC 2017, polyps and roads, batch 4; the paper rounds to 1e-4 or 3e-4."""
-    plan = plan_for(facts(images), presets="balanced", overrides={"train.epochs": epochs})
+    papers = {"train.epochs": epochs, "train.batch_size": 4}
+    plan = plan_for(facts(images), presets="balanced", overrides=papers)
     assert paper / 2 < plan.optim.lr < 2 * paper
 
 
@@ -92,6 +93,6 @@ def test_the_users_list_wins():
 
 def test_the_machine_does_not_matter_to_them():
     gpu = replace(CPU, accelerator="cuda", native_bf16=True, memory_gb=80.0)
-    overrides = {"train.epochs": 10}
+    overrides = {"train.epochs": 10, "train.batch_size": 4}
     one, other = (plan_for(hardware=h, presets="balanced", overrides=overrides) for h in (CPU, gpu))
     assert (one.optim.lr, one.data.augment) == (other.optim.lr, other.data.augment)

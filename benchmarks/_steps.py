@@ -1,0 +1,65 @@
+"""Networks and training steps on random images, for benchmarks that need no data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from easyseg.auditing.fingerprint import Fingerprint, Quantiles
+from easyseg.inference.predict import autocast_for
+from easyseg.models.network import Network, build_network
+from easyseg.plan.decisions import decide
+from easyseg.plan.hardware import detect_hardware
+from easyseg.plan.plan import Plan
+
+
+def binary_plan(overrides: Mapping[str, Any]) -> Plan:
+    """Return the plan of a made-up binary set on this machine's CPU.
+
+    Args:
+        overrides: Hyperparameters, ``data.size`` among them.
+    """
+    side = Quantiles(overrides["data.size"], overrides["data.size"], overrides["data.size"])
+    fingerprint = Fingerprint(
+        num_images=100,
+        num_tuning=20,
+        height=side,
+        width=side,
+        image_modes={"RGB": 100},
+        mask_dtype="uint8",
+        mask_values={0: 0.8, 1: 0.2},
+        class_shares={"background": 0.8, "foreground": 0.2},
+        images_with={"background": 100, "foreground": 100},
+        empty_masks=0,
+        ignored_share=0.0,
+        uprightness=0.0,
+    )
+    hardware = detect_hardware("cpu")
+    return decide(
+        fingerprint, hardware, problem_type="binary", num_classes=2, overrides=dict(overrides)
+    )
+
+
+def training_step(plan: Plan) -> tuple[Network, Callable[[], None]]:
+    """Return the network of a plan and a function that trains it by one batch, always the same.
+
+    Forward, loss, backward and AdamW; a rectangle is the object.
+    """
+    network = build_network(plan, seed=0)
+    optimizer = torch.optim.AdamW(p for p in network.parameters() if p.requires_grad)
+    size, batch = plan.data.size, plan.train.batch_size
+    images = torch.randn(batch, 3, size, size)
+    target = torch.zeros(batch, size, size, dtype=torch.uint8)
+    target[:, size // 5 : size * 3 // 5, size // 3 : size * 2 // 3] = 1
+
+    def step() -> None:
+        with autocast_for(plan.train.precision, torch.device("cpu")):
+            output = network(images)
+            loss = network.head.loss(output.logits, target) + output.aux_losses
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return network, step

