@@ -47,6 +47,9 @@ ALPHA_PER_RANK = 4.0
 # 1.1 it is 8 times.
 WEIGHT_OFFSET = 1.1
 
+# Samples in float32 take a CPU at least half as long again as in bf16.
+FLOAT32_SAMPLES = 2 / 3
+
 HIGHEST_LR = 1e-3
 HIGHEST_LR_UP_TO_STEPS = 300
 
@@ -302,13 +305,17 @@ def _epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
         return Decision(max(1, epochs), f"enough for the {steps} steps you set{ends}")
     if "epochs" in budget:
         return Decision(int(budget["epochs"]), f"the preset's epochs on an accelerator{ends}")
-    wanted = round(budget["samples"] / count)
+    slow = values["train.precision"] == "32"
+    samples = round(budget["samples"] * (FLOAT32_SAMPLES if slow else 1))
+    wanted = round(samples / count)
     epochs = min(max(wanted, budget["min_epochs"]), budget["max_epochs"])
     kept = (
         "" if epochs == wanted else f", kept within {budget['min_epochs']}..{budget['max_epochs']}"
     )
     return Decision(
-        epochs, f"about {budget['samples']} samples in all on a CPU, {count} an epoch{kept}{ends}"
+        epochs,
+        f"about {samples} samples in all on a CPU{' in float32' if slow else ''}, {count} an epoch"
+        f"{kept}{ends}",
     )
 
 

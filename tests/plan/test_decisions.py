@@ -112,6 +112,15 @@ def test_a_time_limit_is_said_with_the_epochs():
     assert "300 s" in plan_for(time_limit=300).reasons["train.epochs"]
 
 
+def test_fewer_samples_where_a_cpu_has_no_bf16():
+    fast, slow = (
+        plan_for(facts(50), hardware=replace(CPU, native_bf16=bf16), presets="balanced")
+        for bf16 in (True, False)
+    )
+    assert (fast.train.epochs, slow.train.epochs) == (20, 13)
+    assert "667 samples in all on a CPU in float32" in slow.reasons["train.epochs"]
+
+
 def test_epochs_reach_the_steps_that_were_set():
     plan = plan_for(facts(10), overrides={"train.max_steps": 100})
     assert (plan.train.batch_size, plan.train.epochs) == (2, 20)
