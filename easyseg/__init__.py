@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,10 +32,6 @@ __all__ = [
     "overlay",
 ]
 
-
-# Threads that wait for each other must not spin: beside any other program on the cores that makes
-# a training step several times slower. Read once, when PyTorch's thread pool starts.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # A library stays silent unless it is asked to talk (`verbosity`, or handlers of the application).
 logging.getLogger("easyseg").addHandler(logging.NullHandler())

@@ -20,6 +20,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+# Several test processes share the cores: threads that spin while they wait would cost all of them.
+# Read once, when PyTorch's thread pool starts, so it comes before the imports.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import hypothesis
 import pytest
 
