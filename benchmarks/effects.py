@@ -86,6 +86,10 @@ STUDIES = {
             "128 px, batches of 4": {**FORMER, "train.epochs": 5},
             "112 px, batches of 2": {"train.batch_size": 2},
             "112 px, batches of 1": {"train.batch_size": 1},
+            "112 px, batches of 2, crops": {
+                "train.batch_size": 2,
+                "data.augment": ["crop", *TURNS],
+            },
         },
     ),
     "classes": Study(
