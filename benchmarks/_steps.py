@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from easyseg.auditing.fingerprint import Fingerprint, Quantiles
 from easyseg.inference.predict import autocast_for
-from easyseg.models.network import Network, build_network
+from easyseg.models.network import build_network
 from easyseg.plan.decisions import decide
 from easyseg.plan.hardware import detect_hardware
 from easyseg.plan.plan import Plan
@@ -42,24 +43,38 @@ def binary_plan(overrides: Mapping[str, Any]) -> Plan:
     )
 
 
-def training_step(plan: Plan) -> tuple[Network, Callable[[], None]]:
-    """Return the network of a plan and a function that trains it by one batch, always the same.
+class TrainingStep:
+    """Trains the network of a plan by one batch of random images, always the same.
 
     Forward, loss, backward and AdamW; a rectangle is the object.
+
+    Args:
+        plan: The plan; its weights are loaded.
+
+    Attributes:
+        network: The network.
+        images: The batch ``[B, 3, H, W]``.
     """
-    network = build_network(plan, seed=0)
-    optimizer = torch.optim.AdamW(p for p in network.parameters() if p.requires_grad)
-    size, batch = plan.data.size, plan.train.batch_size
-    images = torch.randn(batch, 3, size, size)
-    target = torch.zeros(batch, size, size, dtype=torch.uint8)
-    target[:, size // 5 : size * 3 // 5, size // 3 : size * 2 // 3] = 1
 
-    def step() -> None:
-        with autocast_for(plan.train.precision, torch.device("cpu")):
-            output = network(images)
-            loss = network.head.loss(output.logits, target) + output.aux_losses
+    def __init__(self, plan: Plan) -> None:
+        self.network = build_network(plan, seed=0)
+        self.optimizer = torch.optim.AdamW(p for p in self.network.parameters() if p.requires_grad)
+        self.precision = plan.train.precision
+        size, batch = plan.data.size, plan.train.batch_size
+        self.images = torch.randn(batch, 3, size, size)
+        self.target = torch.zeros(batch, size, size, dtype=torch.uint8)
+        self.target[:, size // 5 : size * 3 // 5, size // 3 : size * 2 // 3] = 1
+
+    def __call__(self, encode: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Take the step.
+
+        Args:
+            encode: What runs the frozen prefix, by default the network itself.
+        """
+        encode = encode or self.network.backbone.prefix
+        with autocast_for(self.precision, torch.device("cpu")):
+            output = self.network.from_prefix(encode(self.images))
+            loss = self.network.head.loss(output.logits, self.target) + output.aux_losses
         loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return network, step
+        self.optimizer.step()
+        self.optimizer.zero_grad()

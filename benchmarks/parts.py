@@ -3,6 +3,7 @@
     python benchmarks/parts.py experts
     python benchmarks/parts.py encoder
     python benchmarks/parts.py adapters --backbone lite_medsam --size 256
+    python benchmarks/parts.py prefix --backbone lite_medsam --size 256 --blocks 2
 
 experts   Conv-LoRA's experts, forward and backward, beside their literal evaluation (enlarge,
           convolve, GELU, reduce) and beside a plain 3x3 convolution with GELU on the small map.
@@ -10,6 +11,8 @@ encoder   the encoder of lite_medsam, forward, beside that of the package medsam
 adapters  a training step with Conv-LoRA and with LoRA, beside one with no adapter whose first block
           gets an input that requires a gradient; and the seconds of its matrix products at the
           speed of this machine's largest product.
+prefix    a training step with adapters in the last blocks, all of it computed, and with what comes
+          before them from the cache; and the part of its operations that is left.
 
 The cases of a table take turns in one process, and a figure is the median of their rounds, so that
 slower and faster minutes of the machine meet all of them. Nothing else should use the cores. Each
@@ -28,7 +31,7 @@ from typing import Any
 
 import torch
 from _record import RESULTS, provenance, put_into_page, write_json
-from _steps import binary_plan, training_step
+from _steps import TrainingStep, binary_plan
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -38,6 +41,7 @@ from easyseg.models.adapters.experts import ConvExpert
 from easyseg.models.network import build_encoder
 from easyseg.models.registry import get_spec
 from easyseg.plan.hardware import detect_hardware
+from easyseg.training.prefix_cache import PrefixCache
 
 RANK = 3
 _DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
@@ -133,9 +137,9 @@ def measure_encoder(options: argparse.Namespace) -> dict[str, Any]:
     return {"size": size, "seconds": medians(cases, options.rounds)}
 
 
-def measure_adapters(options: argparse.Namespace) -> dict[str, Any]:
-    """Time a training step with each adapter, and count the products of the one without."""
-    overrides = {
+def step_of(options: argparse.Namespace, **changes: Any) -> TrainingStep:
+    """Return the training step of a backbone with random weights."""
+    values = {
         "backbone.name": options.backbone,
         "backbone.weights": "random",
         "data.size": options.size,
@@ -145,30 +149,64 @@ def measure_adapters(options: argparse.Namespace) -> dict[str, Any]:
         "train.precision": options.precision,
         "train.gradient_checkpointing": False,
     }
+    return TrainingStep(binary_plan(values | changes))
+
+
+def about(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what a step is of, for the record."""
+    return {name: getattr(options, name) for name in ("backbone", "size", "batch", "precision")}
+
+
+def flops_of(run: Callable[[], None]) -> int:
+    """Return the floating-point operations of the products and convolutions of one run."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def measure_adapters(options: argparse.Namespace) -> dict[str, Any]:
+    """Time a training step with each adapter, and count the products of the one without."""
     steps = {}
     for kind in ("none", "lora", "conv_lora"):
-        network, steps[kind] = training_step(binary_plan({**overrides, "adapter.kind": kind}))
+        steps[kind] = step_of(options, **{"adapter.kind": kind})
         if kind == "none":
             # Something small before the first block that is trained: all of its blocks pass
             # gradients on, as they do under an adapter in the first block.
-            first = network.backbone.attention_blocks()[0]
+            first = steps[kind].network.backbone.attention_blocks()[0]
             first.register_parameter("at_its_input", torch.nn.Parameter(torch.zeros(())))
             first.register_forward_pre_hook(lambda block, x: (x[0] + block.at_its_input,))
-    with FlopCounterMode(display=False) as counter:
-        steps["none"]()
-    flops = counter.get_total_flops()
+    flops = flops_of(steps["none"])
     side = torch.randn(2048, 2048, dtype=_DTYPES[options.precision])
     times = medians({**steps, "product": lambda: side @ side}, options.rounds)
     speed = 2 * len(side) ** 3 / times.pop("product")
     return {
-        "backbone": options.backbone,
-        "size": options.size,
-        "batch": options.batch,
-        "precision": options.precision,
+        **about(options),
         "seconds": times,
         "gflop_without_adapter": round(flops / 1e9, 1),
         "gflops_of_a_product": round(speed / 1e9, 1),
         "seconds_of_its_products_at_that_speed": flops / speed,
+    }
+
+
+def measure_prefix(options: argparse.Namespace) -> dict[str, Any]:
+    """Time a step with adapters in the last blocks, all computed or from the prefix cache."""
+    step = step_of(options, **{"adapter.blocks": options.blocks})
+    prefix, cache = step.network.backbone.prefix, PrefixCache(2**33)
+    keys = range(options.batch)
+
+    def cached() -> None:
+        step(lambda images: cache.features(keys, images, prefix))
+
+    cached()
+    full_flops, cached_flops = flops_of(step), flops_of(cached)
+    times = medians({"full": step, "cached": cached}, options.rounds)
+    share = cached_flops / full_flops
+    return {
+        **about(options),
+        "blocks": options.blocks,
+        "seconds": times,
+        "share_of_flops_left": share,
+        "seconds_by_flops": share * times["full"],
     }
 
 
@@ -194,11 +232,15 @@ def encoder_table(cell: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def described(cell: Mapping[str, Any]) -> str:
+    """Return what a step is of, in words."""
+    return f"{cell['backbone']}, {cell['size']} px, batch {cell['batch']}, {cell['precision']}"
+
+
 def adapters_table(cell: Mapping[str, Any]) -> str:
     """Return seconds of a step and their ratio to the step without an adapter."""
     seconds = cell["seconds"]
-    about = f"{cell['backbone']}, {cell['size']} px, batch {cell['batch']}, {cell['precision']}"
-    lines = [f"| a step of {about} | seconds | ratio |", "|---|---|---|"]
+    lines = [f"| a step of {described(cell)} | seconds | ratio |", "|---|---|---|"]
     for name, value in seconds.items():
         lines.append(f"| {name} | {value:.2f} | {value / seconds['none']:.2f} |")
     bound = cell["seconds_of_its_products_at_that_speed"]
@@ -209,10 +251,26 @@ def adapters_table(cell: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def prefix_table(cell: Mapping[str, Any]) -> str:
+    """Return the seconds of a step from the cache beside the bound by its operations."""
+    seconds, bound = cell["seconds"], cell["seconds_by_flops"]
+    lines = [
+        f"| a step of {described(cell)}, adapters in the last {cell['blocks']} | seconds | ratio |",
+        "|---|---|---|",
+        f"| all computed | {seconds['full']:.2f} | 1.00 |",
+        f"| from the prefix cache | {seconds['cached']:.2f} "
+        f"| {seconds['cached'] / seconds['full']:.2f} |",
+        f"| {cell['share_of_flops_left']:.0%} of the operations are left | {bound:.2f} "
+        f"| {cell['share_of_flops_left']:.2f} |",
+    ]
+    return "\n".join(lines)
+
+
 PARTS = {
     "experts": (measure_experts, experts_table),
     "encoder": (measure_encoder, encoder_table),
     "adapters": (measure_adapters, adapters_table),
+    "prefix": (measure_prefix, prefix_table),
 }
 
 
@@ -221,14 +279,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--backbone", default="lite_medsam", help="adapters only, as what follows")
+    parser.add_argument("--backbone", default="lite_medsam", help="of a step, as what follows")
     parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--blocks", type=int, default=2, help="of prefix")
     parser.add_argument("--precision", choices=_DTYPES, default="32")
     options = parser.parse_args()
     folder = RESULTS / "parts"
     name = options.part
-    if name == "adapters":
+    if name in ("adapters", "prefix"):
         name += f"-{options.backbone}-{options.size}-{options.precision}"
     measured = provenance()
     found = PARTS[options.part][0](options)

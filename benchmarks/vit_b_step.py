@@ -14,7 +14,7 @@ import sys
 import time
 
 from _record import RESULTS, provenance, write_json
-from _steps import binary_plan, training_step
+from _steps import TrainingStep, binary_plan
 
 from easyseg.models.network import trainable_state
 
@@ -44,7 +44,7 @@ def main() -> None:
             "train.gradient_checkpointing": False,
         }
     )
-    network, step = training_step(plan)
+    step = TrainingStep(plan)
     before = peak_gb()
     seconds = []
     for _ in range(options.steps):
@@ -54,7 +54,7 @@ def main() -> None:
     result = {
         "precision": options.precision,
         "size": options.size,
-        "trainable_parameters": sum(p.numel() for p in trainable_state(network).values()),
+        "trainable_parameters": sum(p.numel() for p in trainable_state(step.network).values()),
         "step_seconds": seconds,
         "peak_gb": round(peak_gb(), 2),
         "peak_gb_before_the_steps": round(before, 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -69,10 +70,17 @@ class Preprocess:
 
 
 class TrainingBatch(NamedTuple):
-    """Images float32 ``[B, 3, H, W]`` and class ids uint8 ``[B, H, W]`` (255 ignored)."""
+    """What a training step reads.
+
+    Attributes:
+        images: float32 ``[B, 3, H, W]``.
+        targets: Class ids uint8 ``[B, H, W]``, 255 ignored.
+        keys: A hash of each image as the network sees it, if they were asked for.
+    """
 
     images: Tensor
     targets: Tensor
+    keys: tuple[bytes, ...] | None = None
 
 
 class PredictionItem(NamedTuple):
@@ -266,10 +274,22 @@ def _read_ids(samples: Samples, position: int, label_map: LabelMap) -> np.ndarra
     return label_map.encode(raw, where=samples.names[position])
 
 
-def collate_training(items: list[tuple[Tensor, Tensor]]) -> TrainingBatch:
-    """Stack training samples."""
+def collate_training(
+    items: list[tuple[Tensor, Tensor]], *, with_keys: bool = False
+) -> TrainingBatch:
+    """Stack training samples.
+
+    Args:
+        items: What :class:`TrainingSet` returns.
+        with_keys: Hash each image: equal keys, equal images, whatever made them.
+    """
     images, targets = zip(*items, strict=True)
-    return TrainingBatch(torch.stack(images), torch.stack(targets))
+    keys = None
+    if with_keys:
+        keys = tuple(
+            hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in images
+        )
+    return TrainingBatch(torch.stack(images), torch.stack(targets), keys)
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

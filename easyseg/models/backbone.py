@@ -16,7 +16,7 @@ class Backbone(nn.Module, ABC):
     """An image encoder as a sequence of steps.
 
     A step is a module that maps features to ``(features, auxiliary loss)``. Everything before the
-    first step with a trainable parameter (``split_at``) is run without a graph.
+    first step with a trainable parameter (``split_at``), the prefix, is run without a graph.
     """
 
     gradient_checkpointing: bool = False
@@ -56,17 +56,32 @@ class Backbone(nn.Module, ABC):
             The image embedding ``[B, C, H / stride, W / stride]`` and the summed auxiliary losses
             of the adapters, a scalar.
         """
+        return self.suffix(self.prefix(images))
+
+    @torch.no_grad()
+    def prefix(self, images: Tensor) -> Tensor:
+        """Run what is frozen before the first trained step: the same for an image in every epoch.
+
+        Args:
+            images: As for :meth:`forward`.
+
+        Returns:
+            The features of the first trained step; the image embedding if no step is trained.
+        """
         steps, split = self.steps(), self.split_at
-        with torch.no_grad():
-            features, aux = self._run(steps[:split], self.embed(images))
-        features, aux = self._run(steps[split:], features, aux)
+        features, _ = self._run(steps[:split], self.embed(images))
+        return features if split < len(steps) else self.finish(features)
+
+    def suffix(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the rest: maps what :meth:`prefix` returns to what :meth:`forward` returns."""
+        steps, split = self.steps(), self.split_at
+        if split == len(steps):
+            return features, features.new_zeros((), dtype=torch.float32)
+        features, aux = self._run(steps[split:], features)
         return self.finish(features), aux
 
-    def _run(
-        self, steps: Iterable[nn.Module], features: Tensor, aux: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        if aux is None:
-            aux = features.new_zeros((), dtype=torch.float32)
+    def _run(self, steps: Iterable[nn.Module], features: Tensor) -> tuple[Tensor, Tensor]:
+        aux = features.new_zeros((), dtype=torch.float32)
         for step in steps:
             if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
                 # Non-reentrant, and the random state is replayed: the gate's noise is the same.

@@ -77,7 +77,15 @@ class Network(nn.Module):
             Logits at 4 / stride of the input size, the auxiliary losses, and what the head's loss
             needs beside them.
         """
-        embedding, aux = self.backbone(images)
+        return self.from_prefix(self.backbone.prefix(images))
+
+    def from_prefix(self, features: Tensor) -> Output:
+        """Run all but the frozen prefix of the backbone.
+
+        Args:
+            features: What ``backbone.prefix`` made of the images, or a copy that was kept.
+        """
+        embedding, aux = self.backbone.suffix(features)
         logits, segments = self.head(*self.decoder(embedding))
         return Output(logits, aux, segments)
 

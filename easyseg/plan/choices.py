@@ -50,6 +50,12 @@ WEIGHT_OFFSET = 1.1
 # Samples in float32 take a CPU at least half as long again as in bf16.
 FLOAT32_SAMPLES = 2 / 3
 
+# How many images an augmentation can make of one; those that are not here make endlessly many.
+# Flips and quarter turns together make 8.
+VARIANTS = {"hflip": 2, "vflip": 2, "rot90": 4}
+MOST_VARIANTS = 8
+CACHE_FROM_SHARE = 0.1
+
 HIGHEST_LR = 1e-3
 HIGHEST_LR_UP_TO_STEPS = 300
 
@@ -294,6 +300,32 @@ def _gradient_checkpointing(facts: Facts, values: Mapping[str, Any]) -> Decision
     return Decision(True, f"{memory} may not hold the activations: recomputed, slower")
 
 
+def _prefix_cache(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """Keep features where a good part of the encoder is frozen and its inputs come again."""
+    frozen = _frozen_share(values)
+    if frozen == 0:
+        return Decision(False, "adapters in all blocks: little is frozen before the first")
+    if values["data.geometry"] == "tile" or not VARIANTS.keys() >= set(values["data.augment"]):
+        return Decision(False, "augmentation makes another image of it in every epoch")
+    variants = math.prod(VARIANTS[name] for name in values["data.augment"])
+    variants = min(variants, MOST_VARIANTS)
+    epochs = values["train.epochs"]
+    again = 1 - variants * (1 - (1 - 1 / variants) ** epochs) / epochs
+    found = (
+        f"{frozen:.0%} of the blocks come before the first adapter, and {again:.0%} of the images "
+        "were seen before, turned the same way"
+    )
+    return Decision(frozen * again >= CACHE_FROM_SHARE, found)
+
+
+def _frozen_share(values: Mapping[str, Any]) -> float:
+    """Return the share of the attention blocks before the first adapter."""
+    if values["adapter.kind"] == "none":
+        return 1.0
+    blocks, all_blocks = values["adapter.blocks"], get_spec(values["backbone.name"]).num_blocks
+    return 0.0 if blocks == "all" else 1 - int(blocks) / all_blocks
+
+
 def _epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Divide the budget of samples by the number of images."""
     count, budget = facts.fingerprint.num_images, facts.budget
@@ -338,5 +370,6 @@ CHOICES: Mapping[str, Callable[[Facts, Mapping[str, Any]], Decision]] = {
     "train.precision": _precision,
     "train.micro_batch_size": _micro_batch_size,
     "train.gradient_checkpointing": _gradient_checkpointing,
+    "train.prefix_cache": _prefix_cache,
     "train.epochs": _epochs,
 }

@@ -157,6 +157,7 @@ DOMAINS: Mapping[str, Domain] = {
     "train.micro_batch_size": _whole(1),
     "train.precision": _precision(),
     "train.gradient_checkpointing": _flag(),
+    "train.prefix_cache": _flag(),
     "train.patience": _whole(1),
     "train.average": _real(0, 1),
 }

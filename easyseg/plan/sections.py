@@ -133,6 +133,7 @@ class TrainPlan:
         micro_batch_size: Images of one forward pass on one device.
         precision: ``"32"``, ``"bf16"`` or ``"fp16"`` (the latter two: mixed).
         gradient_checkpointing: True to recompute activations, which saves memory.
+        prefix_cache: True to keep what the frozen first blocks make of an image, for later epochs.
         patience: Epochs without a better score before training stops.
         average: Share of the steps that the moving average of the weights looks back; 0 is none.
     """
@@ -143,6 +144,7 @@ class TrainPlan:
     micro_batch_size: int
     precision: str
     gradient_checkpointing: bool
+    prefix_cache: bool
     patience: int
     average: float
 
@@ -156,7 +158,7 @@ class TrainPlan:
             OptionError: If the batch cannot be made of whole passes.
 
         Example:
-            >>> TrainPlan(3, -1, 8, 2, "32", False, 5, 0.1).accumulation(devices=2)
+            >>> TrainPlan(3, -1, 8, 2, "32", False, False, 5, 0.1).accumulation(devices=2)
             2
         """
         passes, rest = divmod(self.batch_size, self.micro_batch_size * devices)

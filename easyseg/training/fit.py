@@ -188,7 +188,10 @@ def train(
     if is_first_process():
         prepared.write()  # Not before: a fit that Lightning refuses can be tried again.
     with _same_random_state_after(), stop.catch_interrupt():
-        trainer.fit(module)
+        try:
+            trainer.fit(module)
+        finally:
+            module.close_cache()
     log.info(
         "training ended in epoch %d: %s", max(1, trainer.current_epoch), _reason(trainer, stop)
     )

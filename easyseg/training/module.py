@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -27,19 +29,26 @@ from easyseg.errors import OptionError
 from easyseg.inference.predict import Assembler, auto_batch_size
 from easyseg.metrics.evaluate import new_scores
 from easyseg.metrics.streaming import SegmentationScores
-from easyseg.models.network import Network, build_network
+from easyseg.models.network import Network, Output, build_network
 from easyseg.models.registry import get_spec
 from easyseg.models.weights import find_weights
+from easyseg.plan.hardware import detect_hardware
 from easyseg.plan.plan import Plan
 from easyseg.preparation import Prepared
 from easyseg.ranks import Ranks
+from easyseg.training.prefix_cache import PrefixCache
 
 __all__ = ["Clock", "SegmentationModule", "expert_layers"]
+
+log = logging.getLogger("easyseg")
 
 _OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {
     "adamw": torch.optim.AdamW,
     "adam": torch.optim.Adam,
 }
+# What the cached features may take of the machine's memory, and beyond that on its disk.
+_CACHE_MEMORY_SHARE = 0.25
+_CACHE_DISK_BYTES = 20 * 2**30
 _NO_DECAY = ("lora_", "gate.", "experts.", "norm", "bias", "iou_token.", "mask_tokens.")
 # What the trainer of each rank was made with, before it heard of rank 0's plan.
 _OF_THE_TRAINER = ("precision", "epochs", "max_steps", "average", "patience")
@@ -96,6 +105,7 @@ class SegmentationModule(L.LightningModule):
         self._assembler: Assembler | None = None
         self._train_losses: list[Tensor] = []
         self._time_used = 0.0
+        self._cache: PrefixCache | None = None
 
     @property
     def plan(self) -> Plan:
@@ -163,7 +173,7 @@ class SegmentationModule(L.LightningModule):
             sampler=EpochSampler(
                 len(samples), seed, rank=trainer.global_rank, world=trainer.world_size
             ),
-            collate_fn=collate_training,
+            collate_fn=partial(collate_training, with_keys=plan.train.prefix_cache),
             num_workers=self.num_workers,
             worker_init_fn=ignore_interrupt,
             persistent_workers=self.num_workers > 0,
@@ -192,7 +202,14 @@ class SegmentationModule(L.LightningModule):
         return self.trainer.global_rank < len(self.prepared.validation_samples())
 
     def on_fit_start(self) -> None:
-        """Seed the gate's noise, differently on each rank."""
+        """Seed the gate's noise, differently on each rank; open the cache of the prefix."""
+        if self.plan.train.prefix_cache:
+            memory = detect_hardware("cpu").memory_gb * 2**30 * _CACHE_MEMORY_SHARE
+            self._cache = PrefixCache(
+                int(memory / self.trainer.world_size),
+                folder=self.prepared.run_folder,
+                disk_bytes=int(_CACHE_DISK_BYTES / self.trainer.world_size),
+            )
         seed = self.seed_of_fit + self.global_rank
         if self.device.type == "cpu":  # Without a word to GPUs that take no part.
             torch.default_generator.manual_seed(seed)
@@ -201,11 +218,31 @@ class SegmentationModule(L.LightningModule):
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         """Return task loss plus weighted balance loss."""
-        output = self.network(batch.images)
+        output = self._output(batch.images, batch.keys)
         task = self.network.head.loss(output.logits, batch.targets, output.segments)
         self._train_losses.append(task.detach())
         self.log("train_loss", task, batch_size=len(batch.images))
         return task + self.plan.loss.balance_weight * output.aux_losses
+
+    def _output(self, images: Tensor, keys: Sequence[Hashable] | None) -> Output:
+        """Run the network, from features that are kept where there are any."""
+        if self._cache is None or keys is None:
+            return self.network(images)
+        prefix = self.network.backbone.prefix
+        return self.network.from_prefix(self._cache.features(keys, images, prefix))
+
+    def on_fit_end(self) -> None:
+        """Say what the cache was good for, and give it back."""
+        if self._cache is not None:
+            served = self._cache.hits
+            log.info("the prefix cache knew %d of %d images", served, served + self._cache.misses)
+        self.close_cache()
+
+    def close_cache(self) -> None:
+        """Give back what the cache of the prefix takes, if there is one."""
+        if self._cache is not None:
+            self._cache.close()
+            self._cache = None
 
     def on_train_epoch_start(self) -> None:
         """Lightning does not call ``train()``; the gate draws noise in training mode only."""
@@ -227,7 +264,8 @@ class SegmentationModule(L.LightningModule):
         assert self._assembler is not None
         if not self._has_validation_images():
             return
-        for item in self._assembler.add(batch, self.network(batch.images).logits):
+        keys = [(seen.position, seen.window) for seen in batch.windows]
+        for item in self._assembler.add(batch, self._output(batch.images, keys).logits):
             assert item.target is not None
             self._scores.update(self.network.head.decide(item.logits).cpu().numpy(), item.target)
 

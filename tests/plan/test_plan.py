@@ -47,6 +47,7 @@ VALUES = {
     "train.micro_batch_size": 2,
     "train.precision": "bf16",
     "train.gradient_checkpointing": False,
+    "train.prefix_cache": False,
     "train.patience": 5,
     "train.average": 0.1,
 }
