@@ -28,7 +28,7 @@ PARTS = 3
 TURNS = ["hflip", "vflip", "rot90"]
 BINARY = ("skin_isic", "leaf_disease", "road_epfl")
 # The default plan before the study "steps".
-FORMER = {"data.size": 128, "train.batch_size": 4}
+FORMER = {"data.size": 128, "train.batch_size": 4, "optim.decoder_lr": 1.0}
 
 
 class Study(NamedTuple):
@@ -80,12 +80,16 @@ STUDIES = {
     "steps": Study(
         "8 epochs of 112 px or 5 of 128 px",
         (*BINARY, "cwfid"),
-        {"data.size": 112, "train.epochs": 8},
+        {"data.size": 112, "train.epochs": 8, "optim.decoder_lr": 1.0},
         {
             "112 px, batches of 4": {"train.batch_size": 4},
             "128 px, batches of 4": {**FORMER, "train.epochs": 5},
             "112 px, batches of 2": {"train.batch_size": 2},
             "112 px, batches of 1": {"train.batch_size": 1},
+            "112 px, batches of 2, decoder at 0.3": {
+                "train.batch_size": 2,
+                "optim.decoder_lr": 0.3,
+            },
             "112 px, batches of 2, crops": {
                 "train.batch_size": 2,
                 "data.augment": ["crop", *TURNS],

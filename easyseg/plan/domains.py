@@ -142,6 +142,7 @@ DOMAINS: Mapping[str, Domain] = {
     "loss.balance_weight": _real(0),
     "optim.kind": _one_of("adamw", "adam"),
     "optim.lr": _real(0, above=True),
+    "optim.decoder_lr": _real(0, above=True),
     "optim.weight_decay": _real(0),
     "optim.warmup": _real(0, 1),
     "data.size": _whole(1),

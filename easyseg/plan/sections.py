@@ -95,12 +95,14 @@ class OptimPlan:
     Attributes:
         kind: ``"adamw"``, or ``"adam"``, whose weight decay is part of the gradient.
         lr: Highest learning rate.
+        decoder_lr: That of the decoder, as a share of it.
         weight_decay: Weight decay of decoder matrices (none on adapters, gates, norms).
         warmup: Share of the steps with a rising learning rate, 0..1.
     """
 
     kind: str
     lr: float
+    decoder_lr: float
     weight_decay: float
     warmup: float
 

@@ -279,17 +279,22 @@ class SegmentationModule(L.LightningModule):
         self.log_dict(scores.compute())
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer, linear warm-up and decay; adapters, norms, tokens do not decay."""
+        """Return the optimizer, linear warm-up and decay; adapters, norms, tokens do not decay.
+
+        The rate that is logged is that of the first group, the adapters if there are any.
+        """
         optim = self.plan.optim
-        decayed: list[nn.Parameter] = []
-        plain: list[nn.Parameter] = []
+        members: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
                 free = parameter.ndim < 2 or any(part in name for part in _NO_DECAY)
-                (plain if free else decayed).append(parameter)
+                rate = optim.lr * (optim.decoder_lr if name.startswith("decoder.") else 1.0)
+                members.setdefault((rate, 0.0 if free else optim.weight_decay), []).append(
+                    parameter
+                )
         groups = [
-            {"params": decayed, "weight_decay": optim.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
+            {"params": parameters, "lr": rate, "weight_decay": decay}
+            for (rate, decay), parameters in members.items()
         ]
         optimizer = _OPTIMIZERS[optim.kind](groups, lr=optim.lr)
         total = max(1, int(self.trainer.estimated_stepping_batches))

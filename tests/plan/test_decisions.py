@@ -112,6 +112,21 @@ def test_a_time_limit_is_said_with_the_epochs():
     assert "300 s" in plan_for(time_limit=300).reasons["train.epochs"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "share"),
+    [
+        ({}, 0.3),
+        ({"adapter.kind": "none"}, 1.0),
+        ({"backbone.prompt": "none"}, 1.0),
+        ({"backbone.weights": "random"}, 1.0),
+        ({"backbone.name": "vit_b"}, 1.0),
+        ({"optim.decoder_lr": 0.5}, 0.5),
+    ],
+)
+def test_a_decoder_that_is_good_from_the_start_takes_smaller_steps(changes, share):
+    assert plan_for(overrides=changes).optim.decoder_lr == share
+
+
 def test_fewer_samples_where_a_cpu_has_no_bf16():
     fast, slow = (
         plan_for(facts(50), hardware=replace(CPU, native_bf16=bf16), presets="balanced")

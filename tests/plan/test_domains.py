@@ -59,6 +59,7 @@ def test_parse_takes_what_means_the_same(key, given, expected):
         ("data.geometry", "tiles"),
         ("data.scale", 0),
         ("optim.lr", 0),
+        ("optim.decoder_lr", 0),
         ("optim.lr", float("nan")),
         ("optim.warmup", 1.5),
         ("train.max_steps", 0),

@@ -23,6 +23,7 @@ PAPER = {
     "loss.balance_weight": 1.0,
     "optim.kind": "adam",
     "optim.lr": 1e-4,
+    "optim.decoder_lr": 1.0,
     "optim.weight_decay": 1e-4,
     "data.size": 1024,
     "data.geometry": "squash",

@@ -35,6 +35,7 @@ VALUES = {
     "loss.balance_weight": 1.0,
     "optim.kind": "adamw",
     "optim.lr": 3e-4,
+    "optim.decoder_lr": 1.0,
     "optim.weight_decay": 1e-4,
     "optim.warmup": 0.05,
     "data.size": 128,

@@ -38,15 +38,19 @@ def module_beside(first, own):
     return module
 
 
-def test_only_matrices_of_the_decoder_decay():
+def test_only_matrices_of_the_decoder_decay_and_its_rate_is_its_own():
     plan = plan_for()
     module = module_beside(plan, plan)
     module.network = build_network(plan, seed=0)
     names = {id(value): name for name, value in module.network.named_parameters()}
-    decayed, plain = (
-        {names[id(value)] for value in group["params"]}
-        for group in module.configure_optimizers()["optimizer"].param_groups
-    )
+    decayed, plain, rates = set(), set(), {}
+    for group in module.configure_optimizers()["optimizer"].param_groups:
+        members = {names[id(value)] for value in group["params"]}
+        (decayed if group["weight_decay"] else plain).update(members)
+        rates |= dict.fromkeys(members, group["initial_lr"])
+    for name, rate in rates.items():
+        share = 0.3 if name.startswith("decoder.") else 1.0
+        assert rate == pytest.approx(share * plan.optim.lr), name
     assert decayed | plain == {n for n, v in module.network.named_parameters() if v.requires_grad}
     assert "decoder.transformer.layers.0.cross_attn_token_to_image.q_proj.weight" in decayed
     assert "decoder.hypernetworks.0.layers.0.weight" in decayed
