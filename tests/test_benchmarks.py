@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from plan_makers import facts, plan_for
 
@@ -24,6 +25,7 @@ with pytest.MonkeyPatch.context() as patch:
     import _record as record
     import effects
     import eight_sets
+    import parts
 
 BINARY = LabelMap((0, 1), ("background", "thing"), None, "uint8")
 THREE = LabelMap((0, 1, 2), ("soil", "crop", "weed"), 255, "uint8")
@@ -255,6 +257,55 @@ def test_the_variants_of_effects_are_plans_that_can_be_made():
             values = {**study.base, **overrides}
             plan = plan_for(overrides=values, **options)
             assert plan.train.epochs == values["train.epochs"]
+
+
+def test_the_tables_of_parts_are_ratios_to_their_yardsticks():
+    step = {"backbone": "tiny", "size": 64, "batch": 2, "precision": "32"}
+    ways = {"plain": [1.0, 2.0], "ours": [2.0, 3.0], "literal": [4.0, 12.0]}
+    experts = parts.experts_table({"scales": [1, 2], "milliseconds": {"maps": ways}})
+    assert "| maps, ours / plain | 2.00 | 1.50 | 1.67 |" in experts
+    assert "| maps, ours / literal | 0.50 | 0.25 | 0.31 |" in experts
+    seconds = {"theirs, float32": 2.0, "ours, float32": 1.0}
+    assert "| ours, float32 | 1.000 | 0.50 |" in parts.encoder_table(
+        {"size": 64, "seconds": seconds}
+    )
+    adapters = parts.adapters_table(
+        step
+        | {
+            "seconds": {"none": 2.0, "lora": 2.5},
+            "gflops_of_a_product": 100.0,
+            "seconds_of_its_products_at_that_speed": 1.0,
+        }
+    )
+    assert "| a step of tiny, 64 px, batch 2, 32 |" in adapters
+    assert "| lora | 2.50 | 1.25 |" in adapters
+    assert "| products of `none` at 100 GFLOP/s | 1.00 | 0.50 |" in adapters
+    prefix = parts.prefix_table(
+        step
+        | {
+            "blocks": 3,
+            "seconds": {"full": 2.0, "cached": 1.2},
+            "share_of_flops_left": 0.5,
+            "seconds_by_flops": 1.0,
+        }
+    )
+    assert "| from the prefix cache | 1.20 | 0.60 |" in prefix
+    assert "| 50% of the operations are left | 1.00 | 0.50 |" in prefix
+
+
+def test_cases_take_turns_and_the_first_round_does_not_count():
+    order = []
+    cases = {name: lambda name=name: order.append(name) for name in "ab"}
+    assert parts.medians(cases, 2).keys() == {"a", "b"}
+    assert order == list("ababab")
+
+
+def test_the_literal_expert_of_parts_is_the_one_of_the_library():
+    torch.manual_seed(0)
+    z = torch.randn(2, parts.RANK, 7, 9)
+    for scale in parts.SCALES:
+        expert = parts.ConvExpert(parts.RANK, scale)
+        torch.testing.assert_close(parts.literal_expert(expert, z), expert(z), rtol=0, atol=1e-5)
 
 
 def test_the_parts_of_effects_are_all_images_once_and_neighbours_stay_together():

@@ -80,7 +80,7 @@ class TrainingBatch(NamedTuple):
 
     images: Tensor
     targets: Tensor
-    keys: tuple[bytes, ...] | None = None
+    keys: tuple[str, ...] | None = None
 
 
 class PredictionItem(NamedTuple):
@@ -287,7 +287,7 @@ def collate_training(
     keys = None
     if with_keys:
         keys = tuple(
-            hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in images
+            hashlib.blake2b(image.numpy().tobytes(), digest_size=16).hexdigest() for image in images
         )
     return TrainingBatch(torch.stack(images), torch.stack(targets), keys)
 

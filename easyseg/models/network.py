@@ -77,7 +77,7 @@ class Network(nn.Module):
             Logits at 4 / stride of the input size, the auxiliary losses, and what the head's loss
             needs beside them.
         """
-        return self.from_prefix(self.backbone.prefix(images))
+        return self._decode(*self.backbone(images))
 
     def from_prefix(self, features: Tensor) -> Output:
         """Run all but the frozen prefix of the backbone.
@@ -85,7 +85,9 @@ class Network(nn.Module):
         Args:
             features: What ``backbone.prefix`` made of the images, or a copy that was kept.
         """
-        embedding, aux = self.backbone.suffix(features)
+        return self._decode(*self.backbone.suffix(features))
+
+    def _decode(self, embedding: Tensor, aux: Tensor) -> Output:
         logits, segments = self.head(*self.decoder(embedding))
         return Output(logits, aux, segments)
 

@@ -47,13 +47,15 @@ ALPHA_PER_RANK = 4.0
 # 1.1 it is 8 times.
 WEIGHT_OFFSET = 1.1
 
-# Samples in float32 take a CPU at least half as long again as in bf16.
+# Matrix products in float32 take a CPU twice as long as in bf16, other work hardly longer: a guess
+# at the samples of a fit that lasts as long.
 FLOAT32_SAMPLES = 2 / 3
 
 # How many images an augmentation can make of one; those that are not here make endlessly many.
 # Flips and quarter turns together make 8.
 VARIANTS = {"hflip": 2, "vflip": 2, "rot90": 4}
 MOST_VARIANTS = 8
+# Of the frozen work that is saved; below it, hashing and copying are not worth it.
 CACHE_FROM_SHARE = 0.1
 
 HIGHEST_LR = 1e-3
@@ -250,8 +252,9 @@ def _decoder_lr(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Change a decoder that starts where its pretraining ended with more care than new adapters."""
     if values["adapter.kind"] == "none":
         return Decision(1.0, "nothing but the decoder is trained")
-    if values["backbone.weights"] == "random" or values["backbone.prompt"] == "none":
-        return Decision(1.0, "as the adapters: the decoder has to learn anew")
+    known = get_spec(values["backbone.name"]).prompt == values["backbone.prompt"] == "box"
+    if values["backbone.weights"] == "random" or not known:
+        return Decision(1.0, "one rate for adapters and decoder, as in the paper")
     return Decision(
         PRETRAINED_DECODER_LR, "with its prompt the decoder is good from the start: smaller steps"
     )
@@ -318,17 +321,26 @@ def _prefix_cache(facts: Facts, values: Mapping[str, Any]) -> Decision:
     frozen = _frozen_share(values)
     if frozen == 0:
         return Decision(False, "adapters in all blocks: little is frozen before the first")
-    if values["data.geometry"] == "tile" or not VARIANTS.keys() >= set(values["data.augment"]):
+    if values["data.geometry"] == "tile":
+        return Decision(False, "each epoch sees another window of an image")
+    if not VARIANTS.keys() >= set(values["data.augment"]):
         return Decision(False, "augmentation makes another image of it in every epoch")
-    variants = math.prod(VARIANTS[name] for name in values["data.augment"])
-    variants = min(variants, MOST_VARIANTS)
-    epochs = values["train.epochs"]
-    again = 1 - variants * (1 - (1 - 1 / variants) ** epochs) / epochs
+    again = _seen_again(values["data.augment"], values["train.epochs"], facts.hardware.processes)
     found = (
-        f"{frozen:.0%} of the blocks come before the first adapter, and {again:.0%} of the images "
-        "were seen before, turned the same way"
+        f"{frozen:.0%} of the blocks are frozen before anything is trained, and {again:.0%} of the "
+        "images were seen before, turned the same way"
     )
     return Decision(frozen * again >= CACHE_FROM_SHARE, found)
+
+
+def _seen_again(augment: Sequence[str], epochs: int, processes: int) -> float:
+    """Return the share of a fit's inputs that the process they go to has seen before, on average.
+
+    An input is one of the variants of its image and goes to one of the processes, by chance.
+    """
+    kinds = min(MOST_VARIANTS, math.prod(VARIANTS[name] for name in augment)) * processes
+    different = kinds * (1 - (1 - 1 / kinds) ** epochs)
+    return 1 - different / epochs
 
 
 def _frozen_share(values: Mapping[str, Any]) -> float:

@@ -28,6 +28,7 @@ from easyseg.preparation import Prepared
 from easyseg.ranks import is_first_process
 from easyseg.training.callbacks import AverageWeights, BestModel, Progress, StopInTime
 from easyseg.training.module import Clock, SegmentationModule
+from easyseg.training.prefix_cache import remove_caches
 
 __all__ = ["Devices", "loader_workers", "train"]
 
@@ -192,6 +193,8 @@ def train(
             trainer.fit(module)
         finally:
             module.close_cache()
+            if is_first_process():
+                remove_caches(prepared.run_folder)
     log.info(
         "training ended in epoch %d: %s", max(1, trainer.current_epoch), _reason(trainer, stop)
     )

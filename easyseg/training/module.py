@@ -205,10 +205,11 @@ class SegmentationModule(L.LightningModule):
         """Seed the gate's noise, differently on each rank; open the cache of the prefix."""
         if self.plan.train.prefix_cache:
             memory = detect_hardware("cpu").memory_gb * 2**30 * _CACHE_MEMORY_SHARE
+            sharers = max(1, self.trainer.world_size // self.trainer.num_nodes)
             self._cache = PrefixCache(
-                int(memory / self.trainer.world_size),
+                int(memory / sharers),
                 folder=self.prepared.run_folder,
-                disk_bytes=int(_CACHE_DISK_BYTES / self.trainer.world_size),
+                disk_bytes=_CACHE_DISK_BYTES // sharers,
             )
         seed = self.seed_of_fit + self.global_rank
         if self.device.type == "cpu":  # Without a word to GPUs that take no part.
@@ -234,8 +235,8 @@ class SegmentationModule(L.LightningModule):
     def on_fit_end(self) -> None:
         """Say what the cache was good for, and give it back."""
         if self._cache is not None:
-            served = self._cache.hits
-            log.info("the prefix cache knew %d of %d images", served, served + self._cache.misses)
+            known = self._cache.hits
+            log.info("the prefix cache knew %d of %d images", known, known + self._cache.misses)
         self.close_cache()
 
     def close_cache(self) -> None:

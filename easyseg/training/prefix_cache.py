@@ -11,9 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["PrefixCache"]
+__all__ = ["PrefixCache", "remove_caches"]
 
+_FOLDER = "prefix-"
 _MAP_BYTES = 2**28
+_BLOCK_BYTES = 2**20
 _FREE_SHARE = 0.5
 
 
@@ -22,12 +24,14 @@ class PrefixCache:
 
     Entries lie in memory up to a limit, then in memory maps; when these are full, too, further
     images are computed each time. Features are kept in the dtype in which they were computed, bit
-    for bit. Each process has a cache of its own.
+    for bit, and come back in the memory layout in which they are computed. Each process has a cache
+    of its own.
 
     Args:
         memory_bytes: What the entries in memory may take.
         folder: Where the memory maps are, which :meth:`close` deletes; ``None`` for none.
-        disk_bytes: What the memory maps may take; never more than half of what is free there.
+        disk_bytes: What the memory maps may take; a map that would take more than half of what is
+            free there is not made.
     """
 
     def __init__(
@@ -39,9 +43,9 @@ class PrefixCache:
         self._disk_left = 0
         self._folder: Path | None = None
         if folder is not None and disk_bytes:
-            self._folder = Path(tempfile.mkdtemp(prefix="prefix-", dir=folder))
-            free = shutil.disk_usage(folder).free
-            self._disk_left = min(disk_bytes, int(free * _FREE_SHARE))
+            self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=folder))
+            self._disk_left = disk_bytes
+        self._channels_last = False
         self._entries: dict[Hashable, Tensor] = {}
         self._free: list[Tensor] = []
         self._maps = 0
@@ -69,12 +73,14 @@ class PrefixCache:
         }
         if missing:
             fresh = compute(images[missing] if rows else images)
+            self._channels_last = fresh.ndim == 4 and not fresh.is_contiguous()
             for row, value in zip(missing, fresh, strict=True):
                 self._keep(keys[row], value)
                 rows[row] = value
             if len(missing) == len(keys):
                 return fresh
-        return torch.stack([rows[row] for row in range(len(keys))])
+        whole = torch.stack([rows[row] for row in range(len(keys))])
+        return whole.contiguous(memory_format=torch.channels_last) if self._channels_last else whole
 
     def close(self) -> None:
         """Forget everything and delete the memory maps."""
@@ -83,8 +89,7 @@ class PrefixCache:
         self._memory_left = self._disk_left = 0
         if self._folder is not None:
             # Windows keeps a mapped file until its last view is gone: what it keeps stays behind.
-            with contextlib.suppress(OSError):
-                shutil.rmtree(self._folder)
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _keep(self, key: Hashable, value: Tensor) -> None:
         if key in self._entries:
@@ -101,11 +106,37 @@ class PrefixCache:
         """Return a place for one entry in a memory map, or ``None`` if none is left."""
         if not self._free and self._folder is not None and like.nbytes <= self._disk_left:
             count = max(1, min(_MAP_BYTES, self._disk_left) // like.nbytes)
-            self._disk_left -= count * like.nbytes
             file = self._folder / f"{self._maps}.bin"
-            self._maps += 1
-            whole = torch.from_file(
-                str(file), shared=True, size=count * like.numel(), dtype=like.dtype
-            )
-            self._free = list(whole.view(count, *like.shape))
+            if _reserve(file, count * like.nbytes):
+                self._disk_left -= count * like.nbytes
+                self._maps += 1
+                size = count * like.numel()
+                whole = torch.from_file(str(file), shared=True, size=size, dtype=like.dtype)
+                self._free = list(whole.view(count, *like.shape))
+            else:
+                self._disk_left = 0
         return self._free.pop() if self._free else None
+
+
+def remove_caches(folder: Path) -> None:
+    """Remove what caches left in a folder: a process that was killed could not close its own."""
+    for left in folder.glob(f"{_FOLDER}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _reserve(file: Path, size: int) -> bool:
+    """Write a file of zeros; return False, and leave none, if the disk has no room for it.
+
+    A file that is only declared to be that long would kill the process when the disk is full.
+    """
+    try:
+        if size > shutil.disk_usage(file.parent).free * _FREE_SHARE:
+            return False
+        with file.open("wb") as stream:
+            for start in range(0, size, _BLOCK_BYTES):
+                stream.write(bytes(min(_BLOCK_BYTES, size - start)))
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
+        return False
+    return True

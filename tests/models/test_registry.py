@@ -99,10 +99,10 @@ def test_multiples_of_whole_windows_are_the_sizes_that_fill_nothing_up(
         assert any(filled) == (size % spec.whole_windows != 0), size
 
 
-@pytest.mark.parametrize("steps", [0, 7])
+@pytest.mark.parametrize("steps", [0, 8])
 @pytest.mark.parametrize("name", SHIPPED)
 def test_forward_backward_save_and_load(name, steps, affordable, tiny_plan):
-    """At the smallest size, and at 14x14 tokens (35x35 of LiteMedSAM)."""
+    """At the smallest size, and at 15x15 tokens (36x36 of LiteMedSAM), no multiple of a window."""
     spec = affordable(name)
     size = spec.min_size + steps * spec.size_multiple
     plan = tiny_plan({"backbone.name": name, "data.size": size})
