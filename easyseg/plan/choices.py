@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from easyseg.models.registry import BackboneSpec, get_spec
 from easyseg.plan.facts import Decision, Facts
 from easyseg.plan.memory import images_that_fit
+from easyseg.plan.repeats import VARIANTS, frozen_share, seen_again
 
 if TYPE_CHECKING:
     from easyseg.auditing.fingerprint import Fingerprint
@@ -51,10 +52,6 @@ WEIGHT_OFFSET = 1.1
 # at the samples of a fit that lasts as long.
 FLOAT32_SAMPLES = 2 / 3
 
-# How many images an augmentation can make of one; those that are not here make endlessly many.
-# Flips and quarter turns together make 8.
-VARIANTS = {"hflip": 2, "vflip": 2, "rot90": 4}
-MOST_VARIANTS = 8
 # Of the frozen work that is saved; below it, hashing and copying are not worth it.
 CACHE_FROM_SHARE = 0.1
 
@@ -318,37 +315,20 @@ def _gradient_checkpointing(facts: Facts, values: Mapping[str, Any]) -> Decision
 
 def _prefix_cache(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Keep features where a good part of the encoder is frozen and its inputs come again."""
-    frozen = _frozen_share(values)
+    blocks = 0 if values["adapter.kind"] == "none" else values["adapter.blocks"]
+    frozen = frozen_share(get_spec(values["backbone.name"]), blocks)
     if frozen == 0:
         return Decision(False, "adapters in all blocks: little is frozen before the first")
     if values["data.geometry"] == "tile":
         return Decision(False, "each epoch sees another window of an image")
     if not VARIANTS.keys() >= set(values["data.augment"]):
         return Decision(False, "augmentation makes another image of it in every epoch")
-    again = _seen_again(values["data.augment"], values["train.epochs"], facts.hardware.processes)
+    again = seen_again(values["data.augment"], values["train.epochs"], facts.hardware.processes)
     found = (
         f"{frozen:.0%} of the blocks are frozen before anything is trained, and {again:.0%} of the "
         "images were seen before, turned the same way"
     )
     return Decision(frozen * again >= CACHE_FROM_SHARE, found)
-
-
-def _seen_again(augment: Sequence[str], epochs: int, processes: int) -> float:
-    """Return the share of a fit's inputs that the process they go to has seen before, on average.
-
-    An input is one of the variants of its image and goes to one of the processes, by chance.
-    """
-    kinds = min(MOST_VARIANTS, math.prod(VARIANTS[name] for name in augment)) * processes
-    different = kinds * (1 - (1 - 1 / kinds) ** epochs)
-    return 1 - different / epochs
-
-
-def _frozen_share(values: Mapping[str, Any]) -> float:
-    """Return the share of the attention blocks before the first adapter."""
-    if values["adapter.kind"] == "none":
-        return 1.0
-    blocks, all_blocks = values["adapter.blocks"], get_spec(values["backbone.name"]).num_blocks
-    return 0.0 if blocks == "all" else 1 - int(blocks) / all_blocks
 
 
 def _epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:

@@ -1,0 +1,44 @@
+"""How much of a fit's work on frozen blocks comes again: what a prefix cache can save."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from easyseg.models.registry import BackboneSpec
+
+__all__ = ["VARIANTS", "frozen_share", "seen_again"]
+
+# How many images an augmentation can make of one; those that are not here make endlessly many.
+# Flips and quarter turns together make 8.
+VARIANTS = {"hflip": 2, "vflip": 2, "rot90": 4}
+_MOST_VARIANTS = 8
+
+
+def frozen_share(spec: BackboneSpec, blocks: str | int) -> float:
+    """Return the share of the attention blocks before the first adapter, 0..1.
+
+    Args:
+        spec: The backbone.
+        blocks: The last blocks that have adapters, 0 for none, or ``"all"``.
+    """
+    return 0.0 if blocks == "all" else 1 - int(blocks) / spec.num_blocks
+
+
+def seen_again(augment: Sequence[str], epochs: int, processes: int) -> float:
+    """Return the share of a fit's inputs that the process they go to has seen before, on average.
+
+    An input is one of the variants of its image and goes to one of the processes, by chance.
+
+    Args:
+        augment: Keys of :data:`VARIANTS`.
+        epochs: Passes over the images.
+        processes: Training processes in all.
+
+    Example:
+        >>> seen_again([], epochs=4, processes=1)
+        0.75
+    """
+    kinds = min(_MOST_VARIANTS, math.prod(VARIANTS[name] for name in augment)) * processes
+    different = kinds * (1 - (1 - 1 / kinds) ** epochs)
+    return 1 - different / epochs
