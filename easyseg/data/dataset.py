@@ -245,6 +245,10 @@ class WindowLoader:
             seen, images = zip(*rows, strict=True)
             yield PredictionBatch(torch.stack(images), list(seen))
 
+    def close(self) -> None:
+        """End the processes that read ahead; it cannot be read again."""
+        del self.images
+
     def _windows(self) -> Iterator[tuple[SeenWindow, Tensor]]:
         for item in self.images:
             for window, image in self.preprocess.windows(item.content, item.own):

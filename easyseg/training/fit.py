@@ -192,7 +192,7 @@ def train(
         try:
             trainer.fit(module)
         finally:
-            module.close_cache()
+            module.close()
             if is_first_process():
                 remove_caches(prepared.run_folder)
     log.info(

@@ -106,6 +106,7 @@ class SegmentationModule(L.LightningModule):
         self._train_losses: list[Tensor] = []
         self._time_used = 0.0
         self._cache: PrefixCache | None = None
+        self._validation_loader: WindowLoader | None = None
 
     @property
     def plan(self) -> Plan:
@@ -188,7 +189,7 @@ class SegmentationModule(L.LightningModule):
         trainer = self.trainer
         # Lightning wants a batch on every rank: one without images takes the first and drops it.
         rank = trainer.global_rank if self._has_validation_images() else 0
-        return WindowLoader(
+        self._validation_loader = WindowLoader(
             self.prepared.validation_samples(),
             preprocess_of(self.plan),
             self.label_map,
@@ -197,6 +198,7 @@ class SegmentationModule(L.LightningModule):
             world=trainer.world_size,
             num_workers=self.num_workers,
         )
+        return self._validation_loader
 
     def _has_validation_images(self) -> bool:
         return self.trainer.global_rank < len(self.prepared.validation_samples())
@@ -237,13 +239,16 @@ class SegmentationModule(L.LightningModule):
         if self._cache is not None:
             known = self._cache.hits
             log.info("the prefix cache knew %d of %d images", known, known + self._cache.misses)
-        self.close_cache()
+        self.close()
 
-    def close_cache(self) -> None:
-        """Give back what the cache of the prefix takes, if there is one."""
+    def close(self) -> None:
+        """Give back what a fit holds: the cache of the prefix, the processes that read ahead."""
         if self._cache is not None:
             self._cache.close()
             self._cache = None
+        if self._validation_loader is not None:  # Lightning ends those of the training loader.
+            self._validation_loader.close()
+            self._validation_loader = None
 
     def on_train_epoch_start(self) -> None:
         """Lightning does not call ``train()``; the gate draws noise in training mode only."""

@@ -204,6 +204,26 @@ def test_an_interrupt_during_a_validation_ends_the_fit_with_it(table, tmp_path):
     assert len(segmentor.predict(table)) == len(table)
 
 
+@pytest.mark.parametrize("ending", ["done", "failed"])
+def test_no_loader_process_outlives_a_fit(table, tmp_path, ending):
+    before = set(multiprocessing.active_children())
+
+    class Break(L.Callback):
+        def on_train_epoch_start(self, trainer, module):
+            if ending == "failed" and trainer.current_epoch == 2:
+                raise ArithmeticError
+
+    hyperparameters = TINY | {"train.epochs": 3, "train.patience": 3}
+    options = {"hyperparameters": hyperparameters, "callbacks": [Break()], "num_workers": 2}
+    if ending == "failed":
+        with pytest.raises(ArithmeticError) as kept:  # Its frames hold the trainer.
+            fit(table, tmp_path, **options)
+        assert kept.value is not None
+    else:
+        fit(table, tmp_path, **options)
+    assert set(multiprocessing.active_children()) <= before
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent to a process group on Windows")
 def test_loader_processes_do_not_mind_an_interrupt(table, tmp_path):
     class Interrupt(L.Callback):
