@@ -110,11 +110,10 @@ class ConvLoRALinear(LoRALinear):
         if self.training:
             counts = F.one_hot(routing.expert, len(self.experts)).sum(dim=0)
             self.routing_counts.add_(counts.detach())
-        mixed = mixed.permute(0, 2, 3, 1).to(z.dtype)
+        mixed = mixed.permute(0, 2, 3, 1)
         if x.ndim == 3:
             mixed = torch.cat([prefix, mixed.flatten(1, 2)], dim=1)
-        y = F.linear(x, self.weight, self.bias) + F.linear(mixed, self.lora_B) * self.scaling
-        return y, routing.balance_loss
+        return self._frozen_plus_low_rank(x, mixed), routing.balance_loss
 
     def _split(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Split low-rank features into prefix tokens ``[B, P, r]`` and grid ``[B, H, W, r]``."""

@@ -67,9 +67,20 @@ class LoRALinear(nn.Module):
         Returns:
             Features ``[..., out_features]`` and a float32 scalar.
         """
-        z = F.linear(x, self.lora_A)
-        y = F.linear(x, self.weight, self.bias) + F.linear(z, self.lora_B) * self.scaling
+        y = self._frozen_plus_low_rank(x, F.linear(x, self.lora_A))
         return y, x.new_zeros((), dtype=torch.float32)
+
+    def _frozen_plus_low_rank(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return ``W0 x + b + (alpha / r) B z``; the term is added in place, in the product itself.
+
+        Args:
+            x: Features ``[..., in_features]``.
+            z: Low-rank features ``[..., r]``.
+        """
+        # As a matrix from the start: changing a view in place would cost a copy of its gradient.
+        y = F.linear(x.flatten(0, -2), self.weight, self.bias)
+        y.addmm_(z.flatten(0, -2).to(y.dtype), self.lora_B.T.to(y.dtype), alpha=self.scaling)
+        return y.view(*x.shape[:-1], -1)
 
     def extra_repr(self) -> str:
         """Describe the layer in ``print(module)``."""
