@@ -4,6 +4,7 @@
     python benchmarks/parts.py encoder
     python benchmarks/parts.py adapters --backbone lite_medsam --size 256
     python benchmarks/parts.py prefix --backbone lite_medsam --size 256 --blocks 2
+    python benchmarks/parts.py allocator --backbone lite_medsam --size 112
 
 experts   Conv-LoRA's experts, forward and backward, beside their literal evaluation (enlarge,
           convolve, GELU, reduce) and beside a plain 3x3 convolution with GELU on the small map.
@@ -13,6 +14,7 @@ adapters  a training step with Conv-LoRA and with LoRA, beside one with no adapt
           speed of a product of two 2048x2048 matrices.
 prefix    a training step with adapters in the last blocks, all of it computed, and with what comes
           before them from the cache; and the part of its operations that is left.
+allocator a training step when freed memory goes back to the system, and when the process keeps it.
 
 The cases of a table take turns in one process, and a figure is the median of their rounds, so that
 slower and faster minutes of the machine meet all of them. Nothing else should use the cores. Each
@@ -42,9 +44,11 @@ from easyseg.models.adapters.experts import ConvExpert
 from easyseg.models.network import build_encoder
 from easyseg.models.registry import get_spec
 from easyseg.plan.hardware import detect_hardware
+from easyseg.training.allocator import keep_freed_memory
 from easyseg.training.prefix_cache import PrefixCache
 
 RANK = 3
+STEPS = 4  # In a row, with either allocator: giving everything back is not part of each.
 _DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
 SCALES = range(1, 9)
 MAPS = {"25 windows of 14x14": (25, RANK, 14, 14), "one map of 64x64": (1, RANK, 64, 64)}
@@ -214,6 +218,23 @@ def measure_prefix(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def measure_allocator(options: argparse.Namespace) -> dict[str, Any]:
+    """Time a step with the allocator as it is, and with one that keeps what is freed."""
+    step = step_of(options)
+
+    def kept() -> None:
+        with keep_freed_memory():
+            for _ in range(STEPS):
+                step()
+
+    def as_it_is() -> None:
+        for _ in range(STEPS):
+            step()
+
+    times = medians({"as it is": as_it_is, "kept": kept}, options.rounds)
+    return {**about(options), "seconds": {name: time / STEPS for name, time in times.items()}}
+
+
 def experts_table(cell: Mapping[str, Any]) -> str:
     """Return how many times as long as the plain convolution, and as the literal version."""
     lines = ["| experts, forward + backward | " + " | ".join(map(str, cell["scales"])) + " | sum |"]
@@ -270,11 +291,21 @@ def prefix_table(cell: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def allocator_table(cell: Mapping[str, Any]) -> str:
+    """Return the seconds of a step with both kinds of allocator."""
+    seconds = cell["seconds"]
+    lines = [f"| a step of {described(cell)}, freed memory | seconds | ratio |", "|---|---|---|"]
+    for name, value in seconds.items():
+        lines.append(f"| {name} | {value:.2f} | {value / seconds['as it is']:.2f} |")
+    return "\n".join(lines)
+
+
 PARTS = {
     "experts": (measure_experts, experts_table),
     "encoder": (measure_encoder, encoder_table),
     "adapters": (measure_adapters, adapters_table),
     "prefix": (measure_prefix, prefix_table),
+    "allocator": (measure_allocator, allocator_table),
 }
 
 
@@ -291,7 +322,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = RESULTS / "parts"
     name = options.part
-    if name in ("adapters", "prefix"):
+    if name in ("adapters", "prefix", "allocator"):
         name += f"-{options.backbone}-{options.size}-{options.batch}-{options.precision}"
         name += f"-{options.blocks}" if name.startswith("prefix") else ""
     measured = provenance()

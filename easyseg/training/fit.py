@@ -8,7 +8,7 @@ import multiprocessing
 import random
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from easyseg.errors import OptionError
 from easyseg.plan.hardware import Hardware
 from easyseg.preparation import Prepared
 from easyseg.ranks import is_first_process
+from easyseg.training.allocator import keep_freed_memory
 from easyseg.training.callbacks import AverageWeights, BestModel, Progress, StopInTime
 from easyseg.training.module import Clock, SegmentationModule
 from easyseg.training.prefix_cache import remove_caches
@@ -188,7 +189,9 @@ def train(
     )
     if is_first_process():
         prepared.write()  # Not before: a fit that Lightning refuses can be tried again.
-    with _same_random_state_after(), stop.catch_interrupt():
+    on_cpu = devices.hardware.accelerator == "cpu"
+    keeping = keep_freed_memory() if on_cpu else nullcontext()
+    with _same_random_state_after(), stop.catch_interrupt(), keeping:
         try:
             trainer.fit(module)
         finally:

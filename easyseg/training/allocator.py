@@ -1,0 +1,40 @@
+"""Freed memory stays with the process while it trains on a CPU, instead of being asked for anew."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["keep_freed_memory"]
+
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEEP, _SHARED_UP_TO = 2**31 - 1, 2**28
+# Where glibc's own adjustment ends; setting the values has ended the adjustment.
+_TRIM_BY_ITSELF, _SHARED_BY_ITSELF = 2**26, 2**25
+
+
+@contextmanager
+def keep_freed_memory() -> Iterator[None]:
+    """Let the allocator keep what tensors free, and give all of it back at the end.
+
+    A step on a CPU frees and allocates the same large tensors again and again. By default glibc
+    hands them back to the kernel, which then has to clear tens of thousands of pages in each step
+    (`benchmarks/parts.py allocator`). Tensors from 256 MB on are still handed back: beside the work
+    on them the pages cost nothing, and gaps of that size would. Nothing happens without glibc
+    (Windows, macOS, musl).
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is None or not (hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version")):
+        yield
+        return
+    libc.mallopt(_M_MMAP_THRESHOLD, _SHARED_UP_TO)
+    libc.mallopt(_M_TRIM_THRESHOLD, _KEEP)
+    try:
+        yield
+    finally:
+        libc.mallopt(_M_MMAP_THRESHOLD, _SHARED_BY_ITSELF)
+        libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_BY_ITSELF)
+        libc.malloc_trim(ctypes.c_size_t(0))
