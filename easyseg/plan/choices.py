@@ -50,7 +50,7 @@ WEIGHT_OFFSET = 1.1
 
 # Matrix products in float32 take a CPU twice as long as in bf16, other work hardly longer: a guess
 # at the samples of a fit that lasts as long.
-FLOAT32_SAMPLES = 2 / 3
+FLOAT32_SAMPLES = 0.75
 
 # Of the frozen work that is saved; below it, hashing and copying are not worth it.
 CACHE_FROM_SHARE = 0.1

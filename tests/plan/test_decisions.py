@@ -132,8 +132,8 @@ def test_fewer_samples_where_a_cpu_has_no_bf16():
         plan_for(facts(50), hardware=replace(CPU, native_bf16=bf16), presets="balanced")
         for bf16 in (True, False)
     )
-    assert (fast.train.epochs, slow.train.epochs) == (20, 13)
-    assert "667 samples in all on a CPU in float32" in slow.reasons["train.epochs"]
+    assert (fast.train.epochs, slow.train.epochs) == (20, 15)
+    assert "750 samples in all on a CPU in float32" in slow.reasons["train.epochs"]
 
 
 def test_epochs_reach_the_steps_that_were_set():
