@@ -59,7 +59,7 @@ class TrainingStep:
     def __init__(self, plan: Plan) -> None:
         self.network = build_network(plan, seed=0)
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, fused=True)
+        self.optimizer = torch.optim.AdamW(trained, fused=plan.train.precision == "32")
         self.precision = plan.train.precision
         size, batch = plan.data.size, plan.train.batch_size
         self.images = torch.randn(batch, 3, size, size)

@@ -9,20 +9,13 @@ AdamW. The result goes to benchmarks/results/vit_b_step-PRECISION.json.
 from __future__ import annotations
 
 import argparse
-import resource
-import sys
 import time
 
 from _record import RESULTS, provenance, write_json
 from _steps import TrainingStep, binary_plan
+from _turns import peak_gb
 
 from easyseg.models.network import trainable_state
-
-
-def peak_gb() -> float:
-    """Return the largest resident size of this process so far, in GB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
 
 
 def main() -> None:

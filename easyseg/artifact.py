@@ -31,7 +31,15 @@ from easyseg.models.network import (
 from easyseg.models.registry import get_spec
 from easyseg.plan.plan import Plan
 
-__all__ = ["TrainedModel", "find_artifact", "preprocess_of", "read_artifact", "write_artifact"]
+__all__ = [
+    "Description",
+    "TrainedModel",
+    "describe_artifact",
+    "find_artifact",
+    "preprocess_of",
+    "read_artifact",
+    "write_artifact",
+]
 
 FORMAT = 1
 _TENSORS = "model.safetensors"
@@ -60,6 +68,27 @@ class TrainedModel:
     seed: int
     metrics: Mapping[str, float] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is saved beside the tensors.
+
+    Attributes:
+        plan: The plan that the network is built from.
+        label_map: Raw mask values and class ids.
+        seed: Seed that the fresh parts of the network are built with.
+        base_sha256: Hash of the pretrained weights.
+        metrics: Validation scores of the saved epoch.
+        columns: Names of the image and the label column.
+    """
+
+    plan: Plan
+    label_map: LabelMap
+    seed: int
+    base_sha256: str
+    metrics: Mapping[str, float]
+    columns: Mapping[str, str]
 
 
 def preprocess_of(plan: Plan) -> Preprocess:
@@ -171,25 +200,45 @@ def read_artifact(path: str | os.PathLike[str]) -> TrainedModel:
         WeightsError: If the pretrained weights are not on this machine.
     """
     folder = find_artifact(path)
-    about = _read_about(folder)
-    try:
-        plan = Plan.from_dict(about["plan"])
-        label_map = LabelMap.from_dict(about["label_map"])
-        seed, expected = int(about["seed"]), str(about["backbone"]["sha256"])
-        scores, columns = dict(about["metrics"]), dict(about["columns"])
-        metrics = {k: float("nan") if v is None else float(v) for k, v in scores.items()}
-    except (KeyError, TypeError, ValueError, AttributeError, EasySegError) as error:
-        raise ArtifactError(
-            f"{folder / _ABOUT} is damaged: {error!r}; save the model again"
-        ) from error
-    network = build_network(plan, seed=seed, base_sha256=expected)
+    about = describe_artifact(folder)
+    plan, expected = about.plan, about.base_sha256
+    network = build_network(plan, seed=about.seed, base_sha256=expected)
     if network.base_sha256 != expected:
         raise ArtifactError(
             f"{folder}: trained on weights of {plan.backbone.name} with sha256 {expected}, but the "
             f"ones found here have {network.base_sha256}; provide the right file (EASYSEG_WEIGHTS)"
         )
     load_trainable_state(network, _read_tensors(folder / _TENSORS))
-    return TrainedModel(network.eval(), plan, label_map, seed, metrics, columns)
+    return TrainedModel(
+        network.eval(), plan, about.label_map, about.seed, about.metrics, about.columns
+    )
+
+
+def describe_artifact(path: str | os.PathLike[str]) -> Description:
+    """Read what is saved beside the tensors; asks for no weights.
+
+    Args:
+        path: A run folder or an artifact.
+
+    Raises:
+        ArtifactError: If the file is missing, damaged, or from a newer format.
+    """
+    folder = find_artifact(path)
+    about = _read_about(folder)
+    try:
+        scores = dict(about["metrics"])
+        return Description(
+            plan=Plan.from_dict(about["plan"]),
+            label_map=LabelMap.from_dict(about["label_map"]),
+            seed=int(about["seed"]),
+            base_sha256=str(about["backbone"]["sha256"]),
+            metrics={k: float("nan") if v is None else float(v) for k, v in scores.items()},
+            columns=dict(about["columns"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, EasySegError) as error:
+        raise ArtifactError(
+            f"{folder / _ABOUT} is damaged: {error!r}; save the model again"
+        ) from error
 
 
 def _read_about(folder: Path) -> dict[str, Any]:

@@ -233,10 +233,10 @@ def evaluate(
 @app.command(epilog="Example:\n\neasyseg info lesions")
 def info(model: opt.Model) -> None:
     """Tell what a model is: its plan with the reasons, its classes, its scores, its size."""
-    from easyseg.artifact import find_artifact, read_artifact
+    from easyseg.artifact import describe_artifact, find_artifact
 
     folder = find_artifact(model)
-    trained = read_artifact(folder)
+    trained = describe_artifact(folder)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     typer.echo(trained.plan)
     typer.echo()
@@ -260,6 +260,7 @@ def demo(
     presets: opt.DemoPresets = None,
     overrides: opt.Overrides = None,
     time_limit: opt.TimeLimit = None,
+    accelerator: opt.Accelerator = "auto",
     verbosity: opt.Verbosity = 1,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -276,6 +277,7 @@ def demo(
         presets=presets,
         hyperparameters=hyperparameters,
         time_limit=time_limit,
+        accelerator=accelerator,
         verbosity=verbosity,
     )
     typer.echo(f"scores on {result.num_test} test images of {result.name}:")

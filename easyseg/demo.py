@@ -82,6 +82,7 @@ def run_demo(
     presets: str | None = None,
     hyperparameters: Mapping[str, Any] | None = None,
     time_limit: float | None = None,
+    accelerator: str = "auto",
     verbosity: int = 1,
 ) -> DemoResult:
     """Fit on the training part, score and draw the test part, on one device.
@@ -96,6 +97,7 @@ def run_demo(
             overrides, for the synthetic set, ``"auto"`` for a folder.
         hyperparameters: As for ``SemanticSegmentor.fit``.
         time_limit: Seconds that the fit may take.
+        accelerator: As for ``SemanticSegmentor.fit``.
         verbosity: 0 is silent, 1 shows plan, progress and messages, 2 also debugging messages.
 
     Returns:
@@ -129,6 +131,7 @@ def run_demo(
         presets=presets or "auto",
         hyperparameters=hyperparameters,
         time_limit=time_limit,
+        accelerator=accelerator,
         devices=1,
         seed=seed,
     )

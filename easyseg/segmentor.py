@@ -164,7 +164,8 @@ class SemanticSegmentor:
             accelerator: ``"auto"``, ``"cpu"``, ``"gpu"`` (or ``"cuda"``), ``"mps"``.
             devices: Number of devices of a node, their indices, or ``"auto"``.
             num_nodes: Number of nodes (started by torchrun or SLURM).
-            strategy: A Lightning strategy or its name; ``"auto"``: DDP on several devices.
+            strategy: A Lightning strategy, or its name, that keeps the whole network on each
+                device; ``"auto"``: DDP on several devices.
             num_workers: Loader processes of each rank.
             seed: Seed of split, adapters, order, augmentation and gate noise.
             callbacks: Lightning callbacks beside our own.
@@ -264,7 +265,8 @@ class SemanticSegmentor:
 
         Raises:
             NotFittedError: Before ``fit`` or ``load``.
-            DataError: Images that are missing or cannot be read.
+            DataError: Images that are missing or cannot be read, all at once and before the first
+                prediction.
             OptionError: A threshold out of range or for a multi-class model, or masks that would
                 replace files.
         """
@@ -272,10 +274,10 @@ class SemanticSegmentor:
 
         from easyseg.inference.collect import on_index, output_paths
 
-        samples, ranks = self._samples(data), self._ranks()
+        samples, ranks = self._readable_samples(data), self._ranks()
         threshold = self._threshold(threshold)
         if output_dir is not None:
-            folder = Path(output_dir)
+            folder = Path(output_dir).expanduser()
             paths = output_paths(folder, samples, ranks, overwrite=overwrite)
             return self._predict_to(paths, samples, ranks, batch_size, threshold)
         masks = {
@@ -298,7 +300,7 @@ class SemanticSegmentor:
 
         from easyseg.inference.collect import on_index
 
-        samples, ranks = self._samples(data), self._ranks()
+        samples, ranks = self._readable_samples(data), self._ranks()
         head = self._fitted().network.head
         values = {
             item.position: head.probabilities(item.logits).cpu().numpy()
@@ -325,7 +327,7 @@ class SemanticSegmentor:
             one yields its share.
         """
         samples, ranks = self._samples(data), self._ranks()
-        threshold = self._threshold(threshold)
+        threshold, batch_size = self._threshold(threshold), self._batch_size(batch_size)
         stream = self._stream(samples, ranks, batch_size, None)
         return ((samples.index[i.position], self._raw_mask(i, threshold)) for i in stream)
 
@@ -354,11 +356,16 @@ class SemanticSegmentor:
             DataError: All problems of the table at once.
             OptionError: Unknown metrics.
         """
+        keys = [metrics] if isinstance(metrics, str) else metrics
+        if per_image and keys is not None and not any(key.endswith("@image") for key in keys):
+            raise OptionError(
+                f"metrics is {metrics!r}, and no image has such a score of its own; expected keys "
+                "that end in @image with per_image=True"
+            )
         scores, rows = self._score(data, metrics, threshold)
         if not per_image:
             return scores
-        keys = [metrics] if isinstance(metrics, str) else metrics or rows.columns
-        return rows[[key for key in keys if key in rows.columns]]
+        return rows[[key for key in keys or rows.columns if key in rows.columns]]
 
     def _score(
         self, data: Any, metrics: Sequence[str] | str | None, threshold: float | None
@@ -517,6 +524,17 @@ class SemanticSegmentor:
         self._fitted()
         return read_samples(data, image=self.image, label=None, data_root=self.data_root)
 
+    def _readable_samples(self, data: Any) -> Samples:
+        """Read all images once before any is predicted: one that is damaged costs no results."""
+        from easyseg.auditing.scan import scan
+        from easyseg.console import Reporter
+
+        samples = self._samples(data)
+        reporter = Reporter(self.verbosity if self._ranks().rank == 0 else 0)
+        with reporter.progress("reading the images", len(samples)) as advance:
+            scan(samples, progress=lambda done: advance(1))
+        return samples
+
     def _batch_size(self, batch_size: int | str) -> int:
         from easyseg.inference.predict import auto_batch_size
 
@@ -530,7 +548,10 @@ class SemanticSegmentor:
         if threshold is None:
             return None
         if self._fitted().plan.head.kind != "binary":
-            raise OptionError("threshold applies to binary models; a multi-class one has no such")
+            raise OptionError(
+                "threshold applies to models with the head 'binary'; this one has "
+                f"{self._fitted().plan.head.kind!r}, which chooses between classes"
+            )
         if not 0 <= threshold <= 1:
             raise OptionError(f"threshold is {threshold}, expected a probability between 0 and 1")
         return threshold

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ with pytest.MonkeyPatch.context() as patch:
     import _eight_sets_table as tables
     import _eight_sets_worker as worker
     import _record as record
+    import autogluon_step
     import effects
     import eight_sets
     import parts
@@ -317,3 +319,45 @@ def test_the_parts_of_effects_are_all_images_once_and_neighbours_stay_together()
         assert "".join(out["image"]) in "abcdefg"
         held += list(out["image"])
     assert held == list("abcdefg")
+
+
+def test_processes_take_turns_and_say_how_long_they_took(tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
+        "from _turns import Turns\n"
+        "for work in ('step', 'prediction'):\n"
+        "    turns = Turns(work)\n"
+        "    for number in range(3):\n"
+        "        turns.begin(); print('noise'); time.sleep(float(sys.argv[2])); turns.end()\n"
+    )
+    runners = {
+        name: autogluon_step.Runner(
+            [sys.executable, script, ROOT / "benchmarks", str(seconds)], tmp_path / name
+        )
+        for name, seconds in (("AutoGluon, float32", 0.2), ("easyseg, float32", 0.1))
+    }
+    found = autogluon_step.measure(runners, rounds=2)
+    for runner in runners.values():
+        runner.end()
+    theirs, ours = found.values()
+    assert theirs["step"] >= 0.2
+    assert ours["step"] >= 0.1
+    assert theirs["prediction"] >= 0.2
+    assert (tmp_path / "easyseg, float32").read_text().count("noise") == 6
+
+
+def test_the_table_beside_autogluon_shows_ratios():
+    theirs = {"step": 36.0, "prediction": 11.0, "step_peak_gb": 9.6}
+    ours = {"step": 18.0, "prediction": 5.5, "step_peak_gb": 4.8}
+    found = {"AutoGluon, float32": theirs, "easyseg, float32": ours}
+    text = autogluon_step.table({"found": found, "machine": "here", "commit": "abc"})
+    assert "| easyseg, float32 | 18.0 s (0.50) | 5.5 s (0.50) | 4.8 GB (0.50) |" in text
+
+
+def test_the_images_of_the_comparison_are_readable_and_their_masks_differ(tmp_path):
+    table = pd.read_csv(autogluon_step.write_images(tmp_path, 2))
+    masks = [np.asarray(Image.open(path)) for path in table["label"]]
+    assert all(mask.shape == (1024, 1024) and set(np.unique(mask)) == {0, 255} for mask in masks)
+    assert not np.array_equal(*masks)
+    assert Image.open(table["image"][0]).size == (1024, 1024)

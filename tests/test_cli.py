@@ -335,6 +335,13 @@ def test_info_tells_plan_reasons_classes_scores_and_size(fitted):
     assert invoke("info", fitted[0] / "model").stdout == done.stdout
 
 
+def test_info_asks_for_no_weights(fitted, monkeypatch):
+    from easyseg import artifact
+
+    monkeypatch.setattr(artifact, "build_network", None)
+    assert invoke("info", fitted[0]).exit_code == 0
+
+
 # Failures.
 
 

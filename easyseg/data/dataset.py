@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -225,7 +225,7 @@ class WindowLoader:
     ) -> None:
         self.preprocess = preprocess
         self.batch_size = batch_size
-        self.images: Iterable[PredictionItem] = DataLoader(
+        self.images: DataLoader[PredictionItem] = DataLoader(
             PredictionSet(samples, preprocess, label_map),
             batch_size=None,
             sampler=ShardSampler(len(samples), rank=rank, world=world),
@@ -246,13 +246,25 @@ class WindowLoader:
             yield PredictionBatch(torch.stack(images), list(seen))
 
     def close(self) -> None:
-        """End the processes that read ahead; it cannot be read again."""
-        del self.images
+        """End the processes that read ahead; reading again starts new ones."""
+        end_processes(self.images)
 
     def _windows(self) -> Iterator[tuple[SeenWindow, Tensor]]:
         for item in self.images:
             for window, image in self.preprocess.windows(item.content, item.own):
                 yield SeenWindow(item.position, item.own, item.target, window), image
+
+
+def end_processes(loader: DataLoader[Any]) -> None:
+    """End the processes that a loader keeps for its next round.
+
+    PyTorch ends them when nobody holds the loader's iterator any more. After an error a traceback
+    does, and a garbage collection would wait five seconds for each of them.
+    """
+    iterator = loader._iterator
+    if iterator is not None:
+        iterator._shutdown_workers()  # type: ignore[attr-defined]
+        loader._iterator = None
 
 
 def ignore_interrupt(worker: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,14 +24,17 @@ def keep_freed_memory() -> Iterator[None]:
     A step on a CPU frees and allocates the same large tensors again and again. By default glibc
     hands them back to the kernel, which then has to clear tens of thousands of pages in each step
     (`benchmarks/parts.py allocator`). Tensors from 256 MB on are still handed back: beside the work
-    on them the pages cost nothing, and gaps of that size would. Nothing happens without glibc
-    (Windows, macOS, musl).
+    on them the pages cost nothing, and gaps of that size would. Older versions of glibc do so from
+    32 MB on. Nothing happens without glibc (Windows, macOS, musl), nor where the environment sets
+    the allocator.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if libc is None or not (hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version")):
+    is_set = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    if libc is None or not hasattr(libc, "gnu_get_libc_version") or is_set:
         yield
         return
-    libc.mallopt(_M_MMAP_THRESHOLD, _SHARED_UP_TO)
+    if not libc.mallopt(_M_MMAP_THRESHOLD, _SHARED_UP_TO):  # More than an older version takes.
+        libc.mallopt(_M_MMAP_THRESHOLD, _SHARED_BY_ITSELF)
     libc.mallopt(_M_TRIM_THRESHOLD, _KEEP)
     try:
         yield

@@ -187,8 +187,6 @@ def train(
             *callbacks,
         ],
     )
-    if is_first_process():
-        prepared.write()  # Not before: a fit that Lightning refuses can be tried again.
     on_cpu = devices.hardware.accelerator == "cpu"
     keeping = keep_freed_memory() if on_cpu else nullcontext()
     with _same_random_state_after(), stop.catch_interrupt(), keeping:

@@ -22,6 +22,7 @@ from easyseg.data.dataset import (
     TrainingSet,
     WindowLoader,
     collate_training,
+    end_processes,
     ignore_interrupt,
 )
 from easyseg.data.label_map import LabelMap
@@ -106,6 +107,7 @@ class SegmentationModule(L.LightningModule):
         self._train_losses: list[Tensor] = []
         self._time_used = 0.0
         self._cache: PrefixCache | None = None
+        self._training_loader: DataLoader[Any] | None = None
         self._validation_loader: WindowLoader | None = None
 
     @property
@@ -168,7 +170,7 @@ class SegmentationModule(L.LightningModule):
         """Return this rank's share of the shuffled training samples."""
         samples = self.prepared.training_samples()
         trainer, plan, seed = self.trainer, self.plan, self.seed_of_fit
-        return DataLoader(
+        self._training_loader = DataLoader(
             TrainingSet(samples, preprocess_of(plan), self.label_map, plan.data.augment, seed),
             batch_size=plan.train.micro_batch_size,
             sampler=EpochSampler(
@@ -183,6 +185,7 @@ class SegmentationModule(L.LightningModule):
             generator=torch.Generator(),
             pin_memory=self.device.type == "cuda",
         )
+        return self._training_loader
 
     def val_dataloader(self) -> WindowLoader:
         """Return the windows of this rank's share of the validation samples, none twice."""
@@ -204,7 +207,9 @@ class SegmentationModule(L.LightningModule):
         return self.trainer.global_rank < len(self.prepared.validation_samples())
 
     def on_fit_start(self) -> None:
-        """Seed the gate's noise, differently on each rank; open the cache of the prefix."""
+        """Write what was decided, seed the gate's noise by rank, open the cache of the prefix."""
+        if self.trainer.is_global_zero:
+            self.prepared.write()  # Not before: without weights, the folder can be used again.
         if self.plan.train.prefix_cache:
             memory = detect_hardware("cpu").memory_gb * 2**30 * _CACHE_MEMORY_SHARE
             sharers = max(1, self.trainer.world_size // self.trainer.num_nodes)
@@ -246,9 +251,10 @@ class SegmentationModule(L.LightningModule):
         if self._cache is not None:
             self._cache.close()
             self._cache = None
-        if self._validation_loader is not None:  # Lightning ends those of the training loader.
+        if self._training_loader is not None:
+            end_processes(self._training_loader)
+        if self._validation_loader is not None:
             self._validation_loader.close()
-            self._validation_loader = None
 
     def on_train_epoch_start(self) -> None:
         """Lightning does not call ``train()``; the gate draws noise in training mode only."""

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from plan_makers import facts, plan_for
 from tiny_sets import TINY
 
 from easyseg import SemanticSegmentor
 from easyseg.artifact import read_artifact, write_artifact
 from easyseg.errors import ArtifactError, WeightsError
+from easyseg.models.network import build_network, trainable_state
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -74,6 +76,24 @@ def test_the_artifact_is_small_and_holds_no_pickle(lite, tmp_path):
     assert not any(holds_pickle(f.read_bytes()) for f in files)
     torch.save({"x": torch.zeros(2)}, tmp_path / "torch.pt")
     assert holds_pickle((tmp_path / "torch.pt").read_bytes())
+
+
+def test_each_further_class_adds_its_hypernetwork_to_the_artifact():
+    def size_of(classes: int) -> int:
+        names = tuple(f"class {number}" for number in range(classes))
+        plan = plan_for(
+            facts(names=names),
+            problem_type="multiclass",
+            num_classes=classes,
+            overrides={"backbone.name": "lite_medsam", "backbone.weights": "random"},
+        )
+        state = trainable_state(build_network(plan, seed=0))
+        return sum(value.numel() * value.element_size() for value in state.values())
+
+    sizes = {classes: size_of(classes) for classes in (3, 4, 11)}
+    assert sizes[11] - sizes[4] == 7 * (sizes[4] - sizes[3])
+    assert 0.55e6 < sizes[4] - sizes[3] < 0.57e6
+    assert sizes[11] < 20e6
 
 
 def test_the_artifact_of_vit_b_is_small(table, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -232,6 +233,33 @@ def test_scores_are_those_of_the_predicted_masks(fitted, table):
     assert list(fitted.evaluate(table, "dice@dataset")) == ["dice@dataset"]
     with pytest.raises(OptionError, match="Did you mean 'iou@image'"):
         fitted.evaluate(table, "iou@imag")
+
+
+def test_scores_of_all_images_are_none_of_one(fitted, table, monkeypatch):
+    monkeypatch.setattr(type(fitted), "_score", None)  # Nothing is predicted first.
+    with pytest.raises(OptionError, match="end in @image"):
+        fitted.evaluate(table, "miou@dataset", per_image=True)
+
+
+def test_damaged_images_are_all_named_before_any_is_predicted(fitted, table, tmp_path):
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(Path(table["image"][0]).read_bytes()[:200])
+    wrong = table.copy()
+    wrong.loc[[1, 4], "image"] = str(damaged)
+    for call in (fitted.predict, fitted.predict_proba):
+        with pytest.raises(DataError) as caught:
+            call(wrong)
+        assert [line[:5] for line in caught.value.problems] == ["row 1", "row 4"]
+    with pytest.raises(DataError):
+        fitted.predict(wrong, output_dir=tmp_path / "masks")
+    assert not (tmp_path / "masks").exists()
+
+
+def test_masks_go_below_the_home_folder(fitted, table, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    [mask] = fitted.predict(table[:1], output_dir="~/masks")
+    assert Path(mask).is_relative_to(tmp_path / "masks")
 
 
 def test_values_that_were_not_trained_on_are_named(fitted, table, tmp_path):

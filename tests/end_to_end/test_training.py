@@ -16,7 +16,9 @@ from tiny_sets import TINY
 
 from easyseg import SemanticSegmentor
 from easyseg.data.dataset import TrainingSet
-from easyseg.models.network import build_network, trainable_state
+from easyseg.errors import WeightsError
+from easyseg.models.adapters.gate import NoisyTopOneGate
+from easyseg.models.network import trainable_state
 from easyseg.training.callbacks import StopInTime
 from easyseg.training.module import Clock
 
@@ -55,31 +57,68 @@ def test_only_adapters_and_decoder_change(table, tmp_path, backbone):
     changes = {"backbone.name": backbone, "train.max_steps": 2}
     if backbone == "lite_medsam":
         changes["backbone.weights"] = "pretrained"
-    segmentor = fit(table, tmp_path / "run", hyperparameters=TINY | changes, seed=1)
-    before = build_network(segmentor.plan_, seed=1)
-    after = segmentor._model.network
-    trained = trainable_state(after)
+    before, after = {}, {}
+
+    class Keep(L.Callback):
+        """Keeps what was trained itself: what is loaded afterwards would hide a changed base."""
+
+        def on_train_start(self, trainer, module):
+            before.update({k: v.clone() for k, v in module.network.state_dict().items()})
+
+        def on_train_end(self, trainer, module):
+            after.update({k: v.clone() for k, v in module.network.state_dict().items()})
+
+    hyperparameters = TINY | changes
+    segmentor = fit(table, tmp_path, hyperparameters=hyperparameters, seed=1, callbacks=[Keep()])
+    trained = weights(segmentor)
     assert any(name.startswith("decoder.") for name in trained)
     assert any("lora_B" in name for name in trained)
-    moved = [n for n, v in trained.items() if not v.equal(before.state_dict()[n])]
+    moved = [name for name in trained if not after[name].equal(before[name])]
     assert any("lora_B" in name for name in moved)
     assert any("hypernetwork" in name for name in moved)
-    frozen = [name for name in before.state_dict() if name not in trained]
+    frozen = [name for name in before if name not in trained]
     assert any("running_var" in n for n in frozen) == (backbone == "lite_medsam")
+    loaded = segmentor._model.network.state_dict()
     for name in frozen:
-        assert after.state_dict()[name].equal(before.state_dict()[name]), name
+        assert after[name].equal(before[name]), name
+        assert loaded[name].equal(before[name]), name
 
 
-def test_training_changes_the_routing(table, tmp_path):
-    hyperparameters = TINY | {"train.epochs": 6, "train.patience": 6}
+@pytest.mark.parametrize("gate", ["learned", "constant"])
+def test_the_task_alone_changes_the_routing_by_the_learned_gate(table, tmp_path, gate):
+    changes = {"train.epochs": 6, "train.patience": 6, "adapter.gate": gate}
+    hyperparameters = TINY | changes | {"loss.balance_weight": 0.0}
     segmentor = fit(table, tmp_path / "run", hyperparameters=hyperparameters)
     gates = {n: v for n, v in weights(segmentor).items() if n.endswith("w_gate")}
     assert gates
-    assert all(v.abs().sum() > 0 for v in gates.values())  # They start at zero.
+    # They start at zero, where all images are given to the first expert.
+    assert all((v.abs().sum() > 0) == (gate == "learned") for v in gates.values())
+    chosen = set()
+
+    def note(module, inputs, routing):
+        chosen.update(routing.expert.tolist())
+
+    for module in segmentor._model.network.modules():
+        if isinstance(module, NoisyTopOneGate):
+            module.register_forward_hook(note)
+    segmentor.predict(table)
+    assert (chosen != {0}) == (gate == "learned")
     use = pd.read_csv(segmentor.path_ / "experts.csv")
-    first, last = use[use["epoch"] == 1], use[use["epoch"] == use["epoch"].max()]
-    columns = [name for name in use.columns if name.startswith("expert_")]
-    assert not np.allclose(first[columns], last[columns], atol=0.02)
+    assert set(use["epoch"]) == set(segmentor.history_["epoch"])
+    assert use["entropy"].between(0, 1).all()
+
+
+def test_the_saved_model_scores_what_its_epoch_scored(table, tmp_path):
+    segmentor = fit(table[:3], tmp_path / "run", tuning_data=table[3:])
+    scores = segmentor.evaluate(table[3:])
+    assert scores[segmentor.plan_.metric] == pytest.approx(segmentor.best_score_, abs=1e-6)
+
+
+def test_a_fit_that_finds_no_weights_leaves_its_folder_free(table, tmp_path):
+    missing = TINY | {"backbone.weights": str(tmp_path / "nowhere.pth")}
+    with pytest.raises(WeightsError, match="nowhere"):
+        fit(table, tmp_path / "run", hyperparameters=missing)
+    fit(table, tmp_path / "run", hyperparameters=TINY | {"train.max_steps": 1})
 
 
 def test_the_best_epoch_is_kept_not_the_last(table, tmp_path, monkeypatch):
@@ -204,7 +243,7 @@ def test_an_interrupt_during_a_validation_ends_the_fit_with_it(table, tmp_path):
     assert len(segmentor.predict(table)) == len(table)
 
 
-@pytest.mark.parametrize("ending", ["done", "failed"])
+@pytest.mark.parametrize("ending", ["done", "failed", "failed in validation"])
 def test_no_loader_process_outlives_a_fit(table, tmp_path, ending):
     before = set(multiprocessing.active_children())
 
@@ -213,9 +252,13 @@ def test_no_loader_process_outlives_a_fit(table, tmp_path, ending):
             if ending == "failed" and trainer.current_epoch == 2:
                 raise ArithmeticError
 
+        def on_validation_batch_start(self, trainer, *arguments):
+            if ending == "failed in validation" and trainer.current_epoch == 1:
+                raise ArithmeticError
+
     hyperparameters = TINY | {"train.epochs": 3, "train.patience": 3}
     options = {"hyperparameters": hyperparameters, "callbacks": [Break()], "num_workers": 2}
-    if ending == "failed":
+    if ending != "done":
         with pytest.raises(ArithmeticError) as kept:  # Its frames hold the trainer.
             fit(table, tmp_path, **options)
         assert kept.value is not None

@@ -21,6 +21,29 @@ def test_lora_is_its_formula():
     torch.testing.assert_close(layer(x), expected)
 
 
+def test_in_mixed_precision_it_is_its_formula_too():
+    layer = random_lora(rank=2, alpha=6.0)
+    x = torch.randn(3, 5, 8, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), layer(x), rtol=0.05, atol=0.1)
+    y.sum().backward()
+    halved = layer.lora_B.grad.clone(), x.grad.clone()
+    layer.lora_B.grad = x.grad = None
+    layer(x).sum().backward()
+    for half, whole in zip(halved, (layer.lora_B.grad, x.grad), strict=True):
+        torch.testing.assert_close(half, whole, rtol=0.05, atol=0.1)
+
+
+@pytest.mark.parametrize("shape", [(8,), (0, 8), (0, 5, 8), (2, 3, 5, 8)])
+def test_any_shape_that_a_linear_layer_takes(shape):
+    layer = random_lora()
+    x = torch.randn(shape)
+    assert layer(x).shape == nn.Linear(8, 12)(x).shape
+    torch.testing.assert_close(layer(x.expand(2, *shape))[1], layer(x))
+
+
 def test_fresh_layer_is_the_frozen_one_and_shares_its_weight():
     base = nn.Linear(8, 12)
     layer = LoRALinear(base, rank=4)

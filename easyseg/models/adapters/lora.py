@@ -78,9 +78,10 @@ class LoRALinear(nn.Module):
             z: Low-rank features ``[..., r]``.
         """
         # As a matrix from the start: changing a view in place would cost a copy of its gradient.
-        y = F.linear(x.flatten(0, -2), self.weight, self.bias)
-        y.addmm_(z.flatten(0, -2).to(y.dtype), self.lora_B.T.to(y.dtype), alpha=self.scaling)
-        return y.view(*x.shape[:-1], -1)
+        y = F.linear(x.reshape(-1, x.shape[-1]), self.weight, self.bias)
+        z = z.reshape(-1, self.rank).to(y.dtype)
+        y.addmm_(z, self.lora_B.T.to(y.dtype), alpha=self.scaling)
+        return y.view(*x.shape[:-1], y.shape[-1])
 
     def extra_repr(self) -> str:
         """Describe the layer in ``print(module)``."""
