@@ -12,15 +12,16 @@ from easyseg.auditing.fingerprint import Fingerprint, Quantiles
 from easyseg.inference.predict import autocast_for
 from easyseg.models.network import build_network
 from easyseg.plan.decisions import decide
-from easyseg.plan.hardware import detect_hardware
+from easyseg.plan.hardware import Hardware, detect_hardware
 from easyseg.plan.plan import Plan
 
 
-def binary_plan(overrides: Mapping[str, Any]) -> Plan:
-    """Return the plan of a made-up binary set on this machine's CPU.
+def binary_plan(overrides: Mapping[str, Any], hardware: Hardware | None = None) -> Plan:
+    """Return the plan of a made-up binary set.
 
     Args:
         overrides: Hyperparameters, ``data.size`` among them.
+        hardware: Where it would train; ``None``: on this machine's CPU.
     """
     side = Quantiles(overrides["data.size"], overrides["data.size"], overrides["data.size"])
     fingerprint = Fingerprint(
@@ -37,7 +38,7 @@ def binary_plan(overrides: Mapping[str, Any]) -> Plan:
         ignored_share=0.0,
         uprightness=0.0,
     )
-    hardware = detect_hardware("cpu")
+    hardware = hardware or detect_hardware("cpu")
     return decide(
         fingerprint, hardware, problem_type="binary", num_classes=2, overrides=dict(overrides)
     )

@@ -27,6 +27,7 @@ with pytest.MonkeyPatch.context() as patch:
     import autogluon_step
     import effects
     import eight_sets
+    import memory
     import parts
 
 BINARY = LabelMap((0, 1), ("background", "thing"), None, "uint8")
@@ -361,3 +362,10 @@ def test_the_images_of_the_comparison_are_readable_and_their_masks_differ(tmp_pa
     assert all(mask.shape == (1024, 1024) and set(np.unique(mask)) == {0, 255} for mask in masks)
     assert not np.array_equal(*masks)
     assert Image.open(table["image"][0]).size == (1024, 1024)
+
+
+def test_the_table_of_memory_is_what_the_plan_decides():
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert record.put_between(page, memory.table(), "memory") == page
+    assert memory.decided("vit_b", 40) == "4"
+    assert memory.decided("vit_h", 8) == "1, recomputed"
