@@ -232,7 +232,9 @@ def main() -> None:
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--busy", action="store_true")
     options = parser.parse_args()
-    measured = provenance()
+    names = ("easyseg", "torchvision", "lightning", "segmentation-models-pytorch")
+    # First of all: a package that is missing must not cost a fit.
+    measured = {"packages": {name: metadata.version(name) for name in names}, **provenance()}
     fit = method_of(options.method)
     dataset = read_folder(options.folder)
     labels = LabelMap(
@@ -243,7 +245,6 @@ def main() -> None:
     watch = CoreWatch()
     fitted = fit(dataset, labels, options.seed, options.budget)
     seconds, others = watch.seconds(), watch.others_share()
-    packages = ("easyseg", "torchvision", "lightning", "segmentation-models-pytorch")
     write_json(
         options.target,
         {
@@ -258,7 +259,6 @@ def main() -> None:
             "validation": fitted.validation,
             **score(fitted.predict(dataset.test), dataset.test, labels),
             "plan": fitted.plan,
-            "packages": {name: metadata.version(name) for name in packages},
             **measured,
         },
     )
