@@ -35,6 +35,7 @@ def main(table: Path, folder: Path) -> None:
         num_classes=1,
         path=str(folder / "run"),
         verbosity=0,
+        enable_progress_bar=False,
     )
     predictor.fit(
         train,

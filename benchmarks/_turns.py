@@ -15,7 +15,8 @@ except ImportError:  # Windows.
 
 def say(**content: Any) -> None:
     """Answer the parent process."""
-    print("## " + json.dumps(content), file=sys.__stdout__, flush=True)
+    # On a line of its own: progress bars leave theirs open.
+    print("\n## " + json.dumps(content), file=sys.__stdout__, flush=True)
 
 
 def peak_gb() -> float:

@@ -146,7 +146,11 @@ def table(cell: Mapping[str, Any]) -> str:
             for key, unit in (("step", "s"), ("prediction", "s"), ("step_peak_gb", "GB"))
         ]
         lines.append(f"| {name} | {' | '.join(texts)} |")
-    lines += ["", f"{cell['machine']}, commit {cell['commit']}; in brackets: over AutoGluon's."]
+    lines += [
+        "",
+        "In brackets: over AutoGluon's. A prediction of easyseg includes reading the image and "
+        f"resizing the mask. {cell['machine']}, commit {cell['commit']}.",
+    ]
     return "\n".join(lines)
 
 

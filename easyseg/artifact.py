@@ -49,28 +49,7 @@ _FILES = {_TENSORS, _ABOUT, _CARD}
 _PACKAGES = ("easyseg", "torch", "torchvision", "segment-anything", "lightning", "numpy")
 
 
-@dataclass(frozen=True)
-class TrainedModel:
-    """What prediction needs, and what is saved.
-
-    Attributes:
-        network: The network with its trained tensors.
-        plan: The plan it was built from.
-        label_map: Raw mask values and class ids.
-        seed: Seed that the fresh parts of the network were built with.
-        metrics: Validation scores of the saved epoch.
-        columns: Names of the image and the label column.
-    """
-
-    network: Network
-    plan: Plan
-    label_map: LabelMap
-    seed: int
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    columns: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Description:
     """What is saved beside the tensors.
 
@@ -78,7 +57,6 @@ class Description:
         plan: The plan that the network is built from.
         label_map: Raw mask values and class ids.
         seed: Seed that the fresh parts of the network are built with.
-        base_sha256: Hash of the pretrained weights.
         metrics: Validation scores of the saved epoch.
         columns: Names of the image and the label column.
     """
@@ -86,9 +64,19 @@ class Description:
     plan: Plan
     label_map: LabelMap
     seed: int
-    base_sha256: str
-    metrics: Mapping[str, float]
-    columns: Mapping[str, str]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel(Description):
+    """What prediction needs, and what is saved.
+
+    Attributes:
+        network: The network with its trained tensors.
+    """
+
+    network: Network
 
 
 def preprocess_of(plan: Plan) -> Preprocess:
@@ -200,8 +188,8 @@ def read_artifact(path: str | os.PathLike[str]) -> TrainedModel:
         WeightsError: If the pretrained weights are not on this machine.
     """
     folder = find_artifact(path)
-    about = describe_artifact(folder)
-    plan, expected = about.plan, about.base_sha256
+    about, expected = _read_description(folder)
+    plan = about.plan
     network = build_network(plan, seed=about.seed, base_sha256=expected)
     if network.base_sha256 != expected:
         raise ArtifactError(
@@ -209,9 +197,7 @@ def read_artifact(path: str | os.PathLike[str]) -> TrainedModel:
             f"ones found here have {network.base_sha256}; provide the right file (EASYSEG_WEIGHTS)"
         )
     load_trainable_state(network, _read_tensors(folder / _TENSORS))
-    return TrainedModel(
-        network.eval(), plan, about.label_map, about.seed, about.metrics, about.columns
-    )
+    return TrainedModel(network=network.eval(), **vars(about))
 
 
 def describe_artifact(path: str | os.PathLike[str]) -> Description:
@@ -223,18 +209,22 @@ def describe_artifact(path: str | os.PathLike[str]) -> Description:
     Raises:
         ArtifactError: If the file is missing, damaged, or from a newer format.
     """
-    folder = find_artifact(path)
+    return _read_description(find_artifact(path))[0]
+
+
+def _read_description(folder: Path) -> tuple[Description, str]:
+    """Return what is saved beside the tensors, and the hash of the pretrained weights."""
     about = _read_about(folder)
     try:
         scores = dict(about["metrics"])
-        return Description(
+        description = Description(
             plan=Plan.from_dict(about["plan"]),
             label_map=LabelMap.from_dict(about["label_map"]),
             seed=int(about["seed"]),
-            base_sha256=str(about["backbone"]["sha256"]),
             metrics={k: float("nan") if v is None else float(v) for k, v in scores.items()},
             columns=dict(about["columns"]),
         )
+        return description, str(about["backbone"]["sha256"])
     except (KeyError, TypeError, ValueError, AttributeError, EasySegError) as error:
         raise ArtifactError(
             f"{folder / _ABOUT} is damaged: {error!r}; save the model again"

@@ -236,13 +236,13 @@ def info(model: opt.Model) -> None:
     from easyseg.artifact import describe_artifact, find_artifact
 
     folder = find_artifact(model)
-    trained = describe_artifact(folder)
+    about = describe_artifact(folder)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    typer.echo(trained.plan)
+    typer.echo(about.plan)
     typer.echo()
-    _print_rows([("classes", str(trained.label_map))])
+    _print_rows([("classes", str(about.label_map))])
     typer.echo("scores on the validation part:")
-    _print_scores(trained.metrics)
+    _print_scores(about.metrics)
     _print_rows([("artifact", str(folder)), ("size", f"{size / 1e6:.1f} MB")])
 
 

@@ -111,7 +111,13 @@ class Prepared:
 
     def blank_model(self, network: Network, seed: int) -> TrainedModel:
         """Return a network together with what is saved beside it, without scores."""
-        return TrainedModel(network, self.plan, self.label_map, seed, columns=self.columns)
+        return TrainedModel(
+            network=network,
+            plan=self.plan,
+            label_map=self.label_map,
+            seed=seed,
+            columns=self.columns,
+        )
 
 
 def prepare(

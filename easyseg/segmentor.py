@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from easyseg.errors import NotFittedError, OptionError, nearest
+from easyseg.errors import DataError, NotFittedError, OptionError, nearest
 from easyseg.run_folder import run_folder_of
 
 if TYPE_CHECKING:
@@ -274,11 +274,14 @@ class SemanticSegmentor:
 
         from easyseg.inference.collect import on_index, output_paths
 
-        samples, ranks = self._readable_samples(data), self._ranks()
-        threshold = self._threshold(threshold)
+        samples, ranks = self._samples(data), self._ranks()
+        threshold, batch_size = self._threshold(threshold), self._batch_size(batch_size)
+        paths = None
         if output_dir is not None:
             folder = Path(output_dir).expanduser()
             paths = output_paths(folder, samples, ranks, overwrite=overwrite)
+        self._check_readable(samples, ranks)
+        if paths is not None:
             return self._predict_to(paths, samples, ranks, batch_size, threshold)
         masks = {
             item.position: self._raw_mask(item, threshold)
@@ -300,7 +303,9 @@ class SemanticSegmentor:
 
         from easyseg.inference.collect import on_index
 
-        samples, ranks = self._readable_samples(data), self._ranks()
+        samples, ranks = self._samples(data), self._ranks()
+        batch_size = self._batch_size(batch_size)
+        self._check_readable(samples, ranks)
         head = self._fitted().network.head
         values = {
             item.position: head.probabilities(item.logits).cpu().numpy()
@@ -356,13 +361,13 @@ class SemanticSegmentor:
             DataError: All problems of the table at once.
             OptionError: Unknown metrics.
         """
-        keys = [metrics] if isinstance(metrics, str) else metrics
-        if per_image and keys is not None and not any(key.endswith("@image") for key in keys):
+        keys = self._metrics(metrics)
+        if per_image and keys and not any(key.endswith("@image") for key in keys):
             raise OptionError(
                 f"metrics is {metrics!r}, and no image has such a score of its own; expected keys "
                 "that end in @image with per_image=True"
             )
-        scores, rows = self._score(data, metrics, threshold)
+        scores, rows = self._score(data, keys, threshold)
         if not per_image:
             return scores
         return rows[[key for key in keys or rows.columns if key in rows.columns]]
@@ -375,14 +380,10 @@ class SemanticSegmentor:
 
         from easyseg.console import reporting
         from easyseg.metrics.evaluate import score
-        from easyseg.metrics.streaming import check_metrics
         from easyseg.preparation import read_labelled
 
         model, ranks = self._fitted(), self._ranks()
-        threshold = self._threshold(threshold)
-        if metrics is not None:
-            binary = model.plan.problem_type == "binary"
-            metrics = check_metrics(metrics, binary, model.label_map.names)
+        threshold, metrics = self._threshold(threshold), self._metrics(metrics)
         with reporting(self.verbosity if ranks.rank == 0 else 0) as reporter:
             samples = read_labelled(
                 data, model.label_map, image=self.image, label=self.label, data_root=self.data_root
@@ -524,16 +525,34 @@ class SemanticSegmentor:
         self._fitted()
         return read_samples(data, image=self.image, label=None, data_root=self.data_root)
 
-    def _readable_samples(self, data: Any) -> Samples:
-        """Read all images once before any is predicted: one that is damaged costs no results."""
+    def _check_readable(self, samples: Samples, ranks: Ranks) -> None:
+        """Read all files once before any is predicted: a damaged one costs no results.
+
+        Each rank reads its share, and all of them hear of all problems.
+        """
         from easyseg.auditing.scan import scan
         from easyseg.console import Reporter
 
-        samples = self._samples(data)
-        reporter = Reporter(self.verbosity if self._ranks().rank == 0 else 0)
-        with reporter.progress("reading the images", len(samples)) as advance:
-            scan(samples, progress=lambda done: advance(1))
-        return samples
+        files = [i for i, image in enumerate(samples.images) if isinstance(image, Path)]
+        share = samples.take(files[ranks.rank :: ranks.world])
+        problems: Sequence[str] = ()
+        reporter = Reporter(self.verbosity if ranks.rank == 0 else 0)
+        with reporter.progress("reading the images", len(share)) as advance:
+            try:
+                scan(share, progress=lambda done: advance(1))
+            except DataError as error:
+                problems = error.problems
+        found = [problem for each in ranks.gather(problems) for problem in each]
+        if found:
+            raise DataError(found)
+
+    def _metrics(self, metrics: Sequence[str] | str | None) -> tuple[str, ...] | None:
+        from easyseg.metrics.streaming import check_metrics
+
+        model = self._fitted()
+        if metrics is None:
+            return None
+        return check_metrics(metrics, model.plan.problem_type == "binary", model.label_map.names)
 
     def _batch_size(self, batch_size: int | str) -> int:
         from easyseg.inference.predict import auto_batch_size

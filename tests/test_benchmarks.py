@@ -196,7 +196,14 @@ def test_a_measurement_is_dirty_if_code_changed_but_not_if_results_did(tmp_path,
 
 @pytest.mark.parametrize(
     ("page", "name"),
-    [("README.md", "eight_sets"), ("README.md", "real_sets"), ("benchmarks/README.md", "effects")],
+    [
+        ("README.md", "eight_sets"),
+        ("README.md", "memory"),
+        ("README.md", "real_sets"),
+        ("benchmarks/README.md", "autogluon_step"),
+        ("benchmarks/README.md", "effects"),
+        ("benchmarks/README.md", "parts"),
+    ],
 )
 def test_a_page_has_a_place_for_the_table(page, name):
     page = (ROOT / page).read_text(encoding="utf-8")
@@ -330,7 +337,8 @@ def test_processes_take_turns_and_say_how_long_they_took(tmp_path):
         "for work in ('step', 'prediction'):\n"
         "    turns = Turns(work)\n"
         "    for number in range(3):\n"
-        "        turns.begin(); print('noise'); time.sleep(float(sys.argv[2])); turns.end()\n"
+        "        turns.begin(); print('noise', end=''); time.sleep(float(sys.argv[2]))\n"
+        "        turns.end()\n"
     )
     runners = {
         name: autogluon_step.Runner(
@@ -338,9 +346,11 @@ def test_processes_take_turns_and_say_how_long_they_took(tmp_path):
         )
         for name, seconds in (("AutoGluon, float32", 0.2), ("easyseg, float32", 0.1))
     }
-    found = autogluon_step.measure(runners, rounds=2)
-    for runner in runners.values():
-        runner.end()
+    try:
+        found = autogluon_step.measure(runners, rounds=2)
+    finally:
+        for runner in runners.values():
+            runner.end()
     theirs, ours = found.values()
     assert theirs["step"] >= 0.2
     assert ours["step"] >= 0.1

@@ -12,7 +12,8 @@ __all__ = ["keep_freed_memory"]
 
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEEP, _SHARED_UP_TO = 2**31 - 1, 2**28
+_KEEP_ALL, _SHARED_UP_TO = -1, 2**28
+_SET_BY_USERS = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"}
 # Where glibc's own adjustment ends; setting the values has ended the adjustment.
 _TRIM_BY_ITSELF, _SHARED_BY_ITSELF = 2**26, 2**25
 
@@ -26,16 +27,16 @@ def keep_freed_memory() -> Iterator[None]:
     (`benchmarks/parts.py allocator`). Tensors from 256 MB on are still handed back: beside the work
     on them the pages cost nothing, and gaps of that size would. Older versions of glibc do so from
     32 MB on. Nothing happens without glibc (Windows, macOS, musl), nor where the environment sets
-    the allocator.
+    either threshold.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    is_set = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    is_set = not _SET_BY_USERS.isdisjoint(os.environ)
     if libc is None or not hasattr(libc, "gnu_get_libc_version") or is_set:
         yield
         return
     if not libc.mallopt(_M_MMAP_THRESHOLD, _SHARED_UP_TO):  # More than an older version takes.
         libc.mallopt(_M_MMAP_THRESHOLD, _SHARED_BY_ITSELF)
-    libc.mallopt(_M_TRIM_THRESHOLD, _KEEP)
+    libc.mallopt(_M_TRIM_THRESHOLD, _KEEP_ALL)
     try:
         yield
     finally:

@@ -210,6 +210,7 @@ class SegmentationModule(L.LightningModule):
         """Write what was decided, seed the gate's noise by rank, open the cache of the prefix."""
         if self.trainer.is_global_zero:
             self.prepared.write()  # Not before: without weights, the folder can be used again.
+        self.trainer.strategy.barrier()  # The caches of all ranks lie in that folder.
         if self.plan.train.prefix_cache:
             memory = detect_hardware("cpu").memory_gb * 2**30 * _CACHE_MEMORY_SHARE
             sharers = max(1, self.trainer.world_size // self.trainer.num_nodes)

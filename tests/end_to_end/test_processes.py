@@ -35,7 +35,8 @@ table = pd.read_csv(sys.argv[1]).set_axis(list("gfedcba"))
 out = sys.argv[2]
 segmentor = SemanticSegmentor(path=out + "/run", verbosity=0).fit(
     table, accelerator="cpu", devices=2, strategy="ddp", time_limit=120, callbacks=[Keep()],
-    hyperparameters={"train.max_steps": 2, "train.precision": "32", "data.size": 128},
+    hyperparameters={"train.max_steps": 2, "train.precision": "32", "data.size": 128,
+                     "train.prefix_cache": True, "data.augment": ["hflip"]},
 )
 rank = os.environ["LOCAL_RANK"]
 masks = segmentor.predict(table, batch_size=1)

@@ -33,7 +33,9 @@ def samples():
 def model_of(tiny_plan):
     def make(backbone, **overrides):
         plan = tiny_plan({"backbone.name": backbone} | overrides)
-        return TrainedModel(build_network(plan, seed=0).eval(), plan, LABELS, 0)
+        return TrainedModel(
+            network=build_network(plan, seed=0).eval(), plan=plan, label_map=LABELS, seed=0
+        )
 
     return make
 
