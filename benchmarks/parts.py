@@ -262,12 +262,16 @@ def described(cell: Mapping[str, Any]) -> str:
     return f"{cell['backbone']}, {cell['size']} px, batch {cell['batch']}, {cell['precision']}"
 
 
+def rows(seconds: Mapping[str, float], base: str) -> list[str]:
+    """Return a row for each case: its seconds, and their ratio to those of ``base``."""
+    return [f"| {name} | {own:.2f} | {own / seconds[base]:.2f} |" for name, own in seconds.items()]
+
+
 def adapters_table(cell: Mapping[str, Any]) -> str:
     """Return seconds of a step and their ratio to the step without an adapter."""
     seconds = cell["seconds"]
     lines = [f"| a step of {described(cell)} | seconds | ratio |", "|---|---|---|"]
-    for name, value in seconds.items():
-        lines.append(f"| {name} | {value:.2f} | {value / seconds['none']:.2f} |")
+    lines += rows(seconds, "none")
     bound = cell["seconds_of_its_products_at_that_speed"]
     lines.append(
         f"| products of `none` at {cell['gflops_of_a_product']:.0f} GFLOP/s | {bound:.2f} "
@@ -295,9 +299,7 @@ def allocator_table(cell: Mapping[str, Any]) -> str:
     """Return the seconds of a step with both kinds of allocator."""
     seconds = cell["seconds"]
     lines = [f"| a step of {described(cell)}, freed memory | seconds | ratio |", "|---|---|---|"]
-    for name, value in seconds.items():
-        lines.append(f"| {name} | {value:.2f} | {value / seconds['as it is']:.2f} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *rows(seconds, "as it is")])
 
 
 PARTS = {
