@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from easyseg.auditing.fingerprint import Fingerprint, Quantiles
 from easyseg.inference.predict import autocast_for
@@ -14,6 +18,45 @@ from easyseg.models.network import build_network
 from easyseg.plan.decisions import decide
 from easyseg.plan.hardware import Hardware, detect_hardware
 from easyseg.plan.plan import Plan
+
+DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
+
+
+def medians(cases: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Return the median seconds of each case; they take turns, after a round that does not count.
+
+    Args:
+        cases: What is measured, by name.
+        rounds: How many times each is run.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for number in range(rounds + 1):
+        for name, run in cases.items():
+            started = time.perf_counter()
+            run()
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def flops_of(run: Callable[[], Any]) -> int:
+    """Return the floating-point operations of the products and convolutions of one run.
+
+    Attention is taken apart into its products for it: the counter does not know the fused one.
+    """
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def a_product(precision: str) -> tuple[Callable[[], Tensor], int]:
+    """Return the product of two 2048x2048 matrices, as a yardstick, and its operations.
+
+    Args:
+        precision: A key of ``DTYPES``.
+    """
+    side = torch.randn(2048, 2048, dtype=DTYPES[precision])
+    return lambda: side @ side, 2 * len(side) ** 3
 
 
 def binary_plan(overrides: Mapping[str, Any], hardware: Hardware | None = None) -> Plan:

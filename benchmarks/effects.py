@@ -39,15 +39,35 @@ class Study(NamedTuple):
         sets: Names of the sets.
         base: What is set in all variants; the rest is the default plan.
         variants: What is set in each, by name; the first one is what the others are compared with.
+        preset: The preset of the plan.
     """
 
     about: str
     sets: tuple[str, ...]
     base: Mapping[str, Any]
     variants: Mapping[str, Mapping[str, Any]]
+    preset: str = "auto"
 
 
 STUDIES = {
+    "now": Study(
+        "the preset `fast` as it is, less one thing",
+        (*BINARY, "cwfid"),
+        {},
+        {
+            "as it is": {},
+            "no prompt": {"backbone.prompt": "none"},
+            "alpha = rank": {"adapter.alpha": 3.0},
+            "rate 3e-4": {"optim.lr": 3e-4},
+            "decoder at the full rate": {"optim.decoder_lr": 1.0},
+            "no average": {"train.average": 0.0},
+            "horizontal flip only": {"data.augment": ["hflip"]},
+            "batches of 4": {"train.batch_size": 4},
+            "128 px": {"data.size": 128},
+            "adapters in the last 4 blocks": {"adapter.blocks": 4},
+        },
+        preset="fast",
+    ),
     "short": Study(
         "5 epochs of 128 px, batches of 4",
         BINARY,
@@ -131,6 +151,7 @@ def run_cell(folder: Path, study: str, variant: str, part: int, target: Path) ->
         ).fit(
             train,
             dataset.val,
+            presets=STUDIES[study].preset,
             hyperparameters={**STUDIES[study].base, **STUDIES[study].variants[variant]},
             accelerator="cpu",
             seed=part,

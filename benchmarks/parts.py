@@ -25,19 +25,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from _record import RESULTS, provenance, put_into_page, write_json
-from _steps import TrainingStep, binary_plan
+from _steps import DTYPES, TrainingStep, a_product, binary_plan, flops_of, medians
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from easyseg.inference.predict import autocast_for
 from easyseg.models.adapters.experts import ConvExpert
@@ -49,26 +45,8 @@ from easyseg.training.prefix_cache import PrefixCache
 
 RANK = 3
 STEPS = 4  # In a row, with either allocator: giving everything back is not part of each.
-_DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
 SCALES = range(1, 9)
 MAPS = {"25 windows of 14x14": (25, RANK, 14, 14), "one map of 64x64": (1, RANK, 64, 64)}
-
-
-def medians(cases: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Return the median seconds of each case; they take turns, after a round that does not count.
-
-    Args:
-        cases: What is measured, by name.
-        rounds: How many times each is run.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for number in range(rounds + 1):
-        for name, run in cases.items():
-            started = time.perf_counter()
-            run()
-            if number:
-                seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def literal_expert(expert: ConvExpert, z: Tensor) -> Tensor:
@@ -162,16 +140,6 @@ def about(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in ("backbone", "size", "batch", "precision")}
 
 
-def flops_of(run: Callable[[], None]) -> int:
-    """Return the floating-point operations of the products and convolutions of one run.
-
-    Attention is taken apart into its products for it: the counter does not know the fused one.
-    """
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops()
-
-
 def measure_adapters(options: argparse.Namespace) -> dict[str, Any]:
     """Time a training step with each adapter, and count the products of the one without."""
     steps = {}
@@ -184,9 +152,9 @@ def measure_adapters(options: argparse.Namespace) -> dict[str, Any]:
             first.register_parameter("at_its_input", torch.nn.Parameter(torch.zeros(())))
             first.register_forward_pre_hook(lambda block, x: (x[0] + block.at_its_input,))
     flops = flops_of(steps["none"])
-    side = torch.randn(2048, 2048, dtype=_DTYPES[options.precision])
-    times = medians({**steps, "product": lambda: side @ side}, options.rounds)
-    speed = 2 * len(side) ** 3 / times.pop("product")
+    product, of_a_product = a_product(options.precision)
+    times = medians({**steps, "product": product}, options.rounds)
+    speed = of_a_product / times.pop("product")
     return {
         **about(options),
         "seconds": times,
@@ -320,7 +288,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--blocks", type=int, default=2, help="of prefix")
-    parser.add_argument("--precision", choices=_DTYPES, default="32")
+    parser.add_argument("--precision", choices=DTYPES, default="32")
     options = parser.parse_args()
     folder = RESULTS / "parts"
     name = options.part

@@ -116,7 +116,9 @@ Seed = Annotated[int, _in(_TRAINING, "Seed of all that is random.", min=0)]
 Accelerator = Annotated[str, _in(_MACHINE, "auto, cpu, gpu or mps.")]
 Devices = Annotated[str, _in(_MACHINE, "Number of devices, indices such as 0,3, or auto.")]
 NumNodes = Annotated[int, _in(_MACHINE, "Number of machines.", min=1)]
-Strategy = Annotated[str, _in(_MACHINE, "A Lightning strategy such as ddp, or auto.")]
+Strategy = Annotated[
+    str, _in(_MACHINE, "A Lightning strategy such as ddp; fsdp for large backbones; or auto.")
+]
 NumWorkers = Annotated[str, _in(_MACHINE, "Loader processes of each device, or auto.")]
 Device = Annotated[
     str | None, _in(_MACHINE, "Where to predict, such as cpu or cuda:1; default: the best here.")

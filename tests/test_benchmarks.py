@@ -29,6 +29,10 @@ with pytest.MonkeyPatch.context() as patch:
     import eight_sets
     import memory
     import parts
+    import predict_many
+    import scaling
+    import throughput
+    import time_to_quality
 
 BINARY = LabelMap((0, 1), ("background", "thing"), None, "uint8")
 THREE = LabelMap((0, 1, 2), ("soil", "crop", "weed"), 255, "uint8")
@@ -265,8 +269,9 @@ def test_the_variants_of_effects_are_plans_that_can_be_made():
             options = {"fingerprint": three, "problem_type": "multiclass", "num_classes": 3}
         for overrides in study.variants.values():
             values = {**study.base, **overrides}
-            plan = plan_for(overrides=values, **options)
-            assert plan.train.epochs == values["train.epochs"]
+            planned = plan_for(overrides=values, presets=study.preset, **options).values()
+            for key, value in values.items():
+                assert planned[key] == (tuple(value) if isinstance(value, list) else value)
 
 
 def test_the_tables_of_parts_are_ratios_to_their_yardsticks():
@@ -308,6 +313,77 @@ def test_cases_take_turns_and_the_first_round_does_not_count():
     cases = {name: lambda name=name: order.append(name) for name in "ab"}
     assert parts.medians(cases, 2).keys() == {"a", "b"}
     assert order == list("ababab")
+
+
+def test_throughput_is_in_images_a_second_and_leaves_out_what_does_not_fit():
+    cell = {"backbone": "vit_b", "size": 1024, "batch": 1, "precision": "32", "peak_gb": 4.56}
+    both = {"seconds": {"predict": 2.0, "train": 8.0}}
+    both["share_of_its_speed"] = {"predict": 0.5, "train": 0.625}
+    one = {"seconds": {"predict": 2.0}, "share_of_its_speed": {"predict": 0.5}}
+    lines = throughput.table([cell | both, cell | one]).splitlines()[2:]
+    assert lines == [
+        "| `vit_b` | 1024 | 1 | 32 | 0.12 | 62% | 0.5 | 50% | 4.6 GB |",
+        "| `vit_b` | 1024 | 1 | 32 | – | – | 0.5 | 50% | 4.6 GB |",
+    ]
+
+
+def test_a_cell_of_throughput(tiny_backbones, monkeypatch):
+    monkeypatch.setattr(throughput, "images_that_fit", lambda *args, **kwargs: 2)
+    found = throughput.measure(tiny_backbones[0], 128)
+    assert found["batch"] == 2
+    assert found["seconds"].keys() == found["gflop"].keys() == {"predict", "train"}
+    assert found["gflop"]["train"] > 1.5 * found["gflop"]["predict"] > 0
+    assert all(share > 0 for share in found["share_of_its_speed"].values())
+    monkeypatch.setattr(throughput, "images_that_fit", lambda *args, **kwargs: 1.9)
+    assert throughput.measure(tiny_backbones[0], 128)["seconds"].keys() == {"predict"}
+
+
+def test_scaling_changes_one_thing_at_a_time():
+    base, *changed = found = scaling.variants(112)
+    assert base == {"data.size": 112, **scaling.BASE}
+    assert all(sum(v[axis] != base[axis] for axis in base) == 1 for v in changed)
+    assert [v["data.size"] for v in changed if v["data.size"] != 112] == [224, 336]
+    steps = [{"values": v, "seconds": 1.0 + number} for number, v in enumerate(found)]
+    text = scaling.table({"backbone": "tiny", "precision": "32", "steps": steps})
+    assert "| side of the input | 112: 1.00 · 224: 2.00 · 336: 3.00 |" in text
+    assert "| batch | 1: 4.00 · 2: 1.00 · 4: 5.00 · 8: 6.00 |" in text
+
+
+def test_the_steps_of_scaling_are_what_they_are_called(tiny_backbones):
+    values = {"data.size": 128, "train.batch_size": 4, "adapter.rank": 2, "adapter.num_experts": 4}
+    step = scaling.step_of(tiny_backbones[1], values)
+    assert step.images.shape == (4, 3, 128, 128)
+    layer = next(module for _, module in step.network.adapters())
+    assert (len(layer.lora_A), len(layer.experts)) == (2, 4)
+
+
+def test_predictions_of_many_images_are_measured(tmp_path):
+    predict_many.write_images(tmp_path / "images", 3)
+    predict_many.write_model(tmp_path / "model")
+    command = [sys.executable, predict_many.__file__, "--here", tmp_path / "model"]
+    done = subprocess.run(
+        [*map(str, command), str(tmp_path / "images"), str(tmp_path / "masks")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    run = json.loads(done.stdout)
+    assert run["images"] == len(list((tmp_path / "masks").glob("*.png"))) == 3
+    assert 0 < run["reading_seconds"] < run["seconds"]
+    assert 0 < run["checking_seconds"] < run["seconds"] - run["reading_seconds"]
+    assert 0 < run["peak_gb_before"] <= run["peak_gb"]
+    run |= {"seconds": 6.0, "checking_seconds": 1.0, "reading_seconds": 0.5, "peak_gb": 1.0}
+    row = predict_many.table({"runs": [run]}).splitlines()[-1]
+    assert row == "| 3 | 1.00 GB | 2.000 | 10% of the prediction | 17% of all |"
+
+
+def test_time_to_quality_is_that_of_the_first_epoch_that_reaches_the_mark():
+    seconds, scores = [10.0, 20.0, 30.0], [0.4, 0.6, 0.5]
+    assert time_to_quality.reached(seconds, scores, 0.5) == 20.0
+    assert time_to_quality.reached(seconds, scores, 0.7) is None
+    cell = {"set": "leaf_disease", "seconds": seconds, "scores": scores}
+    row = time_to_quality.table([cell]).splitlines()[-1]
+    assert row == "| leaf_disease | 0.50 | 20 s | 0.600 | 30 s |"
 
 
 def test_the_literal_expert_of_parts_is_the_one_of_the_library():

@@ -129,6 +129,28 @@ def test_attention_runs_a_fused_kernel(network_of, dtype):
         embedding.float().sum().backward()
 
 
+@BACKBONES
+@pytest.mark.parametrize("head", ["binary", "softmax"])
+def test_a_step_never_waits_for_the_gpu(network_of, backbone, head):
+    network = network_of(backbone, **{"head.kind": head}).to(DEVICE)
+    images = torch.randn(2, 3, 128, 128, device=DEVICE)
+    target = torch.randint(0, 2, (2, 128, 128), dtype=torch.uint8, device=DEVICE)
+
+    def step():
+        with torch.autocast(DEVICE, dtype=torch.bfloat16):
+            output = network(images)
+            loss = network.head.loss(output.logits, target, output.segments) + output.aux_losses
+        loss.backward()
+
+    step()  # What depends on the size alone is made in the first step.
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 def test_fit_predict_save_and_load(tmp_path, precision):
     """On the GPU from the table to the masks; the saved model means the same on the CPU."""

@@ -111,7 +111,8 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     "hflip": Augmentation(_hflip, resized=False),
     "vflip": Augmentation(_vflip, resized=False),
     "rot90": Augmentation(_rot90, resized=False),
-    "rotate": Augmentation(_rotate, resized=True),
+    # Before a squash, which would make a shear of the rotation.
+    "rotate": Augmentation(_rotate, resized=False),
     "colour": Augmentation(_colour, resized=True),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -32,9 +33,13 @@ _ANSWER_TIMEOUT = 3.0
 
 
 def answers(url: str) -> bool:
-    """Return whether a server offers the file at an address now; asks for no byte of it."""
+    """Return whether a server offers the file at an address now; asks for no byte of it.
+
+    An HTML page is not the file: a network that wants a sign-in first answers everything with one.
+    """
     try:
-        return requests.head(url, allow_redirects=True, timeout=_ANSWER_TIMEOUT).ok
+        answer = requests.head(url, allow_redirects=True, timeout=_ANSWER_TIMEOUT)
+        return answer.ok and "text/html" not in answer.headers.get("Content-Type", "")
     except (OSError, ValueError):
         return False
 
@@ -75,6 +80,8 @@ def download(url: str, file: Path, sha256: str) -> None:
 
 def _move(part: Path, file: Path, sha256: str) -> None:
     """Give a whole part its name; on Windows another process may hold an equal file open."""
+    with part.open("rb+") as stream:
+        os.fsync(stream.fileno())  # A power cut must not leave an empty file under the name.
     try:
         part.replace(file)
     except PermissionError:

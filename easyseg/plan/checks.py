@@ -62,7 +62,11 @@ def _head(values: Mapping[str, Any], facts: Facts) -> list[str]:
     found = []
     if loss not in LOSSES[head]:
         possible = " or ".join(map(repr, LOSSES[head]))
-        found.append(f"loss.kind = {loss!r} does not go with head.kind = {head!r}: use {possible}.")
+        heads = [repr(name) for name in LOSSES if loss in LOSSES[name]]
+        found.append(
+            f"loss.kind = {loss!r} does not go with head.kind = {head!r}: use {possible}, or "
+            f"head.kind = {' or '.join(heads)}."
+        )
     tokens, own = values["head.num_tokens"], 1 if head == "binary" else facts.num_classes
     if head == "mask_classification" and tokens < own:
         found.append(

@@ -71,11 +71,14 @@ def _backbone(facts: Facts, values: Mapping[str, Any]) -> Decision:
             "small enough for a CPU, and its weights come with the installation; others, "
             "such as vit_b, are taken when you name them",
         )
+    fewest = 1 if facts.problem_type == "binary" else facts.num_classes
+    num_masks = facts.overrides.get("head.num_tokens", fewest)
     passed_over = []
     for name in facts.budget["backbones"]:
         spec = get_spec(name)
         size = facts.overrides.get("data.size", _preset_size(facts, spec))
-        if _images_that_fit(facts, name, size, mixed=facts.hardware.native_bf16) < 1:
+        mixed = facts.hardware.native_bf16
+        if images_that_fit(facts.hardware, name, size, mixed=mixed, num_masks=num_masks) < 1:
             passed_over.append(f"{name} does not fit")
         elif name not in facts.obtainable:
             passed_over.append(f"{name} is not here and cannot be reached")
@@ -279,13 +282,13 @@ def _precision(facts: Facts, values: Mapping[str, Any]) -> Decision:
 
 
 def _planned_images_that_fit(facts: Facts, values: Mapping[str, Any]) -> float:
-    mixed = values["train.precision"] != "32"
-    return _images_that_fit(facts, values["backbone.name"], values["data.size"], mixed=mixed)
-
-
-def _images_that_fit(facts: Facts, backbone: str, size: float, *, mixed: bool) -> float:
-    num_masks = 1 if facts.problem_type == "binary" else facts.num_classes
-    return images_that_fit(facts.hardware, backbone, size, mixed=mixed, num_masks=num_masks)
+    return images_that_fit(
+        facts.hardware,
+        values["backbone.name"],
+        values["data.size"],
+        mixed=values["train.precision"] != "32",
+        num_masks=values["head.num_tokens"],
+    )
 
 
 def _micro_batch_size(facts: Facts, values: Mapping[str, Any]) -> Decision:

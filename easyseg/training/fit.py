@@ -41,6 +41,7 @@ _START_METHODS = {
     "ddp_spawn": "spawn",
     "ddp_fork": "fork",
     "ddp_notebook": "fork",
+    "fsdp": "popen",
 }
 _CLIP_NORM = 1.0
 _MAX_WORKERS = 8
@@ -53,7 +54,7 @@ class Devices:
     Attributes:
         hardware: The machine.
         devices: Number of devices of a node, or their indices.
-        strategy: Name of a strategy, or a strategy.
+        strategy: Name of a strategy, or a strategy; ``"fsdp"`` is ours (``training/sharding.py``).
         num_workers: Loader processes of a rank.
     """
 
@@ -80,7 +81,8 @@ def loader_workers(asked: int | str, hardware: Hardware) -> int:
 def _strategy(devices: Devices) -> str | Strategy:
     """Return the strategy; DDP without broadcasting buffers, which are constant here.
 
-    With it, ranks with different numbers of validation batches would wait for each other.
+    With it, ranks with different numbers of validation batches would wait for each other. FSDP is
+    DDP for what is trained; the module shares out the rest.
     """
     strategy = devices.strategy
     if strategy == "auto" and devices.hardware.processes > 1:
@@ -153,7 +155,8 @@ def train(
         What was trained: under several processes the decisions of rank 0.
     """
     plan = prepared.plan
-    module = SegmentationModule(prepared, seed, clock, devices.num_workers)
+    shard = devices.strategy == "fsdp"
+    module = SegmentationModule(prepared, seed, clock, devices.num_workers, shard=shard)
     stop = StopInTime(clock, _validation_windows(prepared) / plan.train.batch_size)
     their_bar = any(isinstance(c, ProgressBar) for c in callbacks)
     trainer = _trainer(

@@ -91,16 +91,26 @@ class SegmentationModule(L.LightningModule):
         clock: The time budget: the learning rate reaches zero with the steps or with the time,
             whichever ends first.
         num_workers: Loader processes of each rank.
+        shard: Share the frozen weights out over the processes of a node.
     """
 
     network: Network
 
-    def __init__(self, prepared: Prepared, seed: int, clock: Clock, num_workers: int = 0) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        seed: int,
+        clock: Clock,
+        num_workers: int = 0,
+        *,
+        shard: bool = False,
+    ) -> None:
         super().__init__()
         self.prepared = prepared
         self.seed_of_fit = seed
         self.clock = clock
         self.num_workers = num_workers
+        self.shard = shard
         self.build_seconds = 0.0
         self._scores: SegmentationScores | None = None
         self._assembler: Assembler | None = None
@@ -164,6 +174,17 @@ class SegmentationModule(L.LightningModule):
         if not hasattr(self, "network"):
             started = time.monotonic()
             self.network = build_network(self.plan, seed=self.seed_of_fit)
+            if self.shard:
+                from easyseg.training.sharding import shard_frozen
+
+                backbone = self.network.backbone
+                shard_frozen(
+                    self,
+                    backbone,
+                    self.trainer.strategy.root_device,
+                    nodes=self.trainer.num_nodes,
+                    start=backbone.split_at if self.plan.train.prefix_cache else 0,
+                )
             self.build_seconds = time.monotonic() - started
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -267,9 +288,16 @@ class SegmentationModule(L.LightningModule):
         return float(torch.stack(losses).mean()) if losses else float("nan")
 
     def on_validation_epoch_start(self) -> None:
-        """Start a new score sheet."""
+        """Start a new score sheet; hold all weights, for ranks may differ in batches."""
+        self._hold_whole(True)
         self._scores = new_scores(self.label_map.names, self.plan.problem_type)
         self._assembler = Assembler(preprocess_of(self.plan).geometry)
+
+    def _hold_whole(self, whole: bool) -> None:
+        if self.shard:
+            from easyseg.training.sharding import hold_whole
+
+            hold_whole(self.network.backbone, whole)
 
     def validation_step(self, batch: PredictionBatch, batch_idx: int) -> None:
         """Score the images that a batch completes at own size, with the code of prediction."""
@@ -284,6 +312,7 @@ class SegmentationModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of all ranks' images."""
+        self._hold_whole(False)
         assert self._scores is not None
         scores = new_scores(self.label_map.names, self.plan.problem_type)
         ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)

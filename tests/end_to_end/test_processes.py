@@ -1,4 +1,4 @@
-"""Several processes: DDP on the CPU, and scripts without a main guard."""
+"""Several processes: DDP and FSDP on the CPU, and scripts without a main guard."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from easyseg import SemanticSegmentor
 CHECKOUT = Path(__file__).parents[2]
 
 # Run by each rank from its first line, as a user's script is.
-DDP_SCRIPT = """
+SCRIPT_OF_RANKS = """
 import hashlib, json, os, sys
 import lightning as L
 import pandas as pd
@@ -34,7 +34,7 @@ class Keep(L.Callback):
 table = pd.read_csv(sys.argv[1]).set_axis(list("gfedcba"))
 out = sys.argv[2]
 segmentor = SemanticSegmentor(path=out + "/run", verbosity=0).fit(
-    table, accelerator="cpu", devices=2, strategy="ddp", time_limit=120, callbacks=[Keep()],
+    table, accelerator="cpu", devices=2, strategy=sys.argv[3], time_limit=120, callbacks=[Keep()],
     hyperparameters={"train.max_steps": 2, "train.precision": "32", "data.size": 128,
                      "train.prefix_cache": True, "data.augment": ["hflip"]},
 )
@@ -88,8 +88,9 @@ def run_script(text: str, folder: Path, *args: object) -> subprocess.CompletedPr
     return done
 
 
-def test_two_processes_train_score_and_predict_as_one(seven, tmp_path):
-    run_script(DDP_SCRIPT, tmp_path, seven, tmp_path)
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_train_score_and_predict_as_one(seven, tmp_path, strategy):
+    run_script(SCRIPT_OF_RANKS, tmp_path, seven, tmp_path, strategy)
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert ranks[0] == ranks[1]  # The weights too, although the clocks started at other times.
     report = ranks[0]

@@ -62,6 +62,8 @@ class Handler(BaseHTTPRequestHandler):
             self.stall()
         elif self.server.answer is not_found:
             self.send_error(404)
+        elif self.server.answer is sign_in_page:
+            self.start(len(CONTENT), "text/html; charset=utf-8")
         else:
             self.start(len(CONTENT))
 
@@ -175,6 +177,8 @@ def failing(cache, message):
 def test_weights_can_be_had_if_their_server_answers(server, spec, cache):
     assert is_obtainable(spec)
     server.answer = not_found
+    assert not is_obtainable(spec)
+    server.answer = sign_in_page
     assert not is_obtainable(spec)
     assert not is_obtainable(replace(spec, url=None))
     assert contents(cache) == []

@@ -114,14 +114,25 @@ def with_ignored(target, share=0.3):
     return target.where(valid, IGNORE).to(torch.uint8), valid
 
 
+def reference_balanced_bce(pred, gt):
+    """``BBCEWithLogitLoss`` of AutoGluon 1.6.3 (optim/losses/bce_loss.py), line by line.
+
+    Its ``w_neg`` is the share of the positives, whatever its name says.
+    """
+    eps = 1e-10
+    count_pos = torch.sum(gt) + eps
+    count_neg = torch.sum(1.0 - gt)
+    ratio = count_neg / count_pos
+    w_neg = count_pos / (count_pos + count_neg)
+    return w_neg * torch.nn.BCEWithLogitsLoss(pos_weight=ratio)(pred, gt)
+
+
 def test_balanced_bce_is_that_of_the_reference():
     """Of the pixels that count, as if there were no others: pooled over the batch."""
     logits, target = binary_case()
     target, valid = with_ignored(target)
     mask, scores = (target == 1)[valid].float(), logits[:, 0][valid]
-    positives, negatives = mask.sum(), (1 - mask).sum()
-    bce = F.binary_cross_entropy_with_logits(scores, mask, pos_weight=negatives / positives)
-    expected = positives / (positives + negatives) * bce
+    expected = reference_balanced_bce(scores, mask)
     torch.testing.assert_close(balanced_bce_loss(logits, target), expected)
 
 

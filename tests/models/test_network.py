@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -245,6 +246,24 @@ def test_the_plan_reaches_the_adapters(tiny_plan):
         assert isinstance(layer, ConvLoRALinear)
         assert (layer.rank, layer.scales, layer.scaling) == (5, (1, 4), 2.0)
         assert layer.gate.kind == "constant"
+
+
+@BACKBONES
+@pytest.mark.parametrize("kind", ["lora", "conv_lora"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_no_step_asks_for_a_value(tiny_plan, backbone, kind, classes, monkeypatch):
+    """Tensors on "meta" have none: what would make a GPU wait (item, nonzero, tolist) is an error.
+
+    Mask classification is left out: its matching is solved on the CPU.
+    """
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # Not on "meta".
+    network = network_of(
+        tiny_plan, {"backbone.name": backbone, "adapter.kind": kind}, num_classes=classes
+    ).to("meta")
+    output = network(images_for().to("meta"))
+    target = torch.zeros(2, 128, 128, dtype=torch.uint8, device="meta")
+    (network.head.loss(output.logits, target) + output.aux_losses).backward()
+    assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
 
 
 def test_the_seed_decides_and_the_global_state_stays(tiny_plan, monkeypatch):

@@ -247,6 +247,8 @@ def test_many_classes_leave_less_room():
     assert (few.data.size, few.train.micro_batch_size) == (1024, 4)
     plan = plan_for(many, hardware, overrides=overrides, problem_type="multiclass", num_classes=150)
     assert plan.train.micro_batch_size == 2
+    overrides |= {"head.kind": "mask_classification", "head.num_tokens": 150}
+    assert multiclass(hardware=hardware, overrides=overrides).train.micro_batch_size == 2
 
 
 def with_shares(*shares):
@@ -313,7 +315,10 @@ def test_tiles_are_taken_when_asked_for_at_the_scale_of_the_images():
         ({"adapter.blocks": 99}, "at most 10"),
         ({"head.kind": "softmax", "loss.kind": "structure"}, "use 'ce_dice' or 'focal'"),
         ({"head.kind": "softmax", "loss.kind": "balanced_bce"}, "does not go with"),
-        ({"head.kind": "mask_classification", "loss.kind": "focal"}, "use 'mask2former'"),
+        (
+            {"head.kind": "mask_classification", "loss.kind": "focal"},
+            "use 'mask2former', or head.kind = 'binary' or 'softmax'",
+        ),
         ({"head.kind": "mask_classification", "head.num_tokens": 1}, "at least 2"),
         ({"head.num_tokens": 4}, "'binary' has 1: leave it out, or use .*mask_classification"),
         ({"loss.class_weights": [1, 2]}, "'structure' does not weigh classes"),

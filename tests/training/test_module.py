@@ -61,6 +61,24 @@ def test_only_matrices_of_the_decoder_decay_and_its_rate_is_its_own():
     assert not any("norm" in name or "bias" in name for name in decayed)
 
 
+@pytest.mark.parametrize(("kind", "optimizer"), [("adam", "Adam"), ("adamw", "AdamW")])
+def test_the_optimizer_is_that_of_the_plan_and_its_rate_warms_up_and_falls_to_zero(kind, optimizer):
+    plan = plan_for(overrides={"optim.kind": kind, "optim.lr": 1e-4, "optim.warmup": 0.0})
+    module = module_beside(plan, plan)
+    module.network = build_network(plan, seed=0)
+    found = module.configure_optimizers()
+    assert type(found["optimizer"]).__name__ == optimizer
+    (factor, *_) = found["lr_scheduler"]["scheduler"].lr_lambdas
+    steps = module.trainer.estimated_stepping_batches
+    assert [factor(step) for step in range(steps + 1)] == pytest.approx(
+        [1 - step / steps for step in range(steps + 1)]
+    )
+    warm = plan_for(overrides={"optim.warmup": 0.4})
+    factor = module_beside(warm, warm)._rate_factor(steps)
+    rising = [(step + 1) / 4 * (1 - step / steps) for step in range(4)]
+    assert [factor(step) for step in range(4)] == pytest.approx(rising)
+
+
 def test_a_rank_adds_up_as_many_passes_as_the_first_one_planned():
     first = plan_for(overrides={"train.batch_size": 4, "train.micro_batch_size": 1})
     module = module_beside(first, plan_for(overrides={"train.batch_size": 4}))

@@ -1,0 +1,94 @@
+"""How long a fit by the defaults takes to a given validation score, on four real sets.
+
+    python benchmarks/time_to_quality.py --data ../shared/data
+
+The seconds run from the call of fit, everything included, to the first epoch whose score on val.csv
+reaches the mark of its set. A fit ends as its plan wants it to. One seed; nothing else should use
+the cores. Finished sets are kept below benchmarks/results/time_to_quality/ and not run again
+(--again does). The table goes to standard output and into benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from _record import RESULTS, provenance, put_into_page, write_json
+
+MARKS = {"skin_isic": 0.75, "leaf_disease": 0.50, "polyp_cvc": 0.50, "road_epfl": 0.60}
+METRIC = "iou@image"
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Fit one set and return seconds and score of each epoch."""
+    import easyseg.training.fit  # noqa: F401 - fit imports it: its seconds hold no imports
+    from easyseg import SemanticSegmentor
+    from easyseg.datasets.folder import read_folder
+
+    dataset = read_folder(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        segmentor = SemanticSegmentor(
+            classes=dataset.classes, ignore_index=dataset.ignore, path=Path(scratch) / "run"
+        ).fit(dataset.train, dataset.val, accelerator="cpu")
+    history = segmentor.history_
+    return {
+        "set": folder.name,
+        "images": len(dataset.train),
+        "seconds": history["seconds"].tolist(),
+        "scores": history[METRIC].round(4).tolist(),
+    }
+
+
+def reached(seconds: Sequence[float], scores: Sequence[float], mark: float) -> float | None:
+    """Return the seconds of the first score that is not below a mark; None if there is none."""
+    return next((s for s, score in zip(seconds, scores, strict=True) if score >= mark), None)
+
+
+def table(cells: Sequence[Mapping[str, Any]]) -> str:
+    """Return a row a set.
+
+    Args:
+        cells: What ``main`` writes down.
+    """
+    lines = [
+        f"| set | `{METRIC}` of | reached after | best | whole fit |",
+        "|---|---|---|---|---|",
+    ]
+    for cell in cells:
+        mark = MARKS[cell["set"]]
+        after = reached(cell["seconds"], cell["scores"], mark)
+        lines.append(
+            f"| {cell['set']} | {mark:.2f} | {'never' if after is None else f'{after:.0f} s'} "
+            f"| {max(cell['scores']):.3f} | {cell['seconds'][-1]:.0f} s |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is missing and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--sets", nargs="+", choices=MARKS, default=list(MARKS))
+    parser.add_argument("--again", action="store_true", help="run finished sets again")
+    parser.add_argument("--table", action="store_true", help="only write the table")
+    options = parser.parse_args()
+    folder = RESULTS / "time_to_quality"
+    for name in [] if options.table else options.sets:
+        file = folder / f"{name}.json"
+        if options.again or not file.exists():
+            measured = provenance()
+            write_json(file, {**measure((options.data / name).resolve()), **measured})
+    files = [folder / f"{name}.json" for name in MARKS]
+    cells = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
+    about = " / ".join(sorted({f"{c['machine']}, commit {c['commit']}" for c in cells}))
+    text = f"{table(cells)}\n\n{about}."
+    put_into_page(Path(__file__).with_name("README.md"), text, "time_to_quality")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

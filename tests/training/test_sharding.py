@@ -1,0 +1,114 @@
+"""Frozen weights shared out over processes: the same numbers, a share of the memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+
+# One of two processes. Their numbers of forward passes without gradients differ, as in validation.
+RANK_SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+sys.path.insert(0, sys.argv[1] + "/tests")
+from conftest import TINY_SAM, TINY_VIT
+from easyseg.models.adapters import inject_adapters
+from easyseg.models.network import build_encoder
+from easyseg.training.sharding import hold_whole, shard_frozen
+
+rank, spec = int(sys.argv[2]), {"tiny_sam": TINY_SAM, "tiny_vit": TINY_VIT}[sys.argv[4]]
+recompute = sys.argv[5] == "recompute"
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[3]}", rank=rank, world_size=2)
+
+class Root(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone = build_encoder(spec, (128, 128))
+        for parameter in self.backbone.parameters():
+            nn.init.normal_(parameter, std=0.1)
+        self.backbone.requires_grad_(False)
+        for block in self.backbone.attention_blocks():
+            inject_adapters(block, "conv_lora", target="qkv", rank=2, num_experts=3)
+        for name, parameter in self.backbone.named_parameters():
+            if name.endswith("lora_B"):
+                nn.init.normal_(parameter, std=0.1)
+        self.backbone.gradient_checkpointing = recompute
+
+    def forward(self, images):
+        embedding, aux = self.backbone(images)
+        return embedding.square().mean() + aux
+
+def train(root, images):
+    torch.manual_seed(1 + rank)  # The gate's noise.
+    root(images).backward()
+    named = root.named_parameters()
+    return {name.removeprefix("module."): p.grad for name, p in named if p.requires_grad}
+
+images = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(rank))
+whole, shared = Root(), Root()
+shard_frozen(shared, shared.backbone, torch.device("cpu"), nodes=1)
+steps = [p for step in shared.backbone.steps() for p in step.parameters() if not p.requires_grad]
+assert all(isinstance(p, DTensor) for p in steps)
+here = sum(p.to_local().numel() for p in steps)
+assert here < 0.6 * sum(p.numel() for p in steps), here
+
+expected = train(DistributedDataParallel(whole), images)
+wrapped = DistributedDataParallel(shared)
+found = train(wrapped, images)
+assert expected.keys() == found.keys() and len(found) > 0
+for name, gradient in expected.items():
+    torch.testing.assert_close(found[name], gradient, rtol=0, atol=0)
+
+with torch.no_grad():
+    hold_whole(shared.backbone, True)
+    for _ in range(1 + rank):
+        torch.testing.assert_close(
+            shared.backbone.eval()(images), whole.backbone.eval()(images), rtol=0, atol=0
+        )
+    hold_whole(shared.backbone, False)
+again = [p for step in shared.backbone.steps() for p in step.parameters() if not p.requires_grad]
+assert sum(p.to_local().numel() for p in again) == here
+wrapped.zero_grad()
+wrapped.train()
+found = train(wrapped, images)
+for name, gradient in expected.items():
+    torch.testing.assert_close(found[name], gradient, rtol=0, atol=0)
+dist.destroy_process_group()
+print("equal")
+"""
+
+
+@pytest.mark.parametrize("backbone", ["tiny_sam", "tiny_vit"])
+@pytest.mark.parametrize("memory", ["keep", "recompute"])
+def test_gradients_are_those_of_ddp_and_validations_may_differ(tmp_path, backbone, memory):
+    script = tmp_path / "rank.py"
+    script.write_text(RANK_SCRIPT)
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, script, CHECKOUT, str(rank), tmp_path / "meeting", backbone, memory],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        for process in ranks:
+            out, error = process.communicate(timeout=120)
+            assert out == "equal\n", error[-3000:]
+    finally:
+        for process in ranks:
+            process.kill()
