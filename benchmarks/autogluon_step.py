@@ -34,6 +34,8 @@ from PIL import Image
 
 SIZE = 1024
 PACKAGE = "autogluon.multimodal==1.6.3"
+# The newest pair that it allows and that goes together from PyPI.
+PAIR = ("torch==2.12.*", "torchvision==0.27.*")
 HERE = Path(__file__).parent
 
 
@@ -44,7 +46,7 @@ def python_of(environment: Path) -> Path:
         venv.create(environment, with_pip=True)
     ask = [python, "-c", "import autogluon.multimodal"]
     if subprocess.run(ask, capture_output=True).returncode:
-        subprocess.run([python, "-m", "pip", "install", PACKAGE], check=True)
+        subprocess.run([python, "-m", "pip", "install", PACKAGE, *PAIR], check=True)
     return python
 
 
