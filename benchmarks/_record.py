@@ -19,8 +19,10 @@ def provenance() -> dict[str, Any]:
     """Return machine, versions and commit of a measurement that begins now."""
     from easyseg.plan.hardware import detect_hardware
 
+    hardware = detect_hardware("cpu")
     return {
-        "machine": detect_hardware("cpu").describe(),
+        "machine": hardware.describe(),
+        "native_bf16": hardware.native_bf16,
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
         "python": platform.python_version(),
         "torch": metadata.version("torch"),

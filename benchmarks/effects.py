@@ -51,7 +51,7 @@ class Study(NamedTuple):
 
 STUDIES = {
     "now": Study(
-        "the preset `fast` as it is, less one thing",
+        "the preset `fast`, less one thing, for as many samples",
         (*BINARY, "cwfid"),
         {},
         {

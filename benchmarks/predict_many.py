@@ -2,10 +2,11 @@
 
     python benchmarks/predict_many.py
 
-A model of lite_medsam at 112 pixels with fresh adapters predicts JPEG photos of 1024x768, each
-number of them in a fresh process. Reading is what the loader spends on decoding and resizing; the
-check of all files before the first prediction is counted apart. Nothing else should use the cores.
-The result goes to benchmarks/results/predict_many.json and into benchmarks/README.md.
+A model of lite_medsam at 112 pixels with fresh adapters predicts JPEG images of 1024x768 (soft
+blobs, which decode somewhat faster than photos), each number of them in a fresh process. Reading is
+what the loader spends on decoding and resizing; the check of all files before the first prediction
+is counted apart. Nothing else should use the cores. The result goes to
+benchmarks/results/predict_many.json and into benchmarks/README.md.
 """
 
 from __future__ import annotations

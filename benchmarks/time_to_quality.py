@@ -2,10 +2,10 @@
 
     python benchmarks/time_to_quality.py --data ../shared/data
 
-The seconds run from the call of fit, everything included, to the first epoch whose score on val.csv
-reaches the mark of its set. A fit ends as its plan wants it to. One seed; nothing else should use
-the cores. Finished sets are kept below benchmarks/results/time_to_quality/ and not run again
-(--again does). The table goes to standard output and into benchmarks/README.md.
+The seconds run from the call of fit, imports not included, to the first epoch whose score on
+val.csv reaches the mark of its set. A fit ends as its plan wants it to. One seed; nothing else
+should use the cores. Finished sets are kept below benchmarks/results/time_to_quality/ and not run
+again (--again does). The table goes to standard output and into benchmarks/README.md.
 """
 
 from __future__ import annotations

@@ -117,7 +117,8 @@ Accelerator = Annotated[str, _in(_MACHINE, "auto, cpu, gpu or mps.")]
 Devices = Annotated[str, _in(_MACHINE, "Number of devices, indices such as 0,3, or auto.")]
 NumNodes = Annotated[int, _in(_MACHINE, "Number of machines.", min=1)]
 Strategy = Annotated[
-    str, _in(_MACHINE, "A Lightning strategy such as ddp; fsdp for large backbones; or auto.")
+    str,
+    _in(_MACHINE, "A Lightning strategy such as ddp; fsdp (not run on GPUs yet); or auto."),
 ]
 NumWorkers = Annotated[str, _in(_MACHINE, "Loader processes of each device, or auto.")]
 Device = Annotated[

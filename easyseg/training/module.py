@@ -173,7 +173,9 @@ class SegmentationModule(L.LightningModule):
         """Build the network, once."""
         if not hasattr(self, "network"):
             started = time.monotonic()
-            self.network = build_network(self.plan, seed=self.seed_of_fit)
+            # Lightning would build it on the GPU, whole, and with random numbers of its own there.
+            with torch.device("cpu"):
+                self.network = build_network(self.plan, seed=self.seed_of_fit)
             if self.shard:
                 from easyseg.training.sharding import shard_frozen
 
@@ -288,16 +290,9 @@ class SegmentationModule(L.LightningModule):
         return float(torch.stack(losses).mean()) if losses else float("nan")
 
     def on_validation_epoch_start(self) -> None:
-        """Start a new score sheet; hold all weights, for ranks may differ in batches."""
-        self._hold_whole(True)
+        """Start a new score sheet."""
         self._scores = new_scores(self.label_map.names, self.plan.problem_type)
         self._assembler = Assembler(preprocess_of(self.plan).geometry)
-
-    def _hold_whole(self, whole: bool) -> None:
-        if self.shard:
-            from easyseg.training.sharding import hold_whole
-
-            hold_whole(self.network.backbone, whole)
 
     def validation_step(self, batch: PredictionBatch, batch_idx: int) -> None:
         """Score the images that a batch completes at own size, with the code of prediction."""
@@ -312,7 +307,6 @@ class SegmentationModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of all ranks' images."""
-        self._hold_whole(False)
         assert self._scores is not None
         scores = new_scores(self.label_map.names, self.plan.problem_type)
         ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)
