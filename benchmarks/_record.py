@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,20 @@ def put_between(page: str, text: str, name: str) -> str:
     if not start or not end:
         raise ValueError(f"the page has no place marked <!-- {name} --> ... <!-- /{name} -->")
     return f"{before}{start}\n\n{text}\n\n{end}{after}"
+
+
+def publish(text: str, results: Sequence[Mapping[str, Any]], name: str) -> None:
+    """Print a table and put it at its place in benchmarks/README.md, with where it comes from.
+
+    Args:
+        text: The table.
+        results: What it was made of, with their provenance.
+        name: Name of the place.
+    """
+    sources = " / ".join(sorted({f"{r['machine']}, commit {r['commit']}" for r in results}))
+    text = f"{text}\n\n{sources}."
+    put_into_page(Path(__file__).with_name("README.md"), text, name)
+    print(text)
 
 
 def put_into_page(file: Path, text: str, name: str) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _record import RESULTS, provenance, put_into_page, write_json
+from _record import RESULTS, provenance, publish, write_json
 from _steps import binary_plan
 from _turns import peak_gb
 from PIL import Image
@@ -137,9 +137,7 @@ def main() -> None:
             runs.append(json.loads(done.stdout))
     result = {"size": SIZE, "runs": runs, **measured}
     write_json(RESULTS / "predict_many.json", result)
-    text = f"{table(result)}\n\n{result['machine']}, commit {result['commit']}."
-    put_into_page(Path(__file__).with_name("README.md"), text, "predict_many")
-    print(text)
+    publish(table(result), [result], "predict_many")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from _record import RESULTS, provenance, put_into_page, write_json
+from _record import RESULTS, provenance, publish, write_json
 from _steps import TrainingStep, binary_plan, medians
 
 from easyseg.training.allocator import keep_freed_memory
@@ -117,9 +116,7 @@ def main() -> None:
     folder = RESULTS / "scaling"
     write_json(folder / f"{options.backbone}.json", result)
     found = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
-    text = "\n\n".join(f"{table(r)}\n\n{r['machine']}, commit {r['commit']}." for r in found)
-    put_into_page(Path(__file__).with_name("README.md"), text, "scaling")
-    print(text)
+    publish("\n\n".join(table(r) for r in found), found, "scaling")
 
 
 if __name__ == "__main__":

@@ -21,11 +21,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from _record import RESULTS, provenance, put_into_page, write_json
+from _record import RESULTS, provenance, publish, write_json
 from _steps import TrainingStep, a_product, binary_plan, flops_of, medians
 from _turns import peak_gb
 
@@ -149,10 +148,7 @@ def main() -> None:
     found = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")]
     order = list(SIZES)
     found.sort(key=lambda cell: (order.index(cell["backbone"]), cell["size"]))
-    machines = " / ".join(sorted({f"{c['machine']}, commit {c['commit']}" for c in found}))
-    text = f"{table(found)}\n\n{machines}."
-    put_into_page(Path(__file__).with_name("README.md"), text, "throughput")
-    print(text)
+    publish(table(found), found, "throughput")
 
 
 if __name__ == "__main__":

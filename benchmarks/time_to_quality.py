@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from _record import RESULTS, provenance, put_into_page, write_json
+from _record import RESULTS, provenance, publish, write_json
 
 MARKS = {"skin_isic": 0.75, "leaf_disease": 0.50, "polyp_cvc": 0.50, "road_epfl": 0.60}
 METRIC = "iou@image"
@@ -84,10 +84,7 @@ def main() -> None:
             write_json(file, {**measure((options.data / name).resolve()), **measured})
     files = [folder / f"{name}.json" for name in MARKS]
     cells = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
-    about = " / ".join(sorted({f"{c['machine']}, commit {c['commit']}" for c in cells}))
-    text = f"{table(cells)}\n\n{about}."
-    put_into_page(Path(__file__).with_name("README.md"), text, "time_to_quality")
-    print(text)
+    publish(table(cells), cells, "time_to_quality")
 
 
 if __name__ == "__main__":

@@ -455,3 +455,15 @@ def test_the_table_of_memory_is_what_the_plan_decides():
     assert record.put_between(page, memory.table(), "memory") == page
     assert memory.decided("vit_b", 40) == "4"
     assert memory.decided("vit_h", 8) == "1, recomputed"
+
+
+def test_a_table_goes_to_its_place_with_where_it_comes_from(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "README.md"
+    page.write_text("a\n<!-- new -->\nold\n<!-- /new -->\nb\n", encoding="utf-8")
+    monkeypatch.setattr(record, "__file__", str(tmp_path / "_record.py"))
+    results = [{"machine": "m", "commit": "2"}, {"machine": "m", "commit": "1"}] * 2
+    record.publish("| t |", results, "new")
+    assert capsys.readouterr().out == "| t |\n\nm, commit 1 / m, commit 2.\n"
+    lines = page.read_text(encoding="utf-8").split("\n")
+    table = ["| t |", "m, commit 1 / m, commit 2."]
+    assert [line for line in lines if line] == ["a", "<!-- new -->", *table, "<!-- /new -->", "b"]

@@ -85,10 +85,14 @@ def _strategy(devices: Devices) -> str | Strategy:
     DDP for what is trained; the module shares out the rest.
     """
     strategy = devices.strategy
-    if strategy == "fsdp" and not hasattr(torch.distributed.fsdp, "fully_shard"):
-        raise OptionError(
-            f"strategy='fsdp' needs PyTorch 2.6 or later, this is {torch.__version__}"
-        )
+    if strategy == "fsdp":
+        try:
+            from torch.distributed.fsdp import fully_shard  # noqa: F401 - is it there?
+        except ImportError as error:
+            raise OptionError(
+                "strategy='fsdp' needs PyTorch 2.6 or later, built with torch.distributed; this is "
+                f"{torch.__version__}: use 'ddp'"
+            ) from error
     if strategy == "auto" and devices.hardware.processes > 1:
         strategy = "ddp_notebook" if _interactive() else "ddp"
     if isinstance(strategy, str) and strategy in _START_METHODS:

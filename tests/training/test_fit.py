@@ -10,6 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
+from easyseg.errors import OptionError
 from easyseg.plan.hardware import Hardware
 from easyseg.training.fit import Devices, _same_random_state_after, _strategy
 
@@ -42,3 +43,11 @@ def test_several_devices_train_by_ddp_that_broadcasts_no_buffers(monkeypatch, in
     assert isinstance(strategy, DDPStrategy)
     assert strategy._start_method == start
     assert False in strategy._ddp_kwargs.values()
+
+
+def test_fsdp_says_what_it_needs(monkeypatch):
+    devices = Devices(Hardware("cpu", 2, "Xeon", 16.0, 2, True), 2, "fsdp", 0)
+    assert isinstance(_strategy(devices), DDPStrategy)
+    monkeypatch.delattr("torch.distributed.fsdp.fully_shard")
+    with pytest.raises(OptionError, match=r"PyTorch 2\.6 or later.*use 'ddp'"):
+        _strategy(devices)
