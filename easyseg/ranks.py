@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-__all__ = ["Ranks", "current_ranks", "is_first_process", "local_rank"]
+__all__ = ["Ranks", "current_ranks", "is_first_process", "leave_group_at_exit", "local_rank"]
 
 T = TypeVar("T")
 
@@ -53,7 +54,24 @@ def current_ranks(device: torch.device) -> Ranks:
         # Results are gathered through the CPU, or every rank would use the first GPU for it; NCCL
         # is there for a fit that may follow.
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    leave_group_at_exit()
     return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def leave_group_at_exit() -> None:
+    """See to it that a running process group is left before Python itself ends.
+
+    Gloo's threads may hold tensors a little longer than the call that they served; one that frees
+    them while Python ends aborts the process ("terminate called without an active exception").
+    """
+    if dist.is_available() and dist.is_initialized():
+        atexit.unregister(_leave_group)  # known once, however often it is asked for
+        atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def is_first_process() -> bool:

@@ -25,7 +25,7 @@ from easyseg.console import Reporter
 from easyseg.errors import OptionError
 from easyseg.plan.hardware import Hardware
 from easyseg.preparation import Prepared
-from easyseg.ranks import is_first_process
+from easyseg.ranks import is_first_process, leave_group_at_exit
 from easyseg.training.allocator import keep_freed_memory
 from easyseg.training.callbacks import AverageWeights, BestModel, Progress, StopInTime
 from easyseg.training.module import Clock, SegmentationModule
@@ -211,6 +211,7 @@ def train(
             trainer.fit(module)
         finally:
             module.close()
+            leave_group_at_exit()
             if is_first_process():
                 remove_caches(prepared.run_folder)
     log.info(

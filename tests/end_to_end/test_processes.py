@@ -69,6 +69,22 @@ segmentor.fit(sys.argv[1], hyperparameters={"train.max_steps": 1, "data.size": 1
 print("epochs", len(segmentor.history_))
 """
 
+# Says at its very end whether it is still in the group.
+LEAVING_SCRIPT = """
+import atexit, sys
+import torch.distributed as dist
+from easyseg import SemanticSegmentor
+dist.init_process_group("gloo", init_method="file://" + sys.argv[2] + "/group", rank=0, world_size=1)
+atexit.register(lambda: print("in a group:", dist.is_initialized()))
+segmentor = SemanticSegmentor(path=sys.argv[2] + "/run", verbosity=0)
+if sys.argv[3] == "predict":
+    segmentor = SemanticSegmentor.load(sys.argv[2] + "/run", device="cpu")
+    segmentor.predict(sys.argv[1])
+else:
+    segmentor.fit(sys.argv[1], hyperparameters={"train.max_steps": 1, "data.size": 128},
+                  accelerator="cpu", tuning_data=sys.argv[1])
+"""
+
 
 @pytest.fixture
 def seven(tmp_path: Path) -> Path:
@@ -138,3 +154,10 @@ def test_a_script_without_main_guard_runs_once_and_silently(seven, tmp_path):
     done = run_script(UNGUARDED_SCRIPT, tmp_path, seven, tmp_path / "run")
     assert done.stdout.split() == ["epochs", "1"]
     assert done.stderr == ""  # No handler of a test runner stands between: verbosity=0 is silent.
+
+
+def test_a_process_leaves_its_group_before_python_ends(seven, tmp_path):
+    for work in ("fit", "predict"):
+        done = run_script(LEAVING_SCRIPT, tmp_path, seven, tmp_path, work)
+        assert done.stdout.splitlines()[-1] == "in a group: False", work
+        (tmp_path / "group").unlink(missing_ok=True)
