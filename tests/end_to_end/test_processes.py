@@ -74,7 +74,8 @@ LEAVING_SCRIPT = """
 import atexit, sys
 import torch.distributed as dist
 from easyseg import SemanticSegmentor
-dist.init_process_group("gloo", init_method="file://" + sys.argv[2] + "/group", rank=0, world_size=1)
+group = "file://" + sys.argv[2] + "/group"
+dist.init_process_group("gloo", init_method=group, rank=0, world_size=1)
 atexit.register(lambda: print("in a group:", dist.is_initialized()))
 segmentor = SemanticSegmentor(path=sys.argv[2] + "/run", verbosity=0)
 if sys.argv[3] == "predict":
