@@ -18,6 +18,7 @@ from easyseg.models.network import build_network
 from easyseg.plan.decisions import decide
 from easyseg.plan.hardware import Hardware, detect_hardware
 from easyseg.plan.plan import Plan
+from easyseg.training.module import new_optimizer
 
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
 
@@ -90,7 +91,7 @@ def binary_plan(overrides: Mapping[str, Any], hardware: Hardware | None = None) 
 class TrainingStep:
     """Trains the network of a plan by one batch of random images, always the same.
 
-    Forward, loss, backward and AdamW; a rectangle is the object.
+    Forward, loss, backward and the plan's optimizer; a rectangle is the object.
 
     Args:
         plan: The plan; its weights are loaded.
@@ -102,8 +103,7 @@ class TrainingStep:
 
     def __init__(self, plan: Plan) -> None:
         self.network = build_network(plan, seed=0)
-        trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, fused=plan.train.precision == "32")
+        self.optimizer = new_optimizer(self.network, plan, torch.device("cpu"))
         self.precision = plan.train.precision
         size, batch = plan.data.size, plan.train.batch_size
         self.images = torch.randn(batch, 3, size, size)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from easyseg.files import write_text
 from easyseg.models.network import Network
 from easyseg.models.registry import get_spec, list_backbones
 from easyseg.models.weights import is_obtainable
+from easyseg.plan.costs import Costs
 from easyseg.plan.decisions import check_request, decide
 from easyseg.plan.domains import flatten
 from easyseg.plan.hardware import Hardware
@@ -60,6 +62,7 @@ class Prepared:
         plan: All decisions.
         run_folder: Where the fit writes.
         columns: Names of the image and the label column.
+        costs: What a probe measured, if there was one.
     """
 
     samples: Samples
@@ -70,6 +73,7 @@ class Prepared:
     plan: Plan
     run_folder: Path
     columns: Mapping[str, str]
+    costs: Costs | None = None
 
     def training_samples(self) -> Samples:
         """Return the samples to train on."""
@@ -139,6 +143,7 @@ def prepare(
     seed: int,
     run_folder: Path,
     on_image: Callable[[int], None] | None = None,
+    probe: Callable[[Prepared], Costs] | None = None,
 ) -> Prepared:
     """Read and check the tables, then decide; nothing is written and nothing is trained.
 
@@ -160,6 +165,7 @@ def prepare(
         seed: Seed of the split.
         run_folder: Where the fit will write.
         on_image: Called with the number of pairs that were just checked.
+        probe: Measures what a first plan costs; the plan is then made anew with that in mind.
 
     Raises:
         DataError: All problems of both tables at once.
@@ -188,7 +194,8 @@ def prepare(
         train_facts = tuple(facts[i] for i in split[0])
         validation_facts = tuple(facts[i] for i in split[1])
     found = fingerprint(train_facts, validation_facts, label_map)
-    plan = decide(
+    decided = partial(
+        decide,
         found,
         hardware,
         problem_type=_resolve_problem(problem_type, label_map),
@@ -199,16 +206,20 @@ def prepare(
         time_limit=time_limit,
         obtainable=_obtainable(hardware, presets, hyperparameters),
     )
-    return Prepared(
+    prepared = Prepared(
         samples,
         None if tuning is None else tuning[0],
         split,
         label_map,
         found,
-        plan,
+        decided(),
         run_folder,
         {"image": image, "label": label},
     )
+    if probe is None:
+        return prepared
+    costs = probe(prepared)
+    return replace(prepared, plan=decided(costs=costs), costs=costs)
 
 
 def _with_absolute_weights(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:

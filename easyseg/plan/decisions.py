@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from easyseg.errors import OptionError
 from easyseg.plan.checks import check_values
 from easyseg.plan.choices import BALANCE_WEIGHT, CHOICES
+from easyseg.plan.costs import Costs
 from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.facts import SET_BY_YOU, Decision, Facts
 from easyseg.plan.hardware import Hardware
@@ -51,6 +52,7 @@ def decide(
     eval_metric: str | None = None,
     time_limit: float | None = None,
     obtainable: Collection[str] = (),
+    costs: Costs | None = None,
 ) -> Plan:
     """Decide everything that a fit needs to know.
 
@@ -65,6 +67,7 @@ def decide(
         eval_metric: Validation metric; None for the default of the problem.
         time_limit: Seconds that the fit may take; None for no limit.
         obtainable: Backbones whose pretrained weights are on this machine or can be downloaded.
+        costs: What a probe of a first plan measured; with it a time limit decides the epochs.
 
     Returns:
         The plan, with a reason for every value.
@@ -98,6 +101,7 @@ def decide(
         overrides={key: value for key, value in given.items() if not _is_auto(value)},
         time_limit=time_limit,
         obtainable=tuple(obtainable),
+        costs=costs,
     )
     values: dict[str, Any] = {}
     decisions = _top(facts, start, content["about"], eval_metric)
