@@ -34,17 +34,25 @@ from typing import Any
 
 import torch
 from _record import RESULTS, provenance, put_into_page, write_json
-from _steps import DTYPES, TrainingStep, a_product, binary_plan, flops_of, medians
+from _steps import (
+    DTYPES,
+    TrainingStep,
+    a_product,
+    binary_plan,
+    flops_of,
+    literal_attention,
+    medians,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
+from easyseg.allocator import keep_freed_memory
 from easyseg.inference.predict import autocast_for
 from easyseg.models.adapters.experts import ConvExpert
 from easyseg.models.attention import attend_folded, attend_in_chunks, key_positions
 from easyseg.models.network import build_encoder
 from easyseg.models.registry import get_spec
 from easyseg.plan.hardware import detect_hardware
-from easyseg.training.allocator import keep_freed_memory
 from easyseg.training.prefix_cache import PrefixCache
 
 RANK = 3
@@ -123,13 +131,6 @@ def measure_encoder(options: argparse.Namespace) -> dict[str, Any]:
             "ours, bf16": lambda: run(ours, "bf16"),
         }
     return {"size": size, "seconds": medians(cases, options.rounds)}
-
-
-def literal_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """Attend as SAM does, with the logits of all pairs."""
-    logits = (q * q.shape[-1] ** -0.5) @ k.mT
-    positions = rel_h[..., :, None] + rel_w[..., None, :]
-    return (logits + positions.flatten(-2)).softmax(dim=-1) @ v
 
 
 def measure_attention(options: argparse.Namespace) -> dict[str, Any]:

@@ -527,7 +527,11 @@ class SemanticSegmentor:
     def _ranks(self) -> Ranks:
         from easyseg.ranks import current_ranks
 
-        return current_ranks(next(self._fitted().network.parameters()).device)
+        return current_ranks(self._device())
+
+    def _device(self) -> torch.device:
+        """Return where the network is."""
+        return next(self._fitted().network.parameters()).device
 
     def _samples(self, data: Any) -> Samples:
         from easyseg.data.table import read_samples
@@ -568,7 +572,7 @@ class SemanticSegmentor:
         from easyseg.inference.predict import auto_batch_size
 
         if batch_size == "auto":
-            return auto_batch_size(self._fitted().plan)
+            return auto_batch_size(self._fitted().plan, self._device())
         if not isinstance(batch_size, int) or batch_size < 1:
             raise OptionError(f"batch_size is {batch_size!r}, expected 'auto' or at least 1")
         return batch_size
@@ -588,6 +592,7 @@ class SemanticSegmentor:
     def _stream(
         self, samples: Samples, ranks: Ranks, batch_size: int | str, text: str | None
     ) -> Iterator[Prediction]:
+        from easyseg.allocator import keep_freed_memory
         from easyseg.console import Reporter
         from easyseg.inference.predict import predict_stream
 
@@ -598,7 +603,8 @@ class SemanticSegmentor:
             yield from stream
             return
         reporter = Reporter(self.verbosity if ranks.rank == 0 else 0)
-        with reporter.progress(text, -(-len(samples) // ranks.world)) as advance:
+        progress = reporter.progress(text, -(-len(samples) // ranks.world))
+        with keep_freed_memory(), progress as advance:
             for item in stream:
                 yield item
                 advance(1)

@@ -98,7 +98,7 @@ class _Chunked(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         q, k, v, rel_h, rel_w, out = ctx.saved_tensors
         b, heads, n, d = q.shape

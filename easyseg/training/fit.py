@@ -20,6 +20,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.nn.parallel import DistributedDataParallel
 
+from easyseg.allocator import keep_freed_memory
 from easyseg.artifact import preprocess_of
 from easyseg.clock import Clock
 from easyseg.console import Reporter
@@ -27,7 +28,6 @@ from easyseg.errors import OptionError
 from easyseg.plan.hardware import Hardware
 from easyseg.preparation import Prepared
 from easyseg.ranks import is_first_process, leave_group_at_exit
-from easyseg.training.allocator import keep_freed_memory
 from easyseg.training.callbacks import AverageWeights, BestModel, Progress, StopInTime
 from easyseg.training.module import SegmentationModule
 from easyseg.training.prefix_cache import remove_caches
@@ -171,12 +171,10 @@ def train(
 
         sharing = [WholeInValidation()]
     module = SegmentationModule(prepared, seed, clock, devices.num_workers, shard=shard)
-    costs = prepared.costs
-    stop = StopInTime(
-        clock,
-        _validation_windows(prepared) / plan.train.batch_size,
-        costs and costs.image * len(prepared.validation_samples()),
-    )
+    expected = None
+    if prepared.costs is not None:
+        expected = prepared.costs.image * len(prepared.validation_samples())
+    stop = StopInTime(clock, _validation_windows(prepared) / plan.train.batch_size, expected)
     their_bar = any(isinstance(c, ProgressBar) for c in callbacks)
     trainer = _trainer(
         accelerator="gpu"

@@ -195,7 +195,7 @@ class SegmentationModule(L.LightningModule):
             self.prepared.validation_samples(),
             preprocess_of(self.plan),
             self.label_map,
-            batch_size=auto_batch_size(self.plan),
+            batch_size=auto_batch_size(self.plan, self.device),
             rank=rank,
             world=trainer.world_size,
             num_workers=self.num_workers,

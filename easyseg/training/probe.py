@@ -10,6 +10,7 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor
 
+from easyseg.allocator import keep_freed_memory
 from easyseg.artifact import preprocess_of
 from easyseg.clock import Clock
 from easyseg.data.dataset import EpochSampler, TrainingSet, collate_training
@@ -19,7 +20,6 @@ from easyseg.models.network import Network, build_network
 from easyseg.plan.costs import Costs
 from easyseg.preparation import Prepared
 from easyseg.ranks import Ranks
-from easyseg.training.allocator import keep_freed_memory
 from easyseg.training.module import new_optimizer
 
 __all__ = ["PROBED_FROM_SECONDS", "measure_costs"]
@@ -53,7 +53,7 @@ def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Cl
         build = time.monotonic() - started
         with keep_freed_memory():
             step = _step_seconds(prepared, network, device, seed, clock)
-        image = _image_seconds(prepared, network, seed)
+        image = _image_seconds(prepared, network, device, seed)
     return Costs(step, image, build, clock.elapsed(), _peak_gb(device))
 
 
@@ -96,14 +96,14 @@ def _step_seconds(
     return min(seconds_of(step) for _ in range(_STEPS))
 
 
-def _image_seconds(prepared: Prepared, network: Network, seed: int) -> float:
+def _image_seconds(prepared: Prepared, network: Network, device: torch.device, seed: int) -> float:
     samples = prepared.validation_samples()
     few = samples.take(range(min(_SCORED, len(samples))))
     started = time.monotonic()
     score(
         prepared.blank_model(network, seed),
         few,
-        batch_size=auto_batch_size(prepared.plan),
+        batch_size=auto_batch_size(prepared.plan, device),
         ranks=Ranks(),
     )
     return (time.monotonic() - started) / len(few)
