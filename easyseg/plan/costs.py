@@ -1,10 +1,31 @@
-"""What work costs on this machine, as a probe measured it, and what a time limit pays for."""
+"""What work costs on this machine, as a probe measured it, and what follows for a fit."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-__all__ = ["Costs"]
+__all__ = ["Costs", "Estimate"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a fit is expected to take.
+
+    Attributes:
+        seconds: From its call to its return, unless early stopping ends it sooner.
+        memory_gb: Its largest share of memory, the process with all libraries included (on a GPU:
+            of the GPU's memory); NaN where the system does not tell.
+    """
+
+    seconds: float
+    memory_gb: float
+
+    def __str__(self) -> str:
+        minutes, seconds = divmod(round(self.seconds), 60)
+        time = f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+        memory = "" if math.isnan(self.memory_gb) else f" and {self.memory_gb:.1f} GB"
+        return f"about {time}{memory}"
 
 
 @dataclass(frozen=True)

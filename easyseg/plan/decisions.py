@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from easyseg.errors import OptionError
 from easyseg.plan.checks import check_values
 from easyseg.plan.choices import BALANCE_WEIGHT, CHOICES
-from easyseg.plan.costs import Costs
+from easyseg.plan.costs import Costs, Estimate
 from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.facts import SET_BY_YOU, Decision, Facts
 from easyseg.plan.hardware import Hardware
@@ -109,10 +111,22 @@ def decide(
         decisions[key] = _decide_one(key, facts, values, Decision(preset[key], where))
         values[key] = decisions[key].value
     check_values(values, facts)
-    return Plan.from_values(
+    plan = Plan.from_values(
         {key: decision.value for key, decision in decisions.items()},
         {key: decisions[key].reason for key in (*Plan.TOP, *DOMAINS)},
     )
+    return plan if costs is None else replace(plan, estimate=_estimate(plan, facts, costs))
+
+
+def _estimate(plan: Plan, facts: Facts, costs: Costs) -> Estimate:
+    """Return what the fit takes if nothing but the time limit ends it."""
+    train, found = plan.train, facts.fingerprint
+    an_epoch = math.ceil(found.num_images / train.batch_size)
+    steps = train.epochs * an_epoch
+    if train.max_steps > 0:
+        steps = min(steps, train.max_steps)
+    seconds = costs.seconds(steps, math.ceil(steps / an_epoch), found.num_tuning)
+    return Estimate(min(seconds, facts.time_limit or math.inf), costs.memory_gb)
 
 
 def check_request(presets: str, overrides: Mapping[str, Any] | None) -> None:

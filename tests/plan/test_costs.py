@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plan_makers import H200, facts, plan_for
 
-from easyseg.plan.costs import Costs
+from easyseg.plan.costs import Costs, Estimate
+from easyseg.plan.plan import Plan
 
 SECONDS = st.floats(0.01, 20)
 
@@ -75,3 +76,22 @@ def test_what_the_user_sets_wins():
         plan = plan_for(time_limit=600, costs=costs(0.7), overrides={key: value})
         assert plan.values()[key] == value
     assert plan.train.epochs == 1
+
+
+def test_the_estimate_is_part_of_the_plan_and_of_no_decision(tmp_path):
+    paid = costs(0.7)
+    plan = plan_for(costs=paid)
+    steps = plan.train.epochs * 32
+    assert plan.estimate == Estimate(paid.seconds(steps, plan.train.epochs, 16), 1.0)
+    assert plan_for(time_limit=90, costs=paid, presets="best").estimate.seconds <= 90
+    assert plan == plan_for()
+    assert str(plan).endswith("and 1.0 GB on this machine")
+    plan.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json").estimate == plan.estimate
+    assert plan_for().estimate is None
+    assert "estimate" not in plan_for().to_dict()
+
+
+def test_an_estimate_in_words():
+    assert str(Estimate(59.6, 1.44)) == "about 1 min 00 s and 1.4 GB"
+    assert str(Estimate(7.2, float("nan"))) == "about 7 s"
