@@ -114,7 +114,7 @@ class Plan:
         return top | {f"{room}.{name}": getattr(getattr(self, room), name) for room, name in parts}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types: nested sections, tuples as lists; an estimate if there is one."""
+        """Return plain JSON types: nested sections, tuples as lists; any estimate."""
         record = dataclasses.asdict(self)
         if self.estimate is None:
             del record["estimate"]
