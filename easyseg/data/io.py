@@ -30,9 +30,10 @@ __all__ = [
     "describe",
     "image_mode",
     "image_size",
-    "is_turned",
+    "orientation",
     "read_image",
     "read_mask",
+    "turns",
 ]
 
 ImageSource = Path | np.ndarray | Image.Image
@@ -165,16 +166,22 @@ def image_mode(source: ImageSource) -> str:
         return "RGB;16" if image is not source and is_deep_colour(image) else image.mode
 
 
-def is_turned(source: ImageSource) -> bool:
-    """Return whether the EXIF orientation of a readable file swaps height and width.
+def orientation(source: ImageSource) -> int:
+    """Return the EXIF orientation of a readable image, 1 to 8; 1 is upright.
 
     Args:
         source: A path, an array or a PIL image (the latter two: as far as they still carry EXIF).
     """
     if isinstance(source, np.ndarray):
-        return False
+        return 1
     with _opened(source) as image:
-        return image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+        found = image.getexif().get(ExifTags.Base.Orientation)
+    return found if found in range(1, 9) else 1
+
+
+def turns(orientation: int) -> bool:
+    """Return whether an EXIF orientation swaps height and width."""
+    return orientation in _TURNED
 
 
 @contextmanager

@@ -1,0 +1,47 @@
+"""Masks of the background alone, and masks that one class fills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from easyseg.auditing.findings import Finding, Severity
+from easyseg.auditing.tables import Audited
+
+# Some images without an object teach where there is none; if they are the greater part, the masks
+# may have gone missing, and most steps of a training see no object.
+_MANY = 0.5
+
+
+def check_empty_masks(audited: Audited) -> Iterator[Finding]:
+    """Yield findings on masks without any object, and on masks filled by one class."""
+    label_map = audited.label_map
+    if label_map is None:
+        return
+    background = label_map.values[0]
+    for table in audited.tables:
+        masks = [seen for seen in table if seen.is_mask]
+        held = [set(seen.fact.mask_counts or ()) - {label_map.ignore} for seen in masks]
+        empty = [s for s, values in zip(masks, held, strict=True) if values <= {background}]
+        full = [
+            s
+            for s, values in zip(masks, held, strict=True)
+            if len(values) == 1 and background not in values
+        ]
+        if empty:
+            many = len(empty) > _MANY * len(masks)
+            yield Finding(
+                Severity.WARNING if many else Severity.NOTE,
+                "empty-masks",
+                f"{len(empty)} of {len(masks)} {table.name} masks hold no class but"
+                f" {label_map.names[0]} ({background})",
+                "look whether they were drawn at all; images without an object may stay",
+                tuple(seen.evidence("label") for seen in empty),
+            )
+        if full:
+            yield Finding(
+                Severity.WARNING if label_map.binary else Severity.NOTE,
+                "full-masks",
+                f"{len(full)} of {len(masks)} {table.name} masks are filled by one class",
+                "look whether the whole image is of that class",
+                tuple(seen.evidence("label") for seen in full),
+            )

@@ -1,0 +1,246 @@
+"""The tables under audit: their samples, the facts of each, and how their masks are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from easyseg.auditing.facts import ImageFacts, Part
+from easyseg.auditing.findings import Evidence
+from easyseg.auditing.scan import scan
+from easyseg.data.io import describe
+from easyseg.data.label_map import LabelMap, infer_label_map
+from easyseg.data.label_rules import Classes, some
+from easyseg.data.pairing import SizeMatch, size_match
+from easyseg.data.table import CellProblem, Samples, read_samples
+from easyseg.errors import DataError
+
+__all__ = ["AuditTable", "Audited", "Seen", "mask_values", "read_table", "understand"]
+
+# Pictures have hundreds of colours, masks a handful, JPEG'd masks some more: a label with more
+# colours than the one, an image with fewer than the other, and far apart, have changed places.
+_PICTURE_FROM = 64
+_TIMES_MORE = 4
+
+
+class Seen(NamedTuple):
+    """One sample of one table."""
+
+    table: AuditTable
+    position: int
+    fact: ImageFacts
+
+    @property
+    def swapped(self) -> bool:
+        """Whether the label looks like a picture and the image like a mask."""
+        fact = self.fact
+        return (
+            bool(fact.colours)
+            and fact.num_values > _PICTURE_FROM
+            and _covering(fact) > max(_PICTURE_FROM, _TIMES_MORE * fact.colours)
+        )
+
+    @property
+    def match(self) -> SizeMatch:
+        """How the size of the mask relates to that of the image; ``"equal"`` without one."""
+        if self.fact.mask_size is None or self.fact.size == (0, 0):
+            return "equal"
+        return size_match(self.fact.size, self.fact.mask_size, self.fact.turned)
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether the label was read and is a mask of some kind."""
+        fact = self.fact
+        return fact.mask_counts is not None and not fact.identical and not self.swapped
+
+    @property
+    def image(self) -> str:
+        """What the image is called in messages."""
+        return describe(self.table.samples.images[self.position])
+
+    @property
+    def label(self) -> str:
+        """What the mask is called in messages."""
+        samples = self.table.samples
+        return describe((samples.labels or samples.images)[self.position])
+
+    def evidence(self, *parts: Part, detail: str = "") -> Evidence:
+        """Return the sample as evidence.
+
+        Args:
+            parts: Which of its files show what was found.
+            detail: What was found in it; the file's name comes first if it is not in there.
+        """
+        samples = self.table.samples
+        row = samples.index[self.position]
+        return Evidence(
+            table=self.table.name,
+            position=self.table.positions[self.position],
+            row=row.item() if isinstance(row, np.generic) else row,
+            files=tuple(self.image if part == "image" else self.label for part in parts),
+            detail=detail,
+            sources=(samples.images[self.position], (samples.labels or ())[self.position]),
+        )
+
+
+@dataclass(frozen=True)
+class AuditTable:
+    """One table.
+
+    Args:
+        name: ``"train"``, ``"tuning"`` or ``"test"``.
+        samples: The samples whose cells name files that are there.
+        facts: The facts of each of them.
+        cells: What is wrong with the cells of the other rows.
+        positions: The row of each sample in the table, from 0.
+    """
+
+    name: str
+    samples: Samples
+    facts: tuple[ImageFacts, ...]
+    cells: tuple[CellProblem, ...]
+    positions: tuple[int, ...]
+
+    def __iter__(self) -> Iterator[Seen]:
+        """Yield the samples in order."""
+        return (Seen(self, position, fact) for position, fact in enumerate(self.facts))
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of the table."""
+        return len(self.samples) + len({cell.position for cell in self.cells})
+
+
+@dataclass(frozen=True)
+class Audited:
+    """All tables, and how their masks are read.
+
+    Args:
+        tables: The training table, then tuning and test if there are any.
+        label_map: The label map of the training masks; None if they have none.
+        label_problems: Why there is none.
+        told: Whether the user said what the values mean.
+    """
+
+    tables: tuple[AuditTable, ...]
+    label_map: LabelMap | None
+    label_problems: tuple[str, ...]
+    told: bool
+
+    @property
+    def train(self) -> AuditTable:
+        """The training table."""
+        return self.tables[0]
+
+    def __iter__(self) -> Iterator[Seen]:
+        """Yield the samples of all tables."""
+        return (seen for table in self.tables for seen in table)
+
+    def masks(self) -> Iterator[Seen]:
+        """Yield the samples of all tables whose labels are masks."""
+        return (seen for seen in self if seen.is_mask)
+
+
+def read_table(
+    name: str,
+    data: Any,
+    *,
+    image: str,
+    label: str,
+    data_root: str | os.PathLike[str] | None,
+    on_image: Callable[[int], None] | None = None,
+) -> AuditTable:
+    """Read a table and scan its files.
+
+    Args:
+        name: ``"train"``, ``"tuning"`` or ``"test"``.
+        data: What :func:`easyseg.data.table.read_samples` takes, with labels.
+        image: Name of the image column.
+        label: Name of the label column.
+        data_root: Folder that relative paths start from.
+        on_image: Called with 1 after each sample.
+
+    Raises:
+        DataError: There is no such table or column, or it has no rows.
+    """
+    cells: list[CellProblem] = []
+    samples = read_samples(data, image=image, label=label, data_root=data_root, problems=cells)
+    bad = {cell.position for cell in cells}
+    rows = len(samples) + len(bad)
+    return AuditTable(
+        name,
+        samples,
+        scan(samples, progress=None if on_image is None else lambda done: on_image(1)),
+        tuple(cells),
+        tuple(row for row in range(rows) if row not in bad),
+    )
+
+
+def understand(
+    tables: Iterable[AuditTable],
+    *,
+    problem_type: str = "auto",
+    classes: Classes | None = None,
+    ignore_index: int | None = None,
+) -> Audited:
+    """Find out how the masks are read, if that can be told.
+
+    Args:
+        tables: The training table first.
+        problem_type: As for `infer_label_map`.
+        classes: As for `infer_label_map`.
+        ignore_index: As for `infer_label_map`.
+
+    Raises:
+        OptionError: ``problem_type``, ``classes`` or ``ignore_index`` makes no sense.
+    """
+    tables = tuple(tables)
+    label_map, problems = None, ()
+    try:
+        values, dtype = mask_values(tables[0])
+        label_map = infer_label_map(
+            values, dtype, problem_type=problem_type, classes=classes, ignore_index=ignore_index
+        )
+    except DataError as error:
+        problems = error.problems
+    told = classes is not None or ignore_index is not None
+    return Audited(tables, label_map, problems, told)
+
+
+def mask_values(table: AuditTable) -> tuple[tuple[int, ...], str]:
+    """Return all raw values of the masks and the type that holds them, for `infer_label_map`.
+
+    Args:
+        table: The training table.
+
+    Returns:
+        Values in ascending order and the widest of the masks' types.
+
+    Raises:
+        DataError: 1-bit masks, in which the object is 1, are mixed with masks that hold more than
+            0 and 1, so that the same object has two values; or there are no masks.
+    """
+    masks = [seen for seen in table if seen.is_mask]
+    dtypes = sorted({str(seen.fact.mask_dtype) for seen in masks})
+    if not dtypes:
+        raise DataError("there are no masks that could be read")
+    values = sorted({value for seen in masks for value in seen.fact.mask_counts or ()})
+    if "bool" in dtypes and len(dtypes) > 1 and values[-1] > 1:
+        bits = [seen.label for seen in masks if seen.fact.mask_dtype == "bool"]
+        raise DataError(
+            f"{len(bits)} of {len(masks)} masks have 1 bit, such as {', '.join(bits[:3])}; all"
+            f" together hold {some(values)}: a foreground of 1 bit reads as 1, of 8 bits mostly as"
+            " 255. Save all masks in one format"
+        )
+    return tuple(values), str(np.result_type(*dtypes))
+
+
+def _covering(fact: ImageFacts) -> int:
+    """Return how many of the mask's values cover 95 % of its pixels."""
+    counts = np.sort(np.array(list((fact.mask_counts or {}).values())))[::-1]
+    height, width = fact.mask_size or (0, 0)
+    return int(np.searchsorted(np.cumsum(counts), 0.95 * height * width)) + 1
