@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from easyseg.artifact import TrainedModel
+from easyseg.auditing.audit import examine, examine_labelled
 from easyseg.auditing.fingerprint import Fingerprint, fingerprint
-from easyseg.auditing.scan import ImageFacts, check_values, mask_values, scan
-from easyseg.data.label_map import LabelMap, infer_label_map
+from easyseg.auditing.scan import ImageFacts
+from easyseg.data.label_map import LabelMap
 from easyseg.data.split import holdout
-from easyseg.data.table import Samples, read_samples
-from easyseg.errors import DataError
+from easyseg.data.table import Samples
 from easyseg.files import write_text
 from easyseg.models.network import Network
 from easyseg.models.registry import get_spec, list_backbones
@@ -167,26 +168,28 @@ def prepare(
     """
     hyperparameters = _with_absolute_weights(hyperparameters or {})
     check_request(presets, hyperparameters)
-    reader = _TableReader(image, label, data_root, on_image)
-    problems: list[str] = []
-    train = reader.read(train_data, problems)
-    tuning = None if tuning_data is None else reader.read(tuning_data, problems)
-    if train is None or problems:
-        raise DataError(problems)
-    values, dtype = mask_values(*train)
-    label_map = infer_label_map(
-        values, dtype, problem_type=problem_type, classes=classes, ignore_index=ignore_index
+    examined = examine(
+        {"train": train_data, "tuning": tuning_data},
+        image=image,
+        label=label,
+        classes=classes,
+        ignore_index=ignore_index,
+        problem_type=problem_type,
+        data_root=data_root,
+        watch=lambda total: nullcontext(on_image or (lambda count: None)),
     )
-    samples, facts = train
+    examined.refuse_errors()
+    label_map = examined.label_map
+    train, *others = examined.audited.tables
     split = None
-    if tuning is not None:
-        check_values(*tuning, label_map)
-        train_facts, validation_facts = facts, tuning[1]
+    if others:
+        train_facts, validation_facts = train.facts, others[0].facts
     else:
-        parts = holdout(len(samples), holdout_frac, seed, _strata(facts, label_map))
+        strata = _strata(train.facts, label_map)
+        parts = holdout(len(train.samples), holdout_frac, seed, strata)
         split = (tuple(map(int, parts[0])), tuple(map(int, parts[1])))
-        train_facts = tuple(facts[i] for i in split[0])
-        validation_facts = tuple(facts[i] for i in split[1])
+        train_facts = tuple(train.facts[i] for i in split[0])
+        validation_facts = tuple(train.facts[i] for i in split[1])
     found = fingerprint(train_facts, validation_facts, label_map)
     plan = decide(
         found,
@@ -200,8 +203,8 @@ def prepare(
         obtainable=_obtainable(hardware, presets, hyperparameters),
     )
     return Prepared(
-        samples,
-        None if tuning is None else tuning[0],
+        train.samples,
+        others[0].samples if others else None,
         split,
         label_map,
         found,
@@ -220,34 +223,6 @@ def _with_absolute_weights(hyperparameters: Mapping[str, Any]) -> dict[str, Any]
     return values
 
 
-@dataclass(frozen=True)
-class _TableReader:
-    """Reads and scans tables; gathers their problems instead of stopping at the first one."""
-
-    image: str
-    label: str
-    data_root: str | os.PathLike[str] | None
-    on_image: Callable[[int], None] | None
-
-    def read(self, data: Any, problems: list[str]) -> tuple[Samples, tuple[ImageFacts, ...]] | None:
-        try:
-            samples = read_samples(
-                data,
-                image=self.image,
-                label=self.label,
-                data_root=self.data_root,
-                problems=problems,
-            )
-            return samples, scan(samples, progress=self._tick)
-        except DataError as error:
-            problems.extend(error.problems)
-            return None
-
-    def _tick(self, done: int) -> None:
-        if self.on_image is not None:
-            self.on_image(1)
-
-
 def read_labelled(
     data: Any,
     label_map: LabelMap,
@@ -261,9 +236,9 @@ def read_labelled(
     Raises:
         DataError: All problems of the table at once.
     """
-    samples = read_samples(data, image=image, label=label, data_root=data_root)
-    check_values(samples, scan(samples), label_map)
-    return samples
+    examined = examine_labelled(data, label_map, image=image, label=label, data_root=data_root)
+    examined.refuse_errors()
+    return examined.audited.train.samples
 
 
 def _obtainable(

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AuditReport", "Evidence", "Finding", "Repair", "Severity"]
 
-Repair = Literal["drop the row", "resize the mask", "turn the mask", "threshold the mask"]
+Repair = Literal[
+    "drop the row", "resize the mask", "turn the mask", "threshold the mask", "write 255 for 1"
+]
 
 SHOWN = 3
 """Samples of a finding that a console shows; the report keeps all of them."""
@@ -47,11 +49,12 @@ class Evidence:
     """A sample that shows what was found.
 
     Args:
-        table: ``"train"``, ``"tuning"`` or ``"test"``.
+        table: ``"train"``, ``"tuning"``, ``"test"``, or ``"data"`` where there is one table only.
         position: The sample's position in that table, from 0.
         row: Its label in the table's index.
         files: The files that show it, as the table names them.
         detail: What was found in this sample, with figures; may be empty.
+        column: The column of the table, if the cell itself is at fault.
         sources: Where its image and mask come from, for pictures.
     """
 
@@ -60,11 +63,13 @@ class Evidence:
     row: Any
     files: tuple[str, ...]
     detail: str = ""
+    column: str = ""
     sources: tuple[ImageSource, ...] = field(default=(), repr=False, compare=False)
 
     def __str__(self) -> str:
-        where = f"row {self.row!r}" if self.table == "train" else f"{self.table} row {self.row!r}"
-        return f"{where}: {self.detail or ', '.join(self.files)}"
+        table = f"{self.table} " if self.table in ("tuning", "test") else ""
+        column = f", column {self.column!r}" if self.column else ""
+        return f"{table}row {self.row!r}{column}: {self.detail or ', '.join(self.files)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -75,6 +80,7 @@ class Evidence:
             "row": row,
             "files": list(self.files),
             "detail": self.detail,
+            "column": self.column,
         }
 
 
@@ -114,12 +120,9 @@ class Finding:
             lines.append(f"... and {len(self.evidence) - most} more")
         return lines
 
-    def lines(self) -> list[str]:
-        """Return one line for each sample that has a detail of its own, else one for all."""
-        if self.evidence and all(item.detail for item in self.evidence):
-            return [str(item) for item in self.evidence]
-        where = f" ({'; '.join(self.shown())})" if self.evidence else ""
-        return [f"{self.found}{where}: {self.remedy}"]
+    def line(self) -> str:
+        """Return the finding in one line, without its evidence."""
+        return f"{self.found}: {self.remedy}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,15 @@ from easyseg.data.pairing import SizeMatch, size_match
 from easyseg.data.table import CellProblem, Samples, read_samples
 from easyseg.errors import DataError
 
-__all__ = ["AuditTable", "Audited", "Seen", "mask_values", "read_table", "understand"]
+__all__ = [
+    "AuditTable",
+    "Audited",
+    "Seen",
+    "mask_values",
+    "read_tables",
+    "understand",
+    "with_facts",
+]
 
 # Pictures have hundreds of colours, masks a handful, JPEG'd masks some more: a label with more
 # colours than the one, an image with fewer than the other, and far apart, have changed places.
@@ -92,7 +100,7 @@ class AuditTable:
     """One table.
 
     Args:
-        name: ``"train"``, ``"tuning"`` or ``"test"``.
+        name: ``"train"``, ``"tuning"``, ``"test"``, or ``"data"``.
         samples: The samples whose cells name files that are there.
         facts: The facts of each of them.
         cells: What is wrong with the cells of the other rows.
@@ -145,39 +153,55 @@ class Audited:
         return (seen for seen in self if seen.is_mask)
 
 
-def read_table(
-    name: str,
-    data: Any,
+def read_tables(
+    tables: Mapping[str, Any],
     *,
     image: str,
     label: str,
     data_root: str | os.PathLike[str] | None,
-    on_image: Callable[[int], None] | None = None,
-) -> AuditTable:
-    """Read a table and scan its files.
+    problems: list[str],
+) -> tuple[AuditTable, ...]:
+    """Read tables, without looking into their files.
 
     Args:
-        name: ``"train"``, ``"tuning"`` or ``"test"``.
-        data: What :func:`easyseg.data.table.read_samples` takes, with labels.
+        tables: What :func:`easyseg.data.table.read_samples` takes, with labels, by name; tables
+            that are None are left out.
         image: Name of the image column.
         label: Name of the label column.
         data_root: Folder that relative paths start from.
-        on_image: Called with 1 after each sample.
+        problems: Why a table cannot be read at all is appended: no file, no column, no rows.
 
-    Raises:
-        DataError: There is no such table or column, or it has no rows.
+    Returns:
+        The tables that can be read, without facts.
     """
-    cells: list[CellProblem] = []
-    samples = read_samples(data, image=image, label=label, data_root=data_root, problems=cells)
-    bad = {cell.position for cell in cells}
-    rows = len(samples) + len(bad)
-    return AuditTable(
-        name,
-        samples,
-        scan(samples, progress=None if on_image is None else lambda done: on_image(1)),
-        tuple(cells),
-        tuple(row for row in range(rows) if row not in bad),
-    )
+    found = []
+    for name, data in tables.items():
+        if data is None:
+            continue
+        cells: list[CellProblem] = []
+        try:
+            samples = read_samples(
+                data, image=image, label=label, data_root=data_root, problems=cells
+            )
+        except DataError as error:
+            where = "" if name in ("train", "data") else f"{name} data: "
+            problems.extend(f"{where}{problem}" for problem in error.problems)
+            continue
+        bad = {cell.position for cell in cells}
+        rows = range(len(samples) + len(bad))
+        kept = tuple(row for row in rows if row not in bad)
+        found.append(AuditTable(name, samples, (), tuple(cells), kept))
+    return tuple(found)
+
+
+def with_facts(table: AuditTable, on_image: Callable[[int], None]) -> AuditTable:
+    """Return a table with the facts of its files.
+
+    Args:
+        table: The table.
+        on_image: Called with 1 after each sample.
+    """
+    return replace(table, facts=scan(table.samples, progress=lambda done: on_image(1)))
 
 
 def understand(
@@ -199,7 +223,8 @@ def understand(
         OptionError: ``problem_type``, ``classes`` or ``ignore_index`` makes no sense.
     """
     tables = tuple(tables)
-    label_map, problems = None, ()
+    label_map: LabelMap | None = None
+    problems: tuple[str, ...] = ()
     try:
         values, dtype = mask_values(tables[0])
         label_map = infer_label_map(

@@ -16,7 +16,7 @@ from PIL import Image
 from easyseg.data.io import ImageSource
 from easyseg.errors import DataError, OptionError, nearest
 
-__all__ = ["IMAGE_SUFFIXES", "CellProblem", "Samples", "read_frame", "read_samples"]
+__all__ = ["IMAGE_SUFFIXES", "CellProblem", "Samples", "read_samples"]
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
@@ -150,25 +150,6 @@ def read_samples(
         bad = {problem.position for problem in found}
         samples = samples.take([i for i in range(len(samples)) if i not in bad])
     return samples
-
-
-def read_frame(
-    data: Any,
-    *,
-    image: str = "image",
-    label: str = "label",
-    data_root: str | os.PathLike[str] | None = None,
-) -> pd.DataFrame:
-    """Return the table that `read_samples` would read, with all its columns.
-
-    Args:
-        data: A DataFrame, or the path of a CSV file.
-        image: Name of the column of images.
-        label: Name of the column of masks.
-        data_root: Where relative paths in the data start.
-    """
-    root = None if data_root is None else Path(data_root).expanduser()
-    return _as_frame(data, image, label, root)[0]
 
 
 def _as_frame(

@@ -31,18 +31,25 @@ from easyseg.auditing.checks.values import (
 from easyseg.auditing.findings import Finding
 from easyseg.auditing.tables import Audited
 
-__all__ = ["CHECKS", "run_checks"]
+__all__ = ["CHECKS", "READING_CHECKS", "run_checks"]
 
-CHECKS: tuple[Callable[[Audited], Iterable[Finding]], ...] = (
+Check = Callable[[Audited], Iterable[Finding]]
+
+READING_CHECKS: tuple[Check, ...] = (
     check_cells,
     check_files,
     check_swapped_columns,
     check_label_is_image,
     check_mask_sizes,
     check_many_values,
+    check_unknown_values,
+)
+"""Whether a table can be read, as far as a single sample tells."""
+
+CHECKS: tuple[Check, ...] = (
+    *READING_CHECKS,
     check_label_map,
     check_mixed_encodings,
-    check_unknown_values,
     check_duplicates,
     check_near_duplicates,
     check_shared_masks,
@@ -60,11 +67,12 @@ CHECKS: tuple[Callable[[Audited], Iterable[Finding]], ...] = (
 )
 
 
-def run_checks(audited: Audited) -> tuple[Finding, ...]:
-    """Return the findings of all checks, the worst ones first.
+def run_checks(audited: Audited, checks: Iterable[Check] = CHECKS) -> tuple[Finding, ...]:
+    """Return the findings of checks, the worst ones first.
 
     Args:
         audited: The tables, and how their masks are read.
+        checks: The checks to run.
     """
-    found = [finding for check in CHECKS for finding in check(audited)]
+    found = [finding for check in checks for finding in check(audited)]
     return tuple(sorted(found, key=lambda finding: -finding.severity))

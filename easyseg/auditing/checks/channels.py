@@ -66,9 +66,7 @@ def check_brightness(audited: Audited) -> Iterator[Finding]:
     varied = [seen for seen in known if seen.fact.levels[0] != seen.fact.levels[1]]
     flat = [s for s in varied if s.fact.levels[1] - s.fact.levels[0] < _FEW_LEVELS]
     extreme = [
-        seen
-        for seen in varied
-        if seen not in flat and not _DARK <= seen.fact.brightness <= _BRIGHT
+        seen for seen in varied if seen not in flat and not _DARK <= seen.fact.brightness <= _BRIGHT
     ]
     for check, found, words, remedy in (
         ("constant-image", constant, "are of one colour", "look at them, or drop the rows"),

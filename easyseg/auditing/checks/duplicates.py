@@ -49,9 +49,7 @@ def check_shared_masks(audited: Audited) -> Iterator[Finding]:
         if seen.fact.num_values > 1 and seen.fact.digest:
             by_digest.setdefault(seen.fact.mask_digest, []).append(seen)
     shared = [
-        group
-        for group in by_digest.values()
-        if len({seen.fact.digest for seen in group}) > 1
+        group for group in by_digest.values() if len({seen.fact.digest for seen in group}) > 1
     ]
     if shared:
         yield Finding(

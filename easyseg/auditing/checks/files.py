@@ -54,7 +54,8 @@ def check_cells(audited: Audited) -> Iterator[Finding]:
                 cell.position,
                 cell.row.item() if hasattr(cell.row, "item") else cell.row,
                 (cell.name,) if cell.name else (),
-                f"column {cell.column!r}: {cell.text}",
+                cell.text,
+                cell.column,
             )
             for table in audited.tables
             for cell in table.cells

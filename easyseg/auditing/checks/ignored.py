@@ -9,7 +9,12 @@ from easyseg.auditing.tables import Audited
 
 # Values that data sets use for "unlabelled": the largest of 8 and of 16 bits, white, and the cream
 # colour that PASCAL VOC draws around its objects.
-_VOID = {"uint8": (255,), "uint16": (255, 65535), "int32": (255, 65535), "rgb": (0xFFFFFF, 0xE0E0C0)}
+_VOID = {
+    "uint8": (255,),
+    "uint16": (255, 65535),
+    "int32": (255, 65535),
+    "rgb": (0xFFFFFF, 0xE0E0C0),
+}
 # A value so far above all others is a mark rather than the next class.
 _FAR_ABOVE = 10
 

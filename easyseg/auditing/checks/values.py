@@ -56,7 +56,7 @@ def check_unknown_values(audited: Audited) -> Iterator[Finding]:
     found = []
     for seen in audited.masks():
         unknown = sorted(set(seen.fact.mask_counts or ()) - known)
-        if unknown and seen.table is not audited.train:
+        if unknown:
             detail = label_map.unknown(unknown, seen.label)
             found.append(seen.evidence("label", detail=detail))
     if found:
