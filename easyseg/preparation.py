@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from easyseg.artifact import TrainedModel
+from easyseg.auditing.encoding import mask_encoding
 from easyseg.auditing.fingerprint import Fingerprint, fingerprint
-from easyseg.auditing.scan import ImageFacts, check_values, mask_values, scan
-from easyseg.data.label_map import LabelMap, infer_label_map
+from easyseg.auditing.scan import ImageFacts, check_values, scan
+from easyseg.data.label_map import IGNORE, LabelMap
+from easyseg.data.label_rules import Classes, RawValue
 from easyseg.data.split import holdout
 from easyseg.data.table import Samples, read_samples
 from easyseg.errors import DataError
@@ -27,6 +32,8 @@ from easyseg.plan.plan import Plan
 from easyseg.plan.presets import load_preset
 
 __all__ = ["Decisions", "Prepared", "prepare", "read_labelled"]
+
+log = logging.getLogger("easyseg")
 
 
 @dataclass(frozen=True)
@@ -127,8 +134,8 @@ def prepare(
     problem_type: str,
     image: str,
     label: str,
-    classes: Mapping[int, str] | Sequence[str] | None,
-    ignore_index: int | None,
+    classes: Classes | None,
+    ignore_index: RawValue | None,
     eval_metric: str | None,
     data_root: str | os.PathLike[str] | None,
     presets: str,
@@ -148,7 +155,7 @@ def prepare(
         problem_type: ``"auto"``, ``"binary"`` or ``"multiclass"``.
         image: Name of the image column.
         label: Name of the label column.
-        classes: Names of the raw values, or ``None``.
+        classes: Names of the raw values, or ``None``; see `infer_label_map`.
         ignore_index: Raw value that is ignored, or ``None``.
         eval_metric: Validation metric, or ``None`` for the default.
         data_root: Folder that relative paths start from.
@@ -170,14 +177,16 @@ def prepare(
     reader = _TableReader(image, label, data_root, on_image)
     problems: list[str] = []
     train = reader.read(train_data, problems)
-    tuning = None if tuning_data is None else reader.read(tuning_data, problems)
+    colour = train is not None and any(fact.mask_dtype == "rgb" for fact in train[1])
+    tuning = None if tuning_data is None else reader.read(tuning_data, problems, colour or None)
     if train is None or problems:
         raise DataError(problems)
-    values, dtype = mask_values(*train)
-    label_map = infer_label_map(
-        values, dtype, problem_type=problem_type, classes=classes, ignore_index=ignore_index
-    )
     samples, facts = train
+    assert samples.labels is not None
+    label_map = mask_encoding(samples.labels, facts).label_map(
+        problem_type=problem_type, classes=classes, ignore_index=ignore_index
+    )
+    _tell_assumptions(label_map, facts)
     split = None
     if tuning is not None:
         check_values(*tuning, label_map)
@@ -229,7 +238,9 @@ class _TableReader:
     data_root: str | os.PathLike[str] | None
     on_image: Callable[[int], None] | None
 
-    def read(self, data: Any, problems: list[str]) -> tuple[Samples, tuple[ImageFacts, ...]] | None:
+    def read(
+        self, data: Any, problems: list[str], colour: bool | None = None
+    ) -> tuple[Samples, tuple[ImageFacts, ...]] | None:
         try:
             samples = read_samples(
                 data,
@@ -238,7 +249,7 @@ class _TableReader:
                 data_root=self.data_root,
                 problems=problems,
             )
-            return samples, scan(samples, progress=self._tick)
+            return samples, scan(samples, colour=colour, progress=self._tick)
         except DataError as error:
             problems.extend(error.problems)
             return None
@@ -262,8 +273,26 @@ def read_labelled(
         DataError: All problems of the table at once.
     """
     samples = read_samples(data, image=image, label=label, data_root=data_root)
-    check_values(samples, scan(samples), label_map)
+    check_values(samples, scan(samples, colour=label_map.coloured or None), label_map)
     return samples
+
+
+def _tell_assumptions(label_map: LabelMap, facts: Sequence[ImageFacts]) -> None:
+    """Warn of what was taken for granted about the masks."""
+    if label_map.smeared:
+        levels = len({value for fact in facts for value in fact.mask_counts or ()})
+        low, high = sorted(label_map.values)
+        log.warning(
+            "the masks hold %d grey levels, nearly all close to %d or %d: taken for masks of two"
+            " classes, smeared by a JPEG or by interpolation; each pixel counts as the nearer of"
+            " the two. Save masks as PNG, and resize them with nearest neighbour",
+            *(levels, low, high),
+        )
+    if label_map.coloured and any(fact.palette is not None for fact in facts):
+        log.warning(
+            "some masks have palettes, which differ or are mixed with masks coded in colours:"
+            " classes are told by colour, and predictions are RGB"
+        )
 
 
 def _obtainable(
@@ -291,5 +320,5 @@ def _resolve_problem(problem_type: str, label_map: LabelMap) -> str:
 
 def _strata(facts: Sequence[ImageFacts], label_map: LabelMap) -> list[int]:
     """Say of each image whether it holds any class but the first one."""
-    background = {label_map.values[0], label_map.ignore}
-    return [int(bool(set(f.mask_counts or {}) - background)) for f in facts]
+    ids = [label_map.encode(np.array([*(fact.mask_counts or ())], np.int64)) for fact in facts]
+    return [int(((found != 0) & (found != IGNORE)).any()) for found in ids]

@@ -6,16 +6,17 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from easyseg.data.io import ImageSource, describe, image_mode, is_turned, read_image, read_mask
+from easyseg.auditing.encoding import told_by_colour
+from easyseg.data.io import ImageSource, describe, image_mode, is_turned, load_mask, read_image
 from easyseg.data.label_map import IGNORE, LabelMap
-from easyseg.data.label_rules import some
 from easyseg.data.table import Samples
 from easyseg.errors import DataError
 
-__all__ = ["ImageFacts", "check_values", "mask_values", "scan"]
+__all__ = ["ImageFacts", "check_values", "scan"]
 
 _MAX_VALUES = IGNORE + 1  # 255 classes and one ignored value
 
@@ -27,11 +28,14 @@ class ImageFacts:
     Args:
         size: Height and width of the upright image in pixels.
         mask_counts: Pixels of each raw mask value; None without a mask.
-        mask_dtype: ``"bool"``, ``"uint8"``, ``"uint16"`` or ``"int32"``; None without a mask.
+        mask_dtype: ``"bool"``, ``"uint8"``, ``"uint16"``, ``"int32"``, or ``"rgb"`` for colours
+            (`easyseg.data.colours`); None without a mask.
         mode: The image's PIL mode (``"RGB;16"`` for 16-bit colour), or the array's dtype.
         lean: Mean brightness of the upper half less that of the lower half, in 0..255 grey levels.
         upper_shares: Of the pixels of each raw mask value, the share in the upper half; None
             without a mask.
+        palette: Red, green and blue of each raw value, if they are indices of a palette.
+        lossy: Whether the mask is a JPEG.
     """
 
     size: tuple[int, int]
@@ -40,11 +44,14 @@ class ImageFacts:
     mode: str
     lean: float
     upper_shares: dict[int, float] | None
+    palette: bytes | None = None
+    lossy: bool = False
 
 
 def scan(
     samples: Samples,
     *,
+    colour: bool | None = None,
     progress: Callable[[int], None] | None = None,
     workers: int | None = None,
 ) -> tuple[ImageFacts, ...]:
@@ -52,6 +59,7 @@ def scan(
 
     Args:
         samples: The samples, with or without masks.
+        colour: Whether the masks are coded in colours; None: they tell, all together.
         progress: Called in this thread with the number of samples done so far.
         workers: Number of threads; default: the usable cores, at most 8.
 
@@ -70,7 +78,8 @@ def scan(
     pool = ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="easyseg-scan")
     try:
         masks: Sequence[ImageSource | None] = samples.labels or [None] * len(samples)
-        for done, (fact, found) in enumerate(pool.map(_look, samples.images, masks), start=1):
+        looks = pool.map(partial(_look, colour=bool(colour)), samples.images, masks)
+        for done, (fact, found) in enumerate(looks, start=1):
             problems += [f"{samples.row(done - 1)}: {line}" for line in found]
             if fact is not None:
                 facts.append(fact)
@@ -80,36 +89,12 @@ def scan(
         pool.shutdown(cancel_futures=True)
     if problems:
         raise DataError(problems)
+    grey = [i for i, fact in enumerate(facts) if fact.mask_dtype not in (None, "rgb")]
+    if grey and colour is None and told_by_colour(facts):
+        again = scan(samples.take(grey), colour=True, workers=workers)
+        for position, fact in zip(grey, again, strict=True):
+            facts[position] = fact
     return tuple(facts)
-
-
-def mask_values(samples: Samples, facts: Sequence[ImageFacts]) -> tuple[tuple[int, ...], str]:
-    """Return all raw values of the masks and the type that holds them, for `infer_label_map`.
-
-    Args:
-        samples: The samples, for the message.
-        facts: What `scan` found.
-
-    Returns:
-        Values in ascending order and the widest of the masks' types.
-
-    Raises:
-        DataError: 1-bit masks, in which the object is 1, are mixed with masks that hold more than
-            0 and 1, so that the same object has two values; or there are no masks.
-    """
-    dtypes = sorted({fact.mask_dtype for fact in facts if fact.mask_dtype is not None})
-    if not dtypes:
-        raise DataError("there are no masks")
-    values = sorted({value for fact in facts for value in fact.mask_counts or ()})
-    if "bool" in dtypes and len(dtypes) > 1 and values[-1] > 1:
-        rows = [i for i, fact in enumerate(facts) if fact.mask_dtype == "bool"]
-        first = ", ".join(_label_name(samples, i) for i in rows[:3])
-        raise DataError(
-            f"{len(rows)} of {len(facts)} masks have 1 bit, such as {first}; all together hold"
-            f" {some(values)}: a foreground of 1 bit reads as 1, of 8 bits mostly as 255. Save all"
-            " masks in one format"
-        )
-    return tuple(values), str(np.result_type(*dtypes))
 
 
 def check_values(samples: Samples, facts: Sequence[ImageFacts], label_map: LabelMap) -> None:
@@ -123,10 +108,9 @@ def check_values(samples: Samples, facts: Sequence[ImageFacts], label_map: Label
     Raises:
         DataError: Lists every such mask.
     """
-    known = {*label_map.values, label_map.ignore}
     problems = []
     for i, fact in enumerate(facts):
-        unknown = sorted(set(fact.mask_counts or ()) - known)
+        unknown = label_map.unknown_values(fact.mask_counts or ())
         if unknown:
             line = label_map.unknown(unknown, _label_name(samples, i))
             problems.append(f"{samples.row(i)}: {line}")
@@ -138,7 +122,9 @@ def _label_name(samples: Samples, position: int) -> str:
     return describe((samples.labels or samples.images)[position])
 
 
-def _look(image: ImageSource, mask: ImageSource | None) -> tuple[ImageFacts | None, list[str]]:
+def _look(
+    image: ImageSource, mask: ImageSource | None, *, colour: bool = False
+) -> tuple[ImageFacts | None, list[str]]:
     """Return the facts of one sample, or None and its problems."""
     problems: list[str] = []
     size, mode, lean = (0, 0), "", 0.0
@@ -152,20 +138,24 @@ def _look(image: ImageSource, mask: ImageSource | None) -> tuple[ImageFacts | No
     if mask is None:
         return (None if problems else ImageFacts(size, None, None, mode, lean, None)), problems
     try:
-        raw = read_mask(mask)
+        loaded = load_mask(mask, colour=colour)
     except DataError as error:
         return None, problems + list(error.problems)
+    raw = loaded.values
     counts = _count(raw)
     if len(counts) > _MAX_VALUES:
         problems.append(
             f"{describe(mask)}: the mask holds {len(counts)} different values, expected class ids"
             f" (at most {_MAX_VALUES})"
+            + ("; a JPEG smears them: save masks as PNG" if loaded.lossy else "")
         )
     if mode and raw.shape != size:
         problems.append(_sizes_differ(image, size, mask, raw.shape))
     if problems:
         return None, problems
-    return ImageFacts(size, counts, str(raw.dtype), mode, lean, _upper_shares(raw)), []
+    shares = _upper_shares(raw)
+    fact = ImageFacts(size, counts, loaded.dtype, mode, lean, shares, loaded.palette, loaded.lossy)
+    return fact, []
 
 
 def _halves(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -286,7 +286,7 @@ def _channels_first(image: np.ndarray) -> Tensor:
 
 def _read_ids(samples: Samples, position: int, label_map: LabelMap) -> np.ndarray:
     assert samples.labels is not None
-    raw = read_mask(samples.labels[position])
+    raw = read_mask(samples.labels[position], colour=label_map.coloured)
     return label_map.encode(raw, where=samples.names[position])
 
 
