@@ -10,11 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from easyseg.artifact import TrainedModel
 from easyseg.auditing.audit import examine, examine_labelled
 from easyseg.auditing.fingerprint import Fingerprint, fingerprint
 from easyseg.auditing.scan import ImageFacts
-from easyseg.data.label_map import LabelMap
+from easyseg.data.label_map import IGNORE, LabelMap
+from easyseg.data.label_rules import Classes, RawValue
 from easyseg.data.split import holdout
 from easyseg.data.table import Samples
 from easyseg.files import write_text
@@ -128,8 +131,8 @@ def prepare(
     problem_type: str,
     image: str,
     label: str,
-    classes: Mapping[int, str] | Sequence[str] | None,
-    ignore_index: int | None,
+    classes: Classes | None,
+    ignore_index: RawValue | None,
     eval_metric: str | None,
     data_root: str | os.PathLike[str] | None,
     presets: str,
@@ -149,7 +152,7 @@ def prepare(
         problem_type: ``"auto"``, ``"binary"`` or ``"multiclass"``.
         image: Name of the image column.
         label: Name of the label column.
-        classes: Names of the raw values, or ``None``.
+        classes: Names of the raw values, or ``None``; see `infer_label_map`.
         ignore_index: Raw value that is ignored, or ``None``.
         eval_metric: Validation metric, or ``None`` for the default.
         data_root: Folder that relative paths start from.
@@ -266,5 +269,5 @@ def _resolve_problem(problem_type: str, label_map: LabelMap) -> str:
 
 def _strata(facts: Sequence[ImageFacts], label_map: LabelMap) -> list[int]:
     """Say of each image whether it holds any class but the first one."""
-    background = {label_map.values[0], label_map.ignore}
-    return [int(bool(set(f.mask_counts or {}) - background)) for f in facts]
+    ids = [label_map.encode(np.array([*(fact.mask_counts or ())], np.int64)) for fact in facts]
+    return [int(((found != 0) & (found != IGNORE)).any()) for found in ids]

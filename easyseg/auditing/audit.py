@@ -12,9 +12,9 @@ from typing import Any
 
 from easyseg.auditing.checks import READING_CHECKS, run_checks
 from easyseg.auditing.findings import AuditReport, Evidence, Finding, Severity
-from easyseg.auditing.tables import Audited, read_tables, understand, with_facts
+from easyseg.auditing.tables import Audited, AuditTable, read_tables, understand, with_facts
 from easyseg.data.label_map import LabelMap
-from easyseg.data.label_rules import Classes
+from easyseg.data.label_rules import Classes, RawValue
 from easyseg.errors import DataError
 
 __all__ = ["Examined", "audit", "examine", "examine_labelled"]
@@ -63,8 +63,8 @@ def audit(
     *,
     image: str = "image",
     label: str = "label",
-    classes: Mapping[int, str] | Sequence[str] | None = None,
-    ignore_index: int | None = None,
+    classes: Classes | None = None,
+    ignore_index: RawValue | None = None,
     data_root: str | os.PathLike[str] | None = None,
     verbosity: int = 1,
 ) -> AuditReport:
@@ -131,7 +131,7 @@ def examine(
     image: str,
     label: str,
     classes: Classes | None = None,
-    ignore_index: int | None = None,
+    ignore_index: RawValue | None = None,
     problem_type: str = "auto",
     data_root: str | os.PathLike[str] | None = None,
     watch: Watch = lambda total: nullcontext(lambda count: None),
@@ -156,7 +156,11 @@ def examine(
     unread: list[str] = []
     read = read_tables(tables, image=image, label=label, data_root=data_root, problems=unread)
     with watch(sum(len(table.samples) for table in read)) as advance:
-        found = [with_facts(table, advance) for table in read]
+        found: list[AuditTable] = []
+        for table in read:
+            # A mask that is all black is black in a set coded in colours, and not 0.
+            coloured = bool(found) and any(fact.mask_dtype == "rgb" for fact in found[0].facts)
+            found.append(with_facts(table, advance, colour=coloured))
     if not found:
         raise DataError(unread)
     audited = understand(
@@ -194,7 +198,8 @@ def examine_labelled(
     )
     if unread:
         raise DataError(unread)
-    audited = Audited((with_facts(read[0], lambda count: None),), label_map, (), told=True)
+    table = with_facts(read[0], lambda count: None, colour=label_map.coloured)
+    audited = Audited((table,), label_map, (), told=True)
     return Examined(audited, run_checks(audited, READING_CHECKS))
 
 

@@ -161,7 +161,9 @@ def _mask_thumbnail(source: ImageSource) -> str:
     height, width = mask.values.shape
     shrink = max(1.0, max(height, width) / _SIDE)
     rows, columns = (
-        (np.arange(max(1, round(side / shrink))) * shrink + shrink / 2).astype(int).clip(0, side - 1)
+        (np.arange(max(1, round(side / shrink))) * shrink + shrink / 2)
+        .astype(int)
+        .clip(0, side - 1)
         for side in (height, width)
     )
     return _encoded(Image.fromarray(_colours(mask, mask.values[rows[:, None], columns])), "PNG")

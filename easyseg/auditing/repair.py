@@ -164,9 +164,7 @@ def _write_table(
         found = "; ".join(wanted.values())
         own = describe(samples.labels[position])
         index = samples.index[position]
-        changes.append(
-            Change(table.name, index, ", ".join(wanted), own, copies[position], found)
-        )
+        changes.append(Change(table.name, index, ", ".join(wanted), own, copies[position], found))
         labels[row] = copies[position]
     dropped = sorted(row for row, wanted in asked.items() if "drop the row" in wanted)
     for row in dropped:

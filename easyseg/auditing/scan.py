@@ -6,12 +6,14 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from easyseg.auditing.duplicates import content_digest, perceptual_hash, thumbnail
+from easyseg.auditing.encoding import told_by_colour
 from easyseg.auditing.facts import ImageFacts, Part, Problem, ProblemKind
 from easyseg.data.colours import pack_colours
 from easyseg.data.io import (
@@ -24,10 +26,15 @@ from easyseg.data.io import (
     read_image,
     turns,
 )
+from easyseg.data.label_rules import IGNORE
 from easyseg.data.table import Samples
 from easyseg.errors import DataError
 
-__all__ = ["ImageFacts", "check_readable", "scan"]
+__all__ = ["MOST_VALUES", "ImageFacts", "check_readable", "scan"]
+
+MOST_VALUES = IGNORE + 1
+"""Of a mask: 255 classes and one ignored value."""
+
 
 _KEPT_VALUES = 1024  # of a mask; no map takes more than 256, and photos have hundreds of thousands
 _GRID = 64  # points a side of the grid on which colours are counted
@@ -37,6 +44,7 @@ _COVERED = 0.95  # of the grid: JPEG gives a mask of two values a few per cent o
 def scan(
     samples: Samples,
     *,
+    colour: bool | None = None,
     progress: Callable[[int], None] | None = None,
     workers: int | None = None,
 ) -> tuple[ImageFacts, ...]:
@@ -48,6 +56,7 @@ def scan(
 
     Args:
         samples: The samples. Without masks only size, mode, lean and problems are looked for.
+        colour: Whether the masks are coded in colours; None: they tell, all together.
         progress: Called in this thread with the number of samples done so far.
         workers: Number of threads; default: the usable cores, at most 8.
 
@@ -61,12 +70,21 @@ def scan(
     pool = ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="easyseg-scan")
     try:
         masks: Sequence[ImageSource | None] = samples.labels or [None] * len(samples)
-        for done, fact in enumerate(pool.map(_look, samples.images, masks), start=1):
+        looks = pool.map(partial(_look, colour=bool(colour)), samples.images, masks)
+        for done, fact in enumerate(looks, start=1):
             facts.append(fact)
             if progress is not None:
                 progress(done)
     finally:
         pool.shutdown(cancel_futures=True)
+    if colour is None:
+        # Photos among the masks, which have more values than there are classes, tell nothing.
+        masks_of_classes = [fact for fact in facts if 0 < fact.num_values <= MOST_VALUES]
+        if told_by_colour(masks_of_classes):
+            plain = [i for i, f in enumerate(facts) if f.mask_dtype not in (None, "rgb")]
+            again = scan(samples.take(plain), colour=True, workers=workers)
+            for position, fact in zip(plain, again, strict=True):
+                facts[position] = fact
     return tuple(facts)
 
 
@@ -89,7 +107,7 @@ def check_readable(samples: Samples, facts: Sequence[ImageFacts]) -> None:
         raise DataError(problems)
 
 
-def _look(image: ImageSource, mask: ImageSource | None) -> ImageFacts:
+def _look(image: ImageSource, mask: ImageSource | None, *, colour: bool = False) -> ImageFacts:
     """Return the facts of one sample."""
     fact = ImageFacts((0, 0), None, None, "", 0.0, None)
     pixels: np.ndarray | None = None
@@ -103,7 +121,7 @@ def _look(image: ImageSource, mask: ImageSource | None) -> ImageFacts:
     if pixels is not None:
         fact = _with_looks(fact, pixels)
     try:
-        loaded = load_mask(mask)
+        loaded = load_mask(mask, colour=colour)
         fact = _with_mask(fact, loaded, image_mode(mask))
     except DataError as error:
         return replace(fact, problems=(*fact.problems, _problem("label", mask, error)))

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from easyseg.auditing.encoding import mask_encoding
 from easyseg.auditing.facts import ImageFacts, Part
 from easyseg.auditing.findings import Evidence
-from easyseg.auditing.scan import scan
-from easyseg.data.io import describe
-from easyseg.data.label_map import LabelMap, infer_label_map
-from easyseg.data.label_rules import Classes, some
+from easyseg.auditing.scan import MOST_VALUES, scan
+from easyseg.data.io import ImageSource, describe
+from easyseg.data.label_map import LabelMap
+from easyseg.data.label_rules import Classes, RawValue
 from easyseg.data.pairing import SizeMatch, size_match
 from easyseg.data.table import CellProblem, Samples, read_samples
 from easyseg.errors import DataError
@@ -23,7 +24,6 @@ __all__ = [
     "AuditTable",
     "Audited",
     "Seen",
-    "mask_values",
     "read_tables",
     "understand",
     "with_facts",
@@ -66,6 +66,12 @@ class Seen(NamedTuple):
         return fact.mask_counts is not None and not fact.identical and not self.swapped
 
     @property
+    def mask(self) -> ImageSource:
+        """Where the mask comes from."""
+        assert self.table.samples.labels is not None
+        return self.table.samples.labels[self.position]
+
+    @property
     def image(self) -> str:
         """What the image is called in messages."""
         return describe(self.table.samples.images[self.position])
@@ -73,8 +79,7 @@ class Seen(NamedTuple):
     @property
     def label(self) -> str:
         """What the mask is called in messages."""
-        samples = self.table.samples
-        return describe((samples.labels or samples.images)[self.position])
+        return describe(self.mask)
 
     def evidence(self, *parts: Part, detail: str = "") -> Evidence:
         """Return the sample as evidence.
@@ -91,7 +96,7 @@ class Seen(NamedTuple):
             row=row.item() if isinstance(row, np.generic) else row,
             files=tuple(self.image if part == "image" else self.label for part in parts),
             detail=detail,
-            sources=(samples.images[self.position], (samples.labels or ())[self.position]),
+            sources=(samples.images[self.position], self.mask),
         )
 
 
@@ -194,14 +199,18 @@ def read_tables(
     return tuple(found)
 
 
-def with_facts(table: AuditTable, on_image: Callable[[int], None]) -> AuditTable:
+def with_facts(
+    table: AuditTable, on_image: Callable[[int], None], *, colour: bool = False
+) -> AuditTable:
     """Return a table with the facts of its files.
 
     Args:
         table: The table.
         on_image: Called with 1 after each sample.
+        colour: Whether its masks are coded in colours, for certain.
     """
-    return replace(table, facts=scan(table.samples, progress=lambda done: on_image(1)))
+    facts = scan(table.samples, colour=colour or None, progress=lambda done: on_image(1))
+    return replace(table, facts=facts)
 
 
 def understand(
@@ -209,7 +218,7 @@ def understand(
     *,
     problem_type: str = "auto",
     classes: Classes | None = None,
-    ignore_index: int | None = None,
+    ignore_index: RawValue | None = None,
 ) -> Audited:
     """Find out how the masks are read, if that can be told.
 
@@ -223,45 +232,18 @@ def understand(
         OptionError: ``problem_type``, ``classes`` or ``ignore_index`` makes no sense.
     """
     tables = tuple(tables)
+    masks = [seen for seen in tables[0] if seen.is_mask and seen.fact.num_values <= MOST_VALUES]
     label_map: LabelMap | None = None
     problems: tuple[str, ...] = ()
     try:
-        values, dtype = mask_values(tables[0])
-        label_map = infer_label_map(
-            values, dtype, problem_type=problem_type, classes=classes, ignore_index=ignore_index
+        encoding = mask_encoding([seen.mask for seen in masks], [seen.fact for seen in masks])
+        label_map = encoding.label_map(
+            problem_type=problem_type, classes=classes, ignore_index=ignore_index
         )
     except DataError as error:
         problems = error.problems
     told = classes is not None or ignore_index is not None
     return Audited(tables, label_map, problems, told)
-
-
-def mask_values(table: AuditTable) -> tuple[tuple[int, ...], str]:
-    """Return all raw values of the masks and the type that holds them, for `infer_label_map`.
-
-    Args:
-        table: The training table.
-
-    Returns:
-        Values in ascending order and the widest of the masks' types.
-
-    Raises:
-        DataError: 1-bit masks, in which the object is 1, are mixed with masks that hold more than
-            0 and 1, so that the same object has two values; or there are no masks.
-    """
-    masks = [seen for seen in table if seen.is_mask]
-    dtypes = sorted({str(seen.fact.mask_dtype) for seen in masks})
-    if not dtypes:
-        raise DataError("there are no masks that could be read")
-    values = sorted({value for seen in masks for value in seen.fact.mask_counts or ()})
-    if "bool" in dtypes and len(dtypes) > 1 and values[-1] > 1:
-        bits = [seen.label for seen in masks if seen.fact.mask_dtype == "bool"]
-        raise DataError(
-            f"{len(bits)} of {len(masks)} masks have 1 bit, such as {', '.join(bits[:3])}; all"
-            f" together hold {some(values)}: a foreground of 1 bit reads as 1, of 8 bits mostly as"
-            " 255. Save all masks in one format"
-        )
-    return tuple(values), str(np.result_type(*dtypes))
 
 
 def _covering(fact: ImageFacts) -> int:

@@ -292,7 +292,8 @@ def _read_ids(
     """Return the class ids of a mask, at the size of its image if it is off by a few pixels."""
     assert samples.labels is not None
     mask = samples.labels[position]
-    raw = fit_to_image(read_mask(mask), own, samples.images[position], mask)
+    raw = read_mask(mask, colour=label_map.coloured)
+    raw = fit_to_image(raw, own, samples.images[position], mask)
     return label_map.encode(raw, where=samples.names[position])
 
 

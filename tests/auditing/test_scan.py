@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from easyseg.auditing import scan as module
-from easyseg.auditing.scan import ImageFacts, check_values, mask_values, scan
+from easyseg.auditing.encoding import mask_encoding
+from easyseg.auditing.scan import ImageFacts, check_values, scan
 from easyseg.data.label_map import LabelMap, infer_label_map
 from easyseg.data.table import read_samples
 from easyseg.errors import DataError
@@ -54,9 +55,9 @@ def test_an_image_of_one_row_has_two_equal_halves():
 def test_images_alone_and_progress_in_order(monkeypatch):
     original = module._look
 
-    def slow_first(image, mask):
+    def slow_first(image, mask, colour):
         time.sleep(0.05 if image.shape[0] == 1 else 0)
-        return original(image, mask)
+        return original(image, mask, colour=colour)
 
     monkeypatch.setattr(module, "_look", slow_first)
     seen = []
@@ -72,12 +73,12 @@ def test_all_problems_of_all_files_at_once(tmp_path):
     (tmp_path / "broken.png").write_text("no image")
     Image.fromarray(RGB).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:150])
-    Image.fromarray(RGB).save(tmp_path / "colours.png")
+    Image.fromarray(RGB).convert("CMYK").save(tmp_path / "colours.tif")
     many = np.arange(400, dtype=np.uint16).reshape(20, 20)
     samples = table(
         [
             [RGB, MASK],
-            [tmp_path / "broken.png", tmp_path / "colours.png"],
+            [tmp_path / "broken.png", tmp_path / "colours.tif"],
             [tmp_path / "cut.png", MASK],
             [RGB, MASK[:, :-1]],
             [RGB, many],
@@ -90,7 +91,7 @@ def test_all_problems_of_all_files_at_once(tmp_path):
     problems = caught.value.problems
     expected = [
         ("row 'b'", "broken.png: cannot be read as an image"),
-        ("row 'b'", "colours.png: a mask coded in colours"),
+        ("row 'b'", "colours.tif: a mask coded in colours of the mode CMYK"),
         ("row 'c'", "cut.png: cannot be read as an image"),
         ("row 'd'", "the mask is 8x11 (height x width), its image array uint8 [8, 12, 3] is 8x12"),
         ("row 'e'", "400 different values"),
@@ -132,7 +133,7 @@ def test_turned_image_with_a_turned_mask_is_right(tmp_path):
 def test_ctrl_c_does_not_wait_for_the_rest(monkeypatch):
     started = []
 
-    def slow(image, mask):
+    def slow(image, mask, colour):
         started.append(1)
         time.sleep(0.01)
         return ImageFacts((1, 1), None, None, "uint8", 0.0, None), []
@@ -149,21 +150,23 @@ def test_ctrl_c_does_not_wait_for_the_rest(monkeypatch):
 
 def test_values_of_all_masks_and_their_widest_type():
     samples = table([[RGB, MASK], [RGB, MASK.astype(np.uint16) // 255 * 3], [RGB, MASK // 255]])
-    assert mask_values(samples, scan(samples)) == ((0, 1, 3, 255), "uint16")
+    found = mask_encoding(samples.labels, scan(samples))
+    assert (found.values, found.dtype) == ((0, 1, 3, 255), "uint16")
     samples = table([[RGB, MASK > 0], [RGB, MASK // 255]])
-    assert mask_values(samples, scan(samples)) == ((0, 1), "uint8")
+    found = mask_encoding(samples.labels, scan(samples))
+    assert (found.values, found.dtype) == ((0, 1), "uint8")
 
 
 def test_one_bit_masks_among_masks_of_0_and_255_are_an_error():
     samples = table([[RGB, MASK > 0], [RGB, MASK]])
     with pytest.raises(DataError, match=r"1 of 2 masks have 1 bit.*array bool.*0, 1, 255"):
-        mask_values(samples, scan(samples))
+        mask_encoding(samples.labels, scan(samples))
 
 
 def test_values_need_masks():
     samples = read_samples([RGB], label=None)
     with pytest.raises(DataError, match="no masks"):
-        mask_values(samples, scan(samples))
+        mask_encoding(samples.images, scan(samples))
 
 
 def test_unknown_values_of_other_data_are_listed_with_their_files(tmp_path):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from easyseg.auditing.findings import Finding, Severity
+from easyseg.auditing.scan import MOST_VALUES
 from easyseg.auditing.tables import Audited
 from easyseg.data.label_map import IGNORE
-
-_MOST_VALUES = IGNORE + 1  # 255 classes and one ignored value
 
 
 def check_many_values(audited: Audited) -> Iterator[Finding]:
@@ -17,16 +16,17 @@ def check_many_values(audited: Audited) -> Iterator[Finding]:
         seen.evidence(
             "label",
             detail=f"{seen.label}: the mask holds {seen.fact.num_values} different values,"
-            f" expected class ids (at most {_MOST_VALUES})",
+            f" expected class ids (at most {MOST_VALUES})"
+            + ("; a JPEG smears them" if seen.fact.lossy else ""),
         )
         for seen in audited.masks()
-        if seen.fact.num_values > _MOST_VALUES
+        if seen.fact.num_values > MOST_VALUES
     )
     if found:
         yield Finding(
             Severity.ERROR,
             "too-many-values",
-            f"{len(found)} masks hold more than {_MOST_VALUES} different values",
+            f"{len(found)} masks hold more than {MOST_VALUES} different values",
             "save one class id a pixel, as PNG; a JPEG or a resized mask has smeared colours",
             found,
             repair="drop the row",
@@ -52,11 +52,10 @@ def check_unknown_values(audited: Audited) -> Iterator[Finding]:
     label_map = audited.label_map
     if label_map is None:
         return
-    known = {*label_map.values, label_map.ignore}
     found = []
     for seen in audited.masks():
-        unknown = sorted(set(seen.fact.mask_counts or ()) - known)
-        if unknown:
+        unknown = label_map.unknown_values(seen.fact.mask_counts or ())
+        if unknown and seen.fact.num_values <= MOST_VALUES:
             detail = label_map.unknown(unknown, seen.label)
             found.append(seen.evidence("label", detail=detail))
     if found:
