@@ -17,9 +17,12 @@ from easyseg.data.label_map import LabelMap
 from easyseg.data.label_rules import Classes, RawValue
 from easyseg.errors import DataError
 
-__all__ = ["Examined", "audit", "examine", "examine_labelled"]
+__all__ = ["READING", "Examined", "audit", "examine", "examine_labelled"]
 
 log = logging.getLogger("easyseg")
+
+READING = "reading the images and masks"
+"""What the progress bar of an audit says."""
 
 Watch = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 """From a number of samples to a context that gives a function to call after each of them."""
@@ -42,6 +45,11 @@ class Examined:
         """The label map; there is one if there is no error."""
         assert self.audited.label_map is not None
         return self.audited.label_map
+
+    def report(self) -> AuditReport:
+        """Return what users see."""
+        counts = {table.name: table.rows for table in self.audited.tables}
+        return AuditReport(self.findings, counts, self.audited.label_map)
 
     def refuse_errors(self) -> None:
         """Raise all errors at once, and log the warnings.
@@ -114,13 +122,9 @@ def audit(
             classes=classes,
             ignore_index=ignore_index,
             data_root=data_root,
-            watch=partial(reporter.progress, "reading the images and masks"),
+            watch=partial(reporter.progress, READING),
         )
-        report = AuditReport(
-            examined.findings,
-            {table.name: table.rows for table in examined.audited.tables},
-            examined.audited.label_map,
-        )
+        report = examined.report()
         reporter.show(report)
     return report
 

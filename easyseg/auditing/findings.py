@@ -16,7 +16,7 @@ from easyseg.data.label_map import LabelMap
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["AuditReport", "Evidence", "Finding", "Repair", "Severity"]
+__all__ = ["AuditReport", "Evidence", "Finding", "Repair", "Severity", "counted"]
 
 Repair = Literal[
     "drop the row", "resize the mask", "turn the mask", "threshold the mask", "write 255 for 1"
@@ -26,6 +26,21 @@ SHOWN = 3
 """Samples of a finding that a console shows; the report keeps all of them."""
 
 _COLOURS = {"note": "cyan", "warning": "yellow", "error": "red"}
+
+
+def counted(count: int, one: str, several: str = "") -> str:
+    """Return a number and what it counts.
+
+    Args:
+        count: The number.
+        one: The words for one.
+        several: The words for several; default: with an ``s``.
+
+    Example:
+        >>> counted(1, "mask is", "masks are"), counted(3, "error")
+        ('1 mask is', '3 errors')
+    """
+    return f"{count} {one if count == 1 else several or one + 's'}"
 
 
 class Severity(IntEnum):
@@ -190,9 +205,8 @@ class AuditReport:
     def summary(self) -> str:
         """Return the counts in one line."""
         samples = ", ".join(f"{count} {name}" for name, count in self.num_samples.items())
-        counts = ((len(self._of(s)), f"{s}s") for s in sorted(Severity, reverse=True))
-        words = ", ".join(f"{n} {name[:-1] if n == 1 else name}" for n, name in counts)
-        return f"{samples} samples: {words}"
+        kinds = sorted(Severity, reverse=True)
+        return f"{samples} samples: {', '.join(counted(len(self._of(k)), str(k)) for k in kinds)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""

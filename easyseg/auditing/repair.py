@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from easyseg.auditing.audit import Examined
-from easyseg.auditing.findings import Finding, Repair, Severity
+from easyseg.auditing.findings import Finding, Repair, Severity, counted
 from easyseg.auditing.tables import AuditTable
 from easyseg.data.colours import unpack_colours
 from easyseg.data.io import Mask, describe, image_size, load_mask
@@ -62,6 +62,15 @@ class Repaired:
     tables: Mapping[str, Path]
     changes: tuple[Change, ...]
     left: tuple[Finding, ...]
+
+    def summary(self) -> str:
+        """Return in words how many masks were repaired, rows dropped, errors left."""
+        dropped = sum(not change.copy for change in self.changes)
+        repaired = len(self.changes) - dropped
+        return (
+            f"{counted(repaired, 'repaired mask')}, {counted(dropped, 'dropped row')},"
+            f" {counted(len(self.left), 'error')} that must be settled by hand"
+        )
 
 
 def check_target(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -153,9 +154,42 @@ class Audited:
         """Yield the samples of all tables."""
         return (seen for table in self.tables for seen in table)
 
-    def masks(self) -> Iterator[Seen]:
-        """Yield the samples of all tables whose labels are masks."""
-        return (seen for seen in self if seen.is_mask)
+    def masks(self, table: AuditTable | None = None) -> Iterator[Seen]:
+        """Yield the samples whose labels are masks, of one table or of all."""
+        return (seen for seen in (self if table is None else table) if seen.is_mask)
+
+    def train_masks(self) -> list[tuple[Seen, Counter[int]]]:
+        """Return the training samples whose labels are masks, with their pixels by class id."""
+        return [(seen, self.by_class(seen.fact.mask_counts)) for seen in self.masks(self.train)]
+
+    def mixed_bits(self) -> list[Seen]:
+        """Return the training masks of 1 bit, if the others hold 255 where these hold 1.
+
+        Then all of them can be written as 0 and 255; if other values occur, nobody can tell.
+        """
+        masks = list(self.masks(self.train))
+        bits = [seen for seen in masks if seen.fact.mask_dtype == "bool"]
+        others = {
+            value
+            for seen in masks
+            if seen.fact.mask_dtype != "bool"
+            for value in seen.fact.mask_counts or ()
+        }
+        return bits if others in ({0, 255}, {255}) else []
+
+    def by_class(self, counts: Mapping[int, int] | None) -> Counter[int]:
+        """Return numbers of pixels by class id, `IGNORE` included, from those by raw value.
+
+        Values that the label map does not know are left out; there is a label map.
+        """
+        assert self.label_map is not None
+        unknown = set(self.label_map.unknown_values(counts or ()))
+        known = {value: number for value, number in (counts or {}).items() if value not in unknown}
+        ids = self.label_map.encode(np.array([*known], dtype=np.int64))
+        pixels: Counter[int] = Counter()
+        for class_id, number in zip(ids.tolist(), known.values(), strict=True):
+            pixels[class_id] += number
+        return pixels
 
 
 def read_tables(

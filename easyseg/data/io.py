@@ -226,7 +226,7 @@ def orientation(source: ImageSource) -> int:
         return 1
     with _opened(source) as image:
         found = image.getexif().get(ExifTags.Base.Orientation)
-    return found if found in range(1, 9) else 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def turns(orientation: int) -> bool:

@@ -16,15 +16,18 @@ from easyseg.auditing.checks.duplicates import (
     check_shared_masks,
 )
 from easyseg.auditing.checks.emptiness import check_empty_masks
-from easyseg.auditing.checks.encodings import check_encodings, check_lone_values
+from easyseg.auditing.checks.encodings import check_encodings
 from easyseg.auditing.checks.files import check_cells, check_files
 from easyseg.auditing.checks.groups import check_groups
 from easyseg.auditing.checks.ignored import check_ignored
 from easyseg.auditing.checks.inverted import check_inverted
+from easyseg.auditing.checks.lone_values import check_lone_values
 from easyseg.auditing.checks.sizes import check_extreme_sizes, check_mask_sizes
+from easyseg.auditing.checks.smears import check_palettes, check_smeared
 from easyseg.auditing.checks.values import (
     check_label_map,
     check_many_values,
+    check_mixed_bits,
     check_mixed_encodings,
     check_unknown_values,
 )
@@ -49,11 +52,14 @@ READING_CHECKS: tuple[Check, ...] = (
 CHECKS: tuple[Check, ...] = (
     *READING_CHECKS,
     check_label_map,
+    check_mixed_bits,
     check_mixed_encodings,
     check_duplicates,
     check_near_duplicates,
     check_shared_masks,
     check_groups,
+    check_smeared,
+    check_palettes,
     check_inverted,
     check_lone_values,
     check_empty_masks,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from easyseg.auditing.findings import Finding, Severity
+from easyseg.auditing.findings import Finding, Severity, counted
 from easyseg.auditing.tables import Audited, Seen
 
 _PLAIN = {"RGB", "L", "uint8", "RGBX"}
@@ -40,7 +40,7 @@ def check_channels(audited: Audited) -> Iterator[Finding]:
         yield Finding(
             Severity.NOTE,
             "unusual-mode",
-            f"{len(found)} of {len(readable)} images are {what}",
+            f"{len(found)} of {counted(len(readable), 'image')}: {what}",
             "nothing, if that is right for these images; otherwise convert them to 8 bit RGB",
             tuple(seen.evidence("image", detail=f"{seen.image}: mode {mode}") for seen in found),
         )
@@ -53,7 +53,7 @@ def check_channels(audited: Audited) -> Iterator[Finding]:
         yield Finding(
             Severity.NOTE,
             "mixed-colours",
-            f"{len(few)} of {len(known)} images are {words}",
+            f"{len(few)} of {counted(len(known), 'image')}: {words}",
             "look whether they come from another device or went through another program",
             tuple(seen.evidence("image") for seen in few),
         )
@@ -69,17 +69,17 @@ def check_brightness(audited: Audited) -> Iterator[Finding]:
         seen for seen in varied if seen not in flat and not _DARK <= seen.fact.brightness <= _BRIGHT
     ]
     for check, found, words, remedy in (
-        ("constant-image", constant, "are of one colour", "look at them, or drop the rows"),
+        ("constant-image", constant, "of one colour", "look at them, or drop the rows"),
         (
             "narrow-range",
             flat,
-            f"use less than {_FEW_LEVELS} of 256 grey levels",
+            f"less than {_FEW_LEVELS} of 256 grey levels used",
             "look whether values of 0..1 or few bits were saved as 8 bit: stretch them",
         ),
         (
             "dark-or-bright-image",
             extreme,
-            "are nearly black or nearly white",
+            "nearly black or nearly white",
             "look whether they are exposed and saved as they should be",
         ),
     ):
@@ -87,7 +87,7 @@ def check_brightness(audited: Audited) -> Iterator[Finding]:
             yield Finding(
                 Severity.WARNING,
                 check,
-                f"{len(found)} of {len(known)} images {words}",
+                f"{len(found)} of {counted(len(known), 'image')}: {words}",
                 remedy,
                 tuple(
                     seen.evidence(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from easyseg.auditing.findings import Finding, Severity
-from easyseg.auditing.tables import Audited, AuditTable
+from easyseg.auditing.findings import Finding, Severity, counted
+from easyseg.auditing.tables import Audited
 
 # Shares of the pixels that are not ignored: below the first, most steps of a training see hardly
 # any pixel of a class; below the second, it needs class weights or more images.
@@ -20,13 +20,13 @@ def check_missing_classes(audited: Audited) -> Iterator[Finding]:
     if label_map is None:
         return
     for table in audited.tables:
-        counts, masks = _pixels(table)
+        held = {i for seen in audited.masks(table) for i in audited.by_class(seen.fact.mask_counts)}
         missing = [
-            f"{name} ({value})"
-            for name, value in zip(label_map.names, label_map.values, strict=True)
-            if not counts[value]
+            f"{name} ({label_map.shown(value)})"
+            for i, (name, value) in enumerate(zip(label_map.names, label_map.values, strict=True))
+            if i not in held
         ]
-        if masks and missing:
+        if held and missing:
             remedy = (
                 "add images that hold them: they cannot be learned"
                 if table is audited.train
@@ -35,7 +35,7 @@ def check_missing_classes(audited: Audited) -> Iterator[Finding]:
             yield Finding(
                 Severity.WARNING,
                 "missing-class",
-                f"no mask of {table.name} holds {', '.join(missing)}",
+                f"no mask of the {table.name} table holds {', '.join(missing)}",
                 remedy,
             )
 
@@ -45,33 +45,21 @@ def check_rare_classes(audited: Audited) -> Iterator[Finding]:
     label_map = audited.label_map
     if label_map is None:
         return
-    counts, _ = _pixels(audited.train)
-    total = sum(counts[value] for value in label_map.values)
-    for name, value in zip(label_map.names, label_map.values, strict=True):
-        share = counts[value] / max(1, total)
+    masks = audited.train_masks()
+    pixels = sum((counts for _, counts in masks), Counter[int]())
+    total = sum(pixels[i] for i in range(label_map.num_classes))
+    for i, name in enumerate(label_map.names):
+        share = pixels[i] / max(1, total)
         if 0 < share < _SCARCE:
-            holding = [
-                seen
-                for seen in audited.train
-                if seen.is_mask and value in (seen.fact.mask_counts or {})
-            ]
+            holding = [seen for seen, counts in masks if counts[i]]
             rare = share < _RARE
             yield Finding(
                 Severity.WARNING if rare else Severity.NOTE,
                 "rare-class",
-                f"the class {name} ({value}) has {share:.2%} of the pixels, in {len(holding)} of"
-                f" {len(audited.train.facts)} images",
+                f"the class {name} ({label_map.shown(label_map.values[i])}) has {share:.2%} of the"
+                f" pixels, in {len(holding)} of {counted(len(masks), 'image')}",
                 "add images that hold it, or larger views of it; its score will be uncertain"
                 if rare
-                else "nothing needed: rare classes get a larger weight in the loss",
+                else "nothing needed; its score is less certain than those of other classes",
                 tuple(seen.evidence("label") for seen in holding),
             )
-
-
-def _pixels(table: AuditTable) -> tuple[Counter[int], int]:
-    """Return the pixels of each value in a table, and how many masks hold them."""
-    counts: Counter[int] = Counter()
-    masks = [seen for seen in table if seen.is_mask]
-    for seen in masks:
-        counts.update(seen.fact.mask_counts or {})
-    return counts, len(masks)

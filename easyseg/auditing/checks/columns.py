@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from easyseg.auditing.findings import Finding, Severity
+from easyseg.auditing.findings import Finding, Severity, counted
 from easyseg.auditing.tables import Audited
 
 
@@ -19,7 +19,8 @@ def check_swapped_columns(audited: Audited) -> Iterator[Finding]:
     yield Finding(
         Severity.ERROR,
         "swapped-columns",
-        f"{where} in {len(swapped)} of {total} rows: the label holds many colours, the image few",
+        f"{where} in {len(swapped)} of {counted(total, 'row')}: the label holds many colours,"
+        " the image few",
         "swap the columns: image= names the pictures, label= the masks"
         if every
         else "swap the two cells of these rows",
@@ -49,7 +50,7 @@ def check_label_is_image(audited: Audited) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "label-is-image",
-            f"{len(found)} labels hold the pixels of their image",
+            f"{counted(len(found), 'label holds', 'labels hold')} the pixels of the image itself",
             "check the label column: it must name the masks",
             found,
             repair="drop the row",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from easyseg.auditing.duplicates import clusters, near_duplicates
-from easyseg.auditing.findings import Evidence, Finding, Severity
+from easyseg.auditing.findings import Evidence, Finding, Severity, counted
 from easyseg.auditing.tables import Audited, Seen
 
 
@@ -21,20 +21,19 @@ def check_duplicates(audited: Audited) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "leakage",
-            f"{len(shared)} images are in two tables: scores on tuning or test data would be about"
-            " images that were trained on",
+            f"{counted(len(shared), 'image is', 'images are')} in two tables: scores on tuning"
+            " or test data would be about images that were trained on",
             "remove them from one of the tables",
             _evidence(shared),
         )
     within = [group for group in groups if _tables(group) == 1]
     if within:
         differ = sum(len({seen.fact.mask_digest for seen in group}) > 1 for group in within)
-        more = f"; {differ} of them with different masks" if differ else ""
-        copies = sum(len(group) - 1 for group in within)
+        more = f"; different masks for {differ} of them" if differ else ""
         yield Finding(
             Severity.WARNING,
             "duplicate-images",
-            f"{len(within)} images are there more than once ({copies} copies){more}",
+            f"{counted(len(within), 'image is', 'images are')} in one table more than once{more}",
             "keep one row of each"
             + (", the one whose mask is right" if differ else "")
             + ": copies in the validation part make scores too good",
@@ -55,7 +54,7 @@ def check_shared_masks(audited: Audited) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING,
             "shared-mask",
-            f"{len(shared)} masks belong to several different images",
+            f"{counted(len(shared), 'mask belongs', 'masks belong')} to several different images",
             "look whether the rows pair the right files",
             tuple(
                 seen.evidence("label", detail=f"{seen.label}: the mask of {seen.image}, too")
@@ -95,7 +94,8 @@ def check_near_duplicates(audited: Audited) -> Iterator[Finding]:
             yield Finding(
                 Severity.WARNING,
                 check,
-                f"{images} images {words} ({len(groups)} groups, {len(found)} pairs)",
+                f"{images} images {words} ({counted(len(groups), 'group')},"
+                f" {counted(len(found), 'pair')})",
                 remedy,
                 _evidence(groups),
             )

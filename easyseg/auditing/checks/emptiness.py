@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from easyseg.auditing.findings import Finding, Severity
 from easyseg.auditing.tables import Audited
+from easyseg.data.label_rules import IGNORE
 
 # Some images without an object teach where there is none; if they are the greater part, the masks
 # may have gone missing, and most steps of a training see no object.
@@ -17,23 +18,18 @@ def check_empty_masks(audited: Audited) -> Iterator[Finding]:
     label_map = audited.label_map
     if label_map is None:
         return
-    background = label_map.values[0]
     for table in audited.tables:
-        masks = [seen for seen in table if seen.is_mask]
-        held = [set(seen.fact.mask_counts or ()) - {label_map.ignore} for seen in masks]
-        empty = [s for s, values in zip(masks, held, strict=True) if values <= {background}]
-        full = [
-            s
-            for s, values in zip(masks, held, strict=True)
-            if len(values) == 1 and background not in values
-        ]
+        masks = [(seen, audited.by_class(seen.fact.mask_counts)) for seen in audited.masks(table)]
+        held = [(seen, {i for i in counts if i != IGNORE}) for seen, counts in masks]
+        empty = [seen for seen, ids in held if ids <= {0}]
+        full = [seen for seen, ids in held if len(ids) == 1 and 0 not in ids]
         if empty:
             many = len(empty) > _MANY * len(masks)
             yield Finding(
                 Severity.WARNING if many else Severity.NOTE,
                 "empty-masks",
-                f"{len(empty)} of {len(masks)} {table.name} masks hold no class but"
-                f" {label_map.names[0]} ({background})",
+                f"{len(empty)} of {len(masks)} {table.name} masks: no class but"
+                f" {label_map.names[0]} ({label_map.shown(label_map.values[0])})",
                 "look whether they were drawn at all; images without an object may stay",
                 tuple(seen.evidence("label") for seen in empty),
             )
@@ -41,7 +37,7 @@ def check_empty_masks(audited: Audited) -> Iterator[Finding]:
             yield Finding(
                 Severity.WARNING if label_map.binary else Severity.NOTE,
                 "full-masks",
-                f"{len(full)} of {len(masks)} {table.name} masks are filled by one class",
+                f"{len(full)} of {len(masks)} {table.name} masks: filled by one class",
                 "look whether the whole image is of that class",
                 tuple(seen.evidence("label") for seen in full),
             )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
-from easyseg.auditing.findings import Finding, Severity
+from easyseg.auditing.findings import Finding, Severity, counted
 from easyseg.auditing.tables import Audited, Seen
 from easyseg.data.colours import hex_colour, palette_colours
 from easyseg.data.label_rules import some
@@ -32,7 +31,7 @@ def check_encodings(audited: Audited) -> Iterator[Finding]:
             yield Finding(
                 Severity.NOTE,
                 "mask-encoding",
-                f"{len(found)} of {total} masks are {way}: {_values(values, found)}",
+                f"{len(found)} of {counted(total, 'mask')}: {way}, {_values(values, found)}",
                 "nothing, if the classes are right; predictions come back in this encoding",
                 tuple(seen.evidence("label") for seen in found),
             )
@@ -59,7 +58,7 @@ def _values(values: list[int], found: list[Seen]) -> str:
         colours = palette_colours(fact.palette)
         listed = ", ".join(f"{v} ({hex_colour(int(colours[v]))})" for v in values[:_SHOWN])
         return f"the values {listed}{', ...' if len(values) > _SHOWN else ''}"
-    return some(values, _SHOWN)
+    return some(values, most=_SHOWN)
 
 
 def _gaps(audited: Audited) -> Iterator[Finding]:
@@ -76,30 +75,3 @@ def _gaps(audited: Audited) -> Iterator[Finding]:
             "nothing, if that is so: the values become ids in ascending order, and predictions"
             " come back in the values; name them with classes={value: name, ...}",
         )
-
-
-def check_lone_values(audited: Audited) -> Iterator[Finding]:
-    """Yield a warning for each value that a single training mask holds."""
-    masks = [seen for seen in audited.train if seen.is_mask]
-    files = Counter(value for seen in masks for value in seen.fact.mask_counts or ())
-    if len(masks) < _FEW_MASKS or len(files) > _MANY_VALUES:
-        return
-    for value, count in sorted(files.items()):
-        if count > 1:
-            continue
-        seen = next(seen for seen in masks if value in (seen.fact.mask_counts or ()))
-        pixels = (seen.fact.mask_counts or {})[value]
-        name = hex_colour(value) if seen.fact.mask_dtype == "rgb" else str(value)
-        yield Finding(
-            Severity.WARNING,
-            "lone-value",
-            f"one mask of {len(masks)} alone holds the value {name}, in {pixels} pixels",
-            "look whether it is a slip; if it is a class, it needs more images",
-            (seen.evidence("label", detail=f"{seen.label}: {pixels} pixels of value {name}"),),
-        )
-
-
-# In fewer masks than these, a class that one of them holds is no surprise.
-_FEW_MASKS = 5
-# Beyond, the values are grey levels, which other checks report.
-_MANY_VALUES = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from easyseg.auditing.facts import ProblemKind
-from easyseg.auditing.findings import Evidence, Finding, Severity
+from easyseg.auditing.findings import Evidence, Finding, Severity, counted
 from easyseg.auditing.tables import Audited
 
 _KINDS: dict[ProblemKind, tuple[str, str, str]] = {
@@ -35,8 +35,7 @@ def check_files(audited: Audited) -> Iterator[Finding]:
             found.setdefault(problem.kind, []).append(item)
     for kind, (check, words, remedy) in _KINDS.items():
         if evidence := found.get(kind):
-            count = len(evidence)
-            title = f"{count} {'file' if count == 1 else 'files'}: each {words}"
+            title = f"{counted(len(evidence), 'file')}: each {words}"
             yield Finding(
                 Severity.ERROR, check, title, remedy, tuple(evidence), repair="drop the row"
             )
@@ -45,8 +44,8 @@ def check_files(audited: Audited) -> Iterator[Finding]:
 def check_cells(audited: Audited) -> Iterator[Finding]:
     """Yield an error for cells that name no file, and one for files that are not there."""
     for named, check, words, remedy in (
-        (True, "missing-file", "name a file that is not there", _KINDS["missing"][2]),
-        (False, "empty-cell", "hold no image", "fill them in or drop the rows"),
+        (True, "missing-file", "names a file that is not there", _KINDS["missing"][2]),
+        (False, "empty-cell", "holds no image", "fill them in or drop the rows"),
     ):
         evidence = tuple(
             Evidence(
@@ -62,6 +61,5 @@ def check_cells(audited: Audited) -> Iterator[Finding]:
             if bool(cell.name) == named
         )
         if evidence:
-            count = len(evidence)
-            title = f"{count} {'cell' if count == 1 else 'cells'} {words}"
+            title = f"{counted(len(evidence), 'cell')}: each {words}"
             yield Finding(Severity.ERROR, check, title, remedy, evidence, repair="drop the row")

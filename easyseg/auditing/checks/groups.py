@@ -15,13 +15,13 @@ def check_groups(audited: Audited) -> Iterator[Finding]:
     guess = guess_groups([seen.table.samples.names[seen.position] for seen in everyone])
     if guess is None:
         return
-    tables: dict[object, set[str]] = {}
+    tables: dict[str, set[str]] = {}
     for seen, group in zip(everyone, guess.labels, strict=True):
         tables.setdefault(group, set()).add(seen.table.name)
     yield Finding(
         Severity.NOTE,
         "groups-in-names",
-        f"the file names tell {len(tables)} groups of {len(everyone)} images, such as patients or"
+        f"the file names tell {guess.count} groups in {len(everyone)} images, such as patients or"
         f" films: {guess.pattern}",
         "if images of one group are alike, split by it: fit(..., groups=...)",
     )
@@ -31,7 +31,7 @@ def check_groups(audited: Audited) -> Iterator[Finding]:
             Severity.WARNING,
             "split-groups",
             f"{len(split)} of {len(tables)} groups in the file names are in two tables, such as"
-            f" {', '.join(map(str, sorted(split, key=str)[:3]))}: likely leakage",
+            f" {', '.join(sorted(split)[:3])}: likely leakage",
             "put all images of a group into one table",
             tuple(
                 seen.evidence("image", detail=f"{seen.image}: of the group {group}")

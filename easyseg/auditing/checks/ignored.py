@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from easyseg.auditing.findings import Finding, Severity
-from easyseg.auditing.tables import Audited
+from easyseg.auditing.tables import Audited, Seen
+from easyseg.data.label_map import LabelMap
 
 # Values that data sets use for "unlabelled": the largest of 8 and of 16 bits, white, and the cream
 # colour that PASCAL VOC draws around its objects.
@@ -24,7 +25,7 @@ def check_ignored(audited: Audited) -> Iterator[Finding]:
     label_map = audited.label_map
     if label_map is None:
         return
-    masks = [seen for seen in audited.train if seen.is_mask]
+    masks = list(audited.masks(audited.train))
     if label_map.ignore is None and not label_map.binary and not audited.told:
         top = label_map.values[-1]
         far = label_map.dtype != "rgb" and top - label_map.values[-2] > _FAR_ABOVE
@@ -34,9 +35,9 @@ def check_ignored(audited: Audited) -> Iterator[Finding]:
             yield Finding(
                 Severity.NOTE,
                 "ignore-candidate",
-                f"is the value {value} a class? It may stand for unlabelled pixels: {share:.2%} of"
-                f" the pixels, in {len(holding)} of {len(masks)} masks",
-                f"if it does, ignore it: ignore_index={value}",
+                f"is the value {label_map.shown(value)} a class? It may stand for unlabelled"
+                f" pixels: {share:.2%} of the pixels, in {len(holding)} of {len(masks)} masks",
+                f"if it does, ignore it: ignore_index={_written(value, label_map)}",
                 tuple(seen.evidence("label") for seen in holding),
             )
     elif label_map.ignore is not None:
@@ -45,15 +46,21 @@ def check_ignored(audited: Audited) -> Iterator[Finding]:
             yield Finding(
                 Severity.NOTE,
                 "ignored-pixels",
-                f"the value {label_map.ignore} is ignored (void): {share:.2%} of the pixels, in"
-                f" {len(holding)} of {len(masks)} masks",
-                f"nothing, if {label_map.ignore} stands for unlabelled pixels; if it is a class,"
+                f"the value {label_map.shown(label_map.ignore)} is ignored (void): {share:.2%} of"
+                f" the pixels, in {len(holding)} of {len(masks)} masks",
+                "nothing, if it stands for unlabelled pixels; if it is a class,"
                 " list it in classes={value: name, ...}",
                 tuple(seen.evidence("label") for seen in holding),
             )
 
 
-def _share(masks: list, value: int) -> tuple[float, list]:
+def _written(value: int, label_map: LabelMap) -> str:
+    """Return a value as it is written in Python."""
+    return repr(label_map.shown(value)) if label_map.coloured else str(value)
+
+
+def _share(masks: list[Seen], value: int) -> tuple[float, list[Seen]]:
+    """Return the share of a value among all pixels, and the masks that hold it."""
     holding = [seen for seen in masks if value in (seen.fact.mask_counts or {})]
     pixels = sum((seen.fact.mask_counts or {})[value] for seen in holding)
     return pixels / max(1, sum(sum((s.fact.mask_counts or {}).values()) for s in masks)), holding

@@ -18,24 +18,13 @@ def check_inverted(audited: Audited) -> Iterator[Finding]:
     label_map = audited.label_map
     if label_map is None or not label_map.binary or audited.told:
         return
-    pixels: Counter[int] = Counter()
-    border: Counter[int] = Counter()
-    masks = [seen for seen in audited.train if seen.is_mask]
-    for seen in masks:
-        pixels.update(seen.fact.mask_counts or {})
-        border.update(seen.fact.border_counts or {})
-    foreground = label_map.values[1]
-    inside, frame = (
-        counts[foreground] / max(1, sum(counts[value] for value in label_map.values))
-        for counts in (pixels, border)
-    )
+    masks = audited.train_masks()
+    pixels = sum((counts for _, counts in masks), Counter[int]())
+    border = sum((audited.by_class(seen.fact.border_counts) for seen, _ in masks), Counter[int]())
+    inside, frame = (counts[1] / max(1, counts[0] + counts[1]) for counts in (pixels, border))
     if inside > _MOST and frame > _MOST:
-        filled = [
-            seen
-            for seen in masks
-            if (seen.fact.mask_counts or {}).get(foreground, 0)
-            > _MOST * sum((seen.fact.mask_counts or {}).values())
-        ]
+        filled = [seen for seen, counts in masks if counts[1] > _MOST * counts.total()]
+        foreground, background = (label_map.shown(label_map.values[i]) for i in (1, 0))
         yield Finding(
             Severity.WARNING,
             "inverted-foreground",
@@ -43,6 +32,6 @@ def check_inverted(audited: Audited) -> Iterator[Finding]:
             f" fills {inside:.0%} of the pixels and {frame:.0%} of the images' borders, as"
             " backgrounds do",
             f"if it is the background, say so: classes={{{foreground}: 'background',"
-            f" {label_map.values[0]}: 'foreground'}}, and scores are about the other class",
+            f" {background}: 'foreground'}}",
             tuple(seen.evidence("label") for seen in filled),
         )

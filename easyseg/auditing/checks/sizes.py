@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from easyseg.auditing.findings import Finding, Repair, Severity
+from easyseg.auditing.findings import Finding, Repair, Severity, counted
 from easyseg.auditing.tables import Audited, Seen
 
 # Below it SAM's smallest patches (16 pixels) leave a grid of one or two cells.
@@ -27,7 +27,7 @@ def check_mask_sizes(audited: Audited) -> Iterator[Finding]:
             Severity.WARNING,
             "size-off-by-pixels",
             near,
-            "are off by a few pixels (at most 8 and 2 %)",
+            "off by a few pixels (at most 8 and 2 %)",
             "nothing, if the pairs are right: the masks are resized to their images while reading"
             " (nearest neighbour)",
             "resize the mask",
@@ -37,7 +37,7 @@ def check_mask_sizes(audited: Audited) -> Iterator[Finding]:
             Severity.WARNING,
             "size-turned-by-exif",
             turned,
-            "have height and width swapped by an EXIF orientation that only one of the two carries",
+            "with height and width swapped by an EXIF orientation that the other file has not",
             "nothing, if the pairs are right: the masks are turned while reading, so that they lie"
             " on their images",
             "turn the mask",
@@ -47,7 +47,7 @@ def check_mask_sizes(audited: Audited) -> Iterator[Finding]:
             Severity.ERROR,
             "size-differs",
             other,
-            "have another size than their images",
+            "of another size than the image",
             "check that each row pairs the right files",
             "drop the row",
         )
@@ -57,7 +57,8 @@ def _finding(
     severity: Severity, check: str, found: list[Seen], words: str, remedy: str, repair: Repair
 ) -> Finding:
     evidence = tuple(seen.evidence("image", "label", detail=_differ(seen)) for seen in found)
-    return Finding(severity, check, f"{len(found)} masks {words}", remedy, evidence, repair)
+    title = f"{counted(len(found), 'mask')} {words}"
+    return Finding(severity, check, title, remedy, evidence, repair)
 
 
 def _differ(seen: Seen) -> str:
@@ -91,21 +92,21 @@ def check_extreme_sizes(audited: Audited) -> Iterator[Finding]:
             Severity.WARNING,
             "tiny-image",
             tiny,
-            f"have a side of less than {_TINY} pixels",
+            f"with a side of less than {_TINY} pixels",
             "look whether they are thumbnails or crops by mistake",
         ),
         (
             Severity.WARNING,
             "huge-image",
             huge,
-            f"have more than {_HUGE / 1e6:.0f} million pixels",
+            f"of more than {_HUGE / 1e6:.0f} million pixels",
             "cut them into tiles, or set data.geometry=tile, if the objects are small",
         ),
         (
             Severity.NOTE,
             "elongated-image",
             long,
-            f"are more than {_ELONGATED} times as long as wide",
+            f"more than {_ELONGATED} times as long as wide",
             "cut them into pieces, or set data.geometry=tile",
         ),
     ):
@@ -113,7 +114,7 @@ def check_extreme_sizes(audited: Audited) -> Iterator[Finding]:
             evidence = tuple(
                 seen.evidence("image", detail=f"{seen.image}: {_size(seen)}") for seen in found
             )
-            title = f"{len(found)} of {len(readable)} images {words}"
+            title = f"{len(found)} of {counted(len(readable), 'image')} {words}"
             yield Finding(severity, check, title, remedy, evidence)
 
 

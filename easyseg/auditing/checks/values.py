@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from easyseg.auditing.findings import Finding, Severity
+from easyseg.auditing.findings import Finding, Severity, counted
 from easyseg.auditing.scan import MOST_VALUES
 from easyseg.auditing.tables import Audited
 from easyseg.data.label_map import IGNORE
@@ -26,7 +26,7 @@ def check_many_values(audited: Audited) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "too-many-values",
-            f"{len(found)} masks hold more than {MOST_VALUES} different values",
+            f"{counted(len(found), 'mask holds', 'masks hold')} more than {MOST_VALUES} values",
             "save one class id a pixel, as PNG; a JPEG or a resized mask has smeared colours",
             found,
             repair="drop the row",
@@ -35,7 +35,7 @@ def check_many_values(audited: Audited) -> Iterator[Finding]:
 
 def check_label_map(audited: Audited) -> Iterator[Finding]:
     """Yield an error for each reason why the training masks cannot be read as classes."""
-    if not any(seen.is_mask for seen in audited.train):
+    if audited.mixed_bits() or not any(seen.is_mask for seen in audited.train):
         return  # other findings say why
     for problem in audited.label_problems:
         found, _, remedy = problem.partition(": ")
@@ -44,6 +44,22 @@ def check_label_map(audited: Audited) -> Iterator[Finding]:
             "label-values",
             found if remedy else problem,
             remedy or "say what the values mean: classes={value: name, ...}, ignore_index=",
+        )
+
+
+def check_mixed_bits(audited: Audited) -> Iterator[Finding]:
+    """Yield an error for masks of 1 bit, whose foreground is 1, among masks of 0 and 255."""
+    bits = audited.mixed_bits()
+    if bits:
+        total = len(list(audited.masks(audited.train)))
+        yield Finding(
+            Severity.ERROR,
+            "mixed-bits",
+            f"{len(bits)} of {total} masks have 1 bit, the others hold 0 and 255: a foreground of"
+            " 1 bit reads as 1, of 8 bits as 255",
+            "save all masks in one format",
+            tuple(seen.evidence("label") for seen in bits),
+            repair="write 255 for 1",
         )
 
 
@@ -62,7 +78,7 @@ def check_unknown_values(audited: Audited) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "unknown-values",
-            f"{len(found)} masks hold values that no training mask holds",
+            f"{counted(len(found), 'mask holds', 'masks hold')} values that no training mask holds",
             "list a class in classes=, or ignore a value with ignore_index=",
             tuple(found),
             repair="drop the row",
@@ -91,8 +107,8 @@ def check_mixed_encodings(audited: Audited) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "mixed-encodings",
-            f"{len(ones)} masks hold 0 and 1, {len(whites)} hold 0 and {IGNORE}, none holds both:"
-            " the foreground seems to be coded in two ways",
+            f"masks of 0 and 1 ({len(ones)}) beside masks of 0 and {IGNORE} ({len(whites)}), none"
+            " of both: the foreground seems to be coded in two ways",
             f"save all masks in one way; if {IGNORE} is ignored, say ignore_index={IGNORE}",
             tuple(
                 seen.evidence(
