@@ -46,6 +46,12 @@ TuningData = Annotated[
     Path | None,
     _in(_DATA, "CSV that chooses the best epoch; default: a part of TRAIN.", **_FILE),
 ]
+OtherTuningData = Annotated[
+    Path | None, _in(_DATA, "CSV of the data that choose the best epoch.", "--tuning-data", **_FILE)
+]
+TestData = Annotated[
+    Path | None, _in(_DATA, "CSV of the data that the model is scored on.", **_FILE)
+]
 ProblemType = Annotated[str, _in(_DATA, "binary, multiclass, or auto: found from the masks.")]
 ImageColumn = Annotated[str, _in(_DATA, "Column of images.", "--image")]
 LabelColumn = Annotated[str, _in(_DATA, "Column of masks.", "--label")]
@@ -180,6 +186,28 @@ PerImage = Annotated[
         dir_okay=False,
     ),
 ]
+Html = Annotated[
+    Path | None,
+    _in(
+        _OUTPUT,
+        "Also write the report as one HTML file, with thumbnails of what was found.",
+        "--html",
+        dir_okay=False,
+        metavar="FILE",
+    ),
+]
+Fix = Annotated[
+    Path | None,
+    _in(
+        _OUTPUT,
+        "Write repaired copies of masks, and tables that name them, to this folder, new or empty; "
+        "your files stay as they are.",
+        "--fix",
+        file_okay=False,
+        metavar="FOLDER",
+    ),
+]
+ReportAsJson = Annotated[bool, _in(_OUTPUT, "Print the report as JSON.", "--json")]
 AsJson = Annotated[bool, _in(_OUTPUT, "Print the scores as JSON.", "--json")]
 Verbosity = Annotated[
     int,

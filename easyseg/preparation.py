@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from easyseg.artifact import TrainedModel
+from easyseg.auditing.audit import examine, examine_labelled
 from easyseg.auditing.fingerprint import Fingerprint, fingerprint
-from easyseg.auditing.scan import ImageFacts, check_values, mask_values, scan
-from easyseg.data.label_map import LabelMap, infer_label_map
+from easyseg.auditing.scan import ImageFacts
+from easyseg.data.label_map import IGNORE, LabelMap
+from easyseg.data.label_rules import Classes, RawValue
 from easyseg.data.split import holdout
-from easyseg.data.table import Samples, read_samples
-from easyseg.errors import DataError
+from easyseg.data.table import Samples
 from easyseg.files import write_text
 from easyseg.models.network import Network
 from easyseg.models.registry import get_spec, list_backbones
@@ -127,8 +131,8 @@ def prepare(
     problem_type: str,
     image: str,
     label: str,
-    classes: Mapping[int, str] | Sequence[str] | None,
-    ignore_index: int | None,
+    classes: Classes | None,
+    ignore_index: RawValue | None,
     eval_metric: str | None,
     data_root: str | os.PathLike[str] | None,
     presets: str,
@@ -148,7 +152,7 @@ def prepare(
         problem_type: ``"auto"``, ``"binary"`` or ``"multiclass"``.
         image: Name of the image column.
         label: Name of the label column.
-        classes: Names of the raw values, or ``None``.
+        classes: Names of the raw values, or ``None``; see `infer_label_map`.
         ignore_index: Raw value that is ignored, or ``None``.
         eval_metric: Validation metric, or ``None`` for the default.
         data_root: Folder that relative paths start from.
@@ -167,26 +171,28 @@ def prepare(
     """
     hyperparameters = _with_absolute_weights(hyperparameters or {})
     check_request(presets, hyperparameters)
-    reader = _TableReader(image, label, data_root, on_image)
-    problems: list[str] = []
-    train = reader.read(train_data, problems)
-    tuning = None if tuning_data is None else reader.read(tuning_data, problems)
-    if train is None or problems:
-        raise DataError(problems)
-    values, dtype = mask_values(*train)
-    label_map = infer_label_map(
-        values, dtype, problem_type=problem_type, classes=classes, ignore_index=ignore_index
+    examined = examine(
+        {"train": train_data, "tuning": tuning_data},
+        image=image,
+        label=label,
+        classes=classes,
+        ignore_index=ignore_index,
+        problem_type=problem_type,
+        data_root=data_root,
+        watch=lambda total: nullcontext(on_image or (lambda count: None)),
     )
-    samples, facts = train
+    examined.refuse_errors()
+    label_map = examined.label_map
+    train, *others = examined.audited.tables
     split = None
-    if tuning is not None:
-        check_values(*tuning, label_map)
-        train_facts, validation_facts = facts, tuning[1]
+    if others:
+        train_facts, validation_facts = train.facts, others[0].facts
     else:
-        parts = holdout(len(samples), holdout_frac, seed, _strata(facts, label_map))
+        strata = _strata(train.facts, label_map)
+        parts = holdout(len(train.samples), holdout_frac, seed, strata)
         split = (tuple(map(int, parts[0])), tuple(map(int, parts[1])))
-        train_facts = tuple(facts[i] for i in split[0])
-        validation_facts = tuple(facts[i] for i in split[1])
+        train_facts = tuple(train.facts[i] for i in split[0])
+        validation_facts = tuple(train.facts[i] for i in split[1])
     found = fingerprint(train_facts, validation_facts, label_map)
     plan = decide(
         found,
@@ -200,8 +206,8 @@ def prepare(
         obtainable=_obtainable(hardware, presets, hyperparameters),
     )
     return Prepared(
-        samples,
-        None if tuning is None else tuning[0],
+        train.samples,
+        others[0].samples if others else None,
         split,
         label_map,
         found,
@@ -220,34 +226,6 @@ def _with_absolute_weights(hyperparameters: Mapping[str, Any]) -> dict[str, Any]
     return values
 
 
-@dataclass(frozen=True)
-class _TableReader:
-    """Reads and scans tables; gathers their problems instead of stopping at the first one."""
-
-    image: str
-    label: str
-    data_root: str | os.PathLike[str] | None
-    on_image: Callable[[int], None] | None
-
-    def read(self, data: Any, problems: list[str]) -> tuple[Samples, tuple[ImageFacts, ...]] | None:
-        try:
-            samples = read_samples(
-                data,
-                image=self.image,
-                label=self.label,
-                data_root=self.data_root,
-                problems=problems,
-            )
-            return samples, scan(samples, progress=self._tick)
-        except DataError as error:
-            problems.extend(error.problems)
-            return None
-
-    def _tick(self, done: int) -> None:
-        if self.on_image is not None:
-            self.on_image(1)
-
-
 def read_labelled(
     data: Any,
     label_map: LabelMap,
@@ -261,9 +239,9 @@ def read_labelled(
     Raises:
         DataError: All problems of the table at once.
     """
-    samples = read_samples(data, image=image, label=label, data_root=data_root)
-    check_values(samples, scan(samples), label_map)
-    return samples
+    examined = examine_labelled(data, label_map, image=image, label=label, data_root=data_root)
+    examined.refuse_errors()
+    return examined.audited.train.samples
 
 
 def _obtainable(
@@ -291,5 +269,5 @@ def _resolve_problem(problem_type: str, label_map: LabelMap) -> str:
 
 def _strata(facts: Sequence[ImageFacts], label_map: LabelMap) -> list[int]:
     """Say of each image whether it holds any class but the first one."""
-    background = {label_map.values[0], label_map.ignore}
-    return [int(bool(set(f.mask_counts or {}) - background)) for f in facts]
+    ids = [label_map.encode(np.array([*(fact.mask_counts or ())], np.int64)) for fact in facts]
+    return [int(((found != 0) & (found != IGNORE)).any()) for found in ids]

@@ -532,7 +532,7 @@ class SemanticSegmentor:
 
         Each rank reads its share, and all of them hear of all problems.
         """
-        from easyseg.auditing.scan import scan
+        from easyseg.auditing.scan import check_readable, scan
         from easyseg.console import Reporter
 
         files = [i for i, image in enumerate(samples.images) if isinstance(image, Path)]
@@ -541,7 +541,7 @@ class SemanticSegmentor:
         reporter = Reporter(self.verbosity if ranks.rank == 0 else 0)
         with reporter.progress("reading the images", len(share)) as advance:
             try:
-                scan(share, progress=lambda done: advance(1))
+                check_readable(share, scan(share, progress=lambda done: advance(1)))
             except DataError as error:
                 problems = error.problems
         found = [problem for each in ranks.gather(problems) for problem in each]

@@ -16,13 +16,35 @@ from PIL import Image
 from easyseg.data.io import ImageSource
 from easyseg.errors import DataError, OptionError, nearest
 
-__all__ = ["IMAGE_SUFFIXES", "Samples", "read_samples"]
+__all__ = ["IMAGE_SUFFIXES", "CellProblem", "Samples", "read_samples"]
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
     | {".tif", ".tiff", ".webp"}
 )
 _EXPECTED = "a DataFrame, a CSV file, a folder, an image path, an array, a PIL image, or a list"
+
+
+@dataclass(frozen=True)
+class CellProblem:
+    """A cell of the table from which no image can be read.
+
+    Args:
+        position: Its row, from 0.
+        row: The row's label in the table's index.
+        column: Its column.
+        name: The file as the table names it; empty if the cell names none.
+        text: The file, what was found, and what to do.
+    """
+
+    position: int
+    row: Any
+    column: str
+    name: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{_row(self.row)}, column {self.column!r}: {self.text}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +99,7 @@ def read_samples(
     image: str = "image",
     label: str | None = "label",
     data_root: str | os.PathLike[str] | None = None,
-    problems: list[str] | None = None,
+    problems: list[CellProblem] | None = None,
 ) -> Samples:
     """Take whatever the user has and return samples whose files are there.
 
@@ -112,11 +134,10 @@ def read_samples(
     frame, start, names = _as_frame(data, image, label, root)
     wanted = [image] if label is None else [image, label]
     _check_columns(frame, wanted)
-    found: list[str] = []
-    bad: set[int] = set()
-    columns = [_read_column(frame[name], start, found, bad) for name in wanted]
+    found: list[CellProblem] = []
+    columns = [_read_column(frame[name], start, found) for name in wanted]
     if found and problems is None:
-        raise DataError(found)
+        raise DataError([str(problem) for problem in found])
     images, called = columns[0]
     samples = Samples(
         index=frame.index,
@@ -126,6 +147,7 @@ def read_samples(
     )
     if found and problems is not None:
         problems.extend(found)
+        bad = {problem.position for problem in found}
         samples = samples.take([i for i in range(len(samples)) if i not in bad])
     return samples
 
@@ -240,26 +262,22 @@ def _check_columns(frame: pd.DataFrame, wanted: Iterable[str]) -> None:
 
 
 def _read_column(
-    cells: pd.Series, start: Path, problems: list[str], bad: set[int]
+    cells: pd.Series, start: Path, problems: list[CellProblem]
 ) -> tuple[list[ImageSource], list[str]]:
-    """Return where the images of a column come from, and their names.
-
-    Problems are appended, and the positions of their rows added to ``bad``.
-    """
+    """Return where the images of a column come from, and their names; problems are appended."""
     sources: list[ImageSource] = []
     names: list[str] = []
     for position, (row, cell) in enumerate(zip(cells.index, cells, strict=True)):
-        where = f"{_row(row)}, column {str(cells.name)!r}"
         name = f"image_{position:05d}"
+        file = ""
         if isinstance(cell, (str, Path)) and str(cell).strip():
-            name = Path(cell).as_posix()
+            name = file = Path(cell).as_posix()
             cell = start / _with_home(Path(cell))
             problem = _file_problem(cell, name)
         else:
             problem = _memory_problem(cell)
         if problem:
-            problems.append(f"{where}: {problem}")
-            bad.add(position)
+            problems.append(CellProblem(position, row, str(cells.name), file, problem))
         sources.append(cell)
         names.append(name)
     return sources, names
