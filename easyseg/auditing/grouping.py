@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from easyseg.auditing.duplicates import clusters, near_duplicates
 from easyseg.auditing.facts import ImageFacts
 from easyseg.data.groups import GroupGuess, guess_groups
+from easyseg.data.split import LARGEST_HELD
 from easyseg.errors import DataError
 
 __all__ = ["Grouping", "Likeness", "find_grouping", "find_likeness", "names_matter"]
@@ -17,7 +18,6 @@ LEAST_ALIKE = 0.05  # share of images with a near duplicate in their guessed gro
 LEAST_CONFIRMED = 2  # guessed groups with near duplicates: one pair may be chance
 LEAST_GROUPS = 2  # guessed groups that make up the asked part: one may be a world of its own
 LEAST_HELD = 0.5  # of the asked part that groups must be able to fill, to be used unasked
-LARGEST_HELD = 2  # times the asked part: larger groups are not held out
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,8 @@ def find_grouping(
     return Grouping(
         labels,
         f"each image by itself, though {likeness.num_alike} of {len(names)} look nearly the same as"
-        f" another one: too many to keep them together, so the validation score flatters{hint}",
+        " another one: too many to keep them together; if they are of one film, the validation"
+        f" score flatters{hint}",
     )
 
 
