@@ -115,6 +115,15 @@ TimeLimit = Annotated[
 HoldoutFrac = Annotated[
     float, _in(_TRAINING, "Share of TRAIN that chooses the best epoch, without --tuning-data.")
 ]
+Groups = Annotated[
+    str | None,
+    _in(
+        _TRAINING,
+        "Column of TRAIN, such as patient, whose groups that split keeps together; default: what "
+        "looks alike, or file names that tell.",
+        metavar="COLUMN",
+    ),
+]
 Seed = Annotated[int, _in(_TRAINING, "Seed of all that is random.", min=0)]
 
 # The machine.

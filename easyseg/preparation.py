@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -14,12 +15,15 @@ import numpy as np
 
 from easyseg.artifact import TrainedModel
 from easyseg.auditing.audit import examine, examine_labelled
+from easyseg.auditing.facts import ImageFacts
 from easyseg.auditing.fingerprint import Fingerprint, fingerprint
-from easyseg.auditing.scan import ImageFacts
+from easyseg.auditing.grouping import Grouping, find_grouping, find_likeness
+from easyseg.auditing.tables import AuditTable
 from easyseg.data.label_map import IGNORE, LabelMap
 from easyseg.data.label_rules import Classes, RawValue
 from easyseg.data.split import holdout
-from easyseg.data.table import Samples
+from easyseg.data.table import Groups, Samples
+from easyseg.errors import DataError
 from easyseg.files import write_text
 from easyseg.models.network import Network
 from easyseg.models.registry import get_spec, list_backbones
@@ -31,6 +35,10 @@ from easyseg.plan.plan import Plan
 from easyseg.plan.presets import load_preset
 
 __all__ = ["Decisions", "Prepared", "prepare", "read_labelled"]
+
+log = logging.getLogger("easyseg")
+
+_FAR = 1.5  # times more or less than the asked share of the validation part: worth a warning
 
 
 @dataclass(frozen=True)
@@ -142,6 +150,7 @@ def prepare(
     hardware: Hardware,
     seed: int,
     run_folder: Path,
+    groups: Groups | None = None,
     on_image: Callable[[int], None] | None = None,
 ) -> Prepared:
     """Read and check the tables, then decide; nothing is written and nothing is trained.
@@ -163,6 +172,7 @@ def prepare(
         hardware: The machine.
         seed: Seed of the split.
         run_folder: Where the fit will write.
+        groups: Column of groups that no split tears apart, or a function from a row to its group.
         on_image: Called with the number of pairs that were just checked.
 
     Raises:
@@ -179,21 +189,31 @@ def prepare(
         ignore_index=ignore_index,
         problem_type=problem_type,
         data_root=data_root,
+        groups=groups,
         watch=lambda total: nullcontext(on_image or (lambda count: None)),
     )
     examined.refuse_errors()
     label_map = examined.label_map
     train, *others = examined.audited.tables
-    split = None
+    likeness = find_likeness(train.facts)
+    split, kept_together = None, ""
     if others:
+        _refuse_shared_groups(train.samples, others[0].samples)
         train_facts, validation_facts = train.facts, others[0].facts
     else:
-        strata = _strata(train.facts, label_map)
-        parts = holdout(len(train.samples), holdout_frac, seed, strata)
-        split = (tuple(map(int, parts[0])), tuple(map(int, parts[1])))
+        grouping = find_grouping(
+            train.samples.names, likeness, holdout_frac, train.samples.groups, _origin(groups)
+        )
+        kept_together = grouping.reason
+        split = _split(train, label_map, grouping, holdout_frac, seed)
         train_facts = tuple(train.facts[i] for i in split[0])
         validation_facts = tuple(train.facts[i] for i in split[1])
-    found = fingerprint(train_facts, validation_facts, label_map)
+    found = replace(
+        fingerprint(train_facts, validation_facts, label_map),
+        duplicates=likeness.num_copies,
+        near_duplicates=likeness.num_alike,
+        split=kept_together,
+    )
     plan = decide(
         found,
         hardware,
@@ -267,7 +287,52 @@ def _resolve_problem(problem_type: str, label_map: LabelMap) -> str:
     return "binary" if label_map.num_classes == 2 else "multiclass"
 
 
-def _strata(facts: Sequence[ImageFacts], label_map: LabelMap) -> list[int]:
-    """Say of each image whether it holds any class but the first one."""
-    ids = [label_map.encode(np.array([*(fact.mask_counts or ())], np.int64)) for fact in facts]
-    return [int(((found != 0) & (found != IGNORE)).any()) for found in ids]
+def _split(
+    table: AuditTable, label_map: LabelMap, grouping: Grouping, frac: float, seed: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Hold out the validation part, and say what is particular about it."""
+    count = len(table.samples)
+    presence = _presence(table.facts, label_map)
+    train, validation = holdout(count, frac, seed, presence, grouping.labels)
+    log.info("validation part: %d of %d images; %s", len(validation), count, grouping.reason)
+    share = len(validation) / count
+    if not frac / _FAR <= share <= frac * _FAR and len(validation) > 1:
+        log.warning(
+            "the validation part holds %.0f %% of the images instead of %.0f %%: the groups are too"
+            " large for more, or too small; tuning_data= chooses it by hand",
+            100 * share,
+            100 * frac,
+        )
+    unvalidated = presence[train].any(axis=0) & ~presence[validation].any(axis=0)
+    for k in np.flatnonzero(unvalidated):
+        holders = np.flatnonzero(presence[:, k])
+        one = len({grouping.labels[i] for i in holders}) == 1
+        log.warning(
+            "class %r is in no image of the validation part%s: its quality is not measured",
+            label_map.names[k],
+            f" (its {len(holders)} images belong together and stay in training)" if one else "",
+        )
+    return tuple(map(int, train)), tuple(map(int, validation))
+
+
+def _presence(facts: Sequence[ImageFacts], label_map: LabelMap) -> np.ndarray:
+    """Return which classes each image holds, bool ``[N, K]``."""
+    presence = np.zeros((len(facts), label_map.num_classes), bool)
+    for row, fact in zip(presence, facts, strict=True):
+        ids = label_map.encode(np.array([*(fact.mask_counts or ())], np.int64))
+        row[ids[ids != IGNORE]] = True
+    return presence
+
+
+def _origin(groups: Groups | None) -> str:
+    return f"of the column {groups!r}" if isinstance(groups, str) else "by the function groups="
+
+
+def _refuse_shared_groups(train: Samples, tuning: Samples) -> None:
+    shared = sorted(set(train.groups or ()) & set(tuning.groups or ()), key=str)
+    if shared:
+        raise DataError(
+            f"{len(shared)} of the groups are in the training and in the tuning data, such as"
+            f" {', '.join(map(repr, shared[:3]))}: scores on the tuning data would flatter; put all"
+            " images of a group into one of the tables, or leave groups= out"
+        )

@@ -15,6 +15,7 @@ from easyseg.auditing.findings import AuditReport, Evidence, Finding, Severity
 from easyseg.auditing.tables import Audited, AuditTable, read_tables, understand, with_facts
 from easyseg.data.label_map import LabelMap
 from easyseg.data.label_rules import Classes, RawValue
+from easyseg.data.table import Groups
 from easyseg.errors import DataError
 
 __all__ = ["READING", "Examined", "audit", "examine", "examine_labelled"]
@@ -138,6 +139,7 @@ def examine(
     ignore_index: RawValue | None = None,
     problem_type: str = "auto",
     data_root: str | os.PathLike[str] | None = None,
+    groups: Groups | None = None,
     watch: Watch = lambda total: nullcontext(lambda count: None),
 ) -> Examined:
     """Read tables and all their files, find out how the masks are read, and run all checks.
@@ -151,6 +153,7 @@ def examine(
         ignore_index: As for `audit`.
         problem_type: ``"auto"``, ``"binary"`` or ``"multiclass"``.
         data_root: Folder that relative paths start from.
+        groups: The groups of the samples, as for :func:`easyseg.data.table.read_samples`.
         watch: Shows the progress.
 
     Raises:
@@ -158,7 +161,9 @@ def examine(
         OptionError: ``problem_type``, ``classes`` or ``ignore_index`` makes no sense.
     """
     unread: list[str] = []
-    read = read_tables(tables, image=image, label=label, data_root=data_root, problems=unread)
+    read = read_tables(
+        tables, image=image, label=label, data_root=data_root, problems=unread, groups=groups
+    )
     with watch(sum(len(table.samples) for table in read)) as advance:
         found: list[AuditTable] = []
         for table in read:

@@ -18,7 +18,7 @@ from easyseg.data.io import ImageSource, describe
 from easyseg.data.label_map import LabelMap
 from easyseg.data.label_rules import Classes, RawValue
 from easyseg.data.pairing import SizeMatch, size_match
-from easyseg.data.table import CellProblem, Samples, read_samples
+from easyseg.data.table import CellProblem, Groups, Samples, read_samples
 from easyseg.errors import DataError
 
 __all__ = [
@@ -197,6 +197,7 @@ def read_tables(
     label: str,
     data_root: str | os.PathLike[str] | None,
     problems: list[str],
+    groups: Groups | None = None,
 ) -> tuple[AuditTable, ...]:
     """Read tables, without looking into their files.
 
@@ -207,6 +208,7 @@ def read_tables(
         label: Name of the label column.
         data_root: Folder that relative paths start from.
         problems: Why a table cannot be read at all is appended: no file, no column, no rows.
+        groups: The groups of the samples, as for `read_samples`.
 
     Returns:
         The tables that can be read, without facts.
@@ -218,7 +220,7 @@ def read_tables(
         cells: list[CellProblem] = []
         try:
             samples = read_samples(
-                data, image=image, label=label, data_root=data_root, problems=cells
+                data, image=image, label=label, data_root=data_root, groups=groups, problems=cells
             )
         except DataError as error:
             where = "" if name in ("train", "data") else f"{name} data: "
