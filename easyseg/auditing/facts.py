@@ -52,6 +52,7 @@ class ImageFacts:
         turned: Whether the EXIF orientations of image and mask swap height and width; looked up
             only where the two sizes differ.
         grey: Whether all three channels of the image are the same.
+        constant: Whether the image is of one colour.
         levels: Smallest and largest 8-bit value of the image.
         brightness: Mean of the image's 8-bit values.
         colours: Number of colours that cover 95 % of a grid of points on the image.
@@ -77,6 +78,7 @@ class ImageFacts:
     border_counts: dict[int, int] | None = None
     turned: tuple[bool, bool] = (False, False)
     grey: bool = False
+    constant: bool = False
     levels: tuple[int, int] = (0, 255)
     brightness: float = 127.5
     colours: int = 0

@@ -153,6 +153,7 @@ def _with_looks(fact: ImageFacts, pixels: np.ndarray) -> ImageFacts:
     return replace(
         fact,
         grey=grey,
+        constant=bool((grid == grid[0, 0]).all() and (pixels == pixels[0, 0]).all()),
         levels=(int(pixels.min()), int(pixels.max())),
         colours=int(np.searchsorted(np.cumsum(counts), _COVERED * counts.sum())) + 1,
         digest=content_digest(pixels),

@@ -30,8 +30,8 @@ __all__ = [
     "with_facts",
 ]
 
-# Pictures have hundreds of colours, masks a handful, JPEG'd masks some more: a label with more
-# colours than the one, an image with fewer than the other, and far apart, have changed places.
+# A picture has hundreds of colours, a mask a handful, a JPEG'd mask some dozens. An image of fewer
+# than the first number and a label of more, by this factor, have changed places.
 _PICTURE_FROM = 64
 _TIMES_MORE = 4
 
@@ -46,12 +46,10 @@ class Seen(NamedTuple):
     @property
     def swapped(self) -> bool:
         """Whether the label looks like a picture and the image like a mask."""
-        fact = self.fact
-        return (
-            bool(fact.colours)
-            and fact.num_values > _PICTURE_FROM
-            and _covering(fact) > max(_PICTURE_FROM, _TIMES_MORE * fact.colours)
-        )
+        few, many = self.fact.colours, self.fact.num_values
+        if not 0 < few <= _PICTURE_FROM < many:
+            return False
+        return _covering(self.fact) > max(_PICTURE_FROM, _TIMES_MORE * few)
 
     @property
     def match(self) -> SizeMatch:

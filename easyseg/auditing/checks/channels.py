@@ -62,8 +62,8 @@ def check_channels(audited: Audited) -> Iterator[Finding]:
 def check_brightness(audited: Audited) -> Iterator[Finding]:
     """Yield warnings for images that show nothing, or next to nothing."""
     known = [seen for seen in audited if seen.fact.digest and not seen.swapped]
-    constant = [seen for seen in known if seen.fact.levels[0] == seen.fact.levels[1]]
-    varied = [seen for seen in known if seen.fact.levels[0] != seen.fact.levels[1]]
+    constant = [seen for seen in known if seen.fact.constant]
+    varied = [seen for seen in known if not seen.fact.constant]
     flat = [s for s in varied if s.fact.levels[1] - s.fact.levels[0] < _FEW_LEVELS]
     extreme = [
         seen for seen in varied if seen not in flat and not _DARK <= seen.fact.brightness <= _BRIGHT
