@@ -61,6 +61,10 @@ class Fingerprint:
             effect size |mean| / deviation over the images, of the difference in brightness and of
             the share of each class. About 0 where up and down mean nothing (skin, cells, aerial
             views), 3 and more in street scenes; 0 for one image.
+        duplicates: Number of images of the training table that are identical to another one.
+        near_duplicates: Number of those that look nearly as another one does, or the same.
+        split: What the automatic validation part kept together, and why; empty if the user gave
+            tuning data.
     """
 
     num_images: int
@@ -75,6 +79,9 @@ class Fingerprint:
     empty_masks: int
     ignored_share: float
     uprightness: float
+    duplicates: int = 0
+    near_duplicates: int = 0
+    split: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types (keys are text), from which `from_dict` rebuilds the value."""

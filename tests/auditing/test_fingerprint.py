@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from easyseg.auditing.encoding import mask_encoding
 from easyseg.auditing.fingerprint import Fingerprint, Quantiles, fingerprint
-from easyseg.auditing.scan import ImageFacts, mask_values, scan
-from easyseg.data.label_map import LabelMap, infer_label_map
+from easyseg.auditing.scan import ImageFacts, scan
+from easyseg.data.label_map import LabelMap
 from easyseg.data.table import read_samples
 from easyseg.errors import DataError
 from easyseg.plan.choices import UPRIGHT_ABOVE
@@ -129,9 +130,8 @@ def test_real_sets_from_table_to_fingerprint(shared_data, name, values, ignore):
     samples = read_samples(shared_data / name / "test.csv")
     samples = samples.take(range(0, len(samples), max(1, len(samples) // 12)))
     facts = scan(samples)
-    found_values, dtype = mask_values(samples, facts)
-    label_map = infer_label_map(found_values, dtype)
-    assert (label_map.values, label_map.ignore, dtype) == (values, ignore, "uint8")
+    label_map = mask_encoding(samples.labels, facts).label_map()
+    assert (label_map.values, label_map.ignore, label_map.dtype) == (values, ignore, "uint8")
     found = fingerprint(facts, (), label_map)
     assert found.num_images == len(samples)
     assert found.image_modes == {"RGB": len(samples)}
@@ -144,5 +144,5 @@ def test_real_sets_that_know_up_from_down(shared_data, name, upright):
     samples = read_samples(shared_data / name / "train.csv")
     samples = samples.take(range(0, len(samples), max(1, len(samples) // 33)))
     facts = scan(samples)
-    label_map = infer_label_map(*mask_values(samples, facts))
+    label_map = mask_encoding(samples.labels, facts).label_map()
     assert (fingerprint(facts, (), label_map).uprightness > UPRIGHT_ABOVE) == upright
