@@ -105,8 +105,14 @@ class LabelMap:
         """Whether masks are coded in colours: read them with ``read_mask(..., colour=True)``."""
         return self.dtype == "rgb"
 
-    def shown(self, value: int) -> str:
-        """Return a raw value as users read it: a number, or a colour such as ``#804080``."""
+    @property
+    def classes(self) -> dict[int | str, str]:
+        """The names by raw value, as ``classes=`` takes them to give this map again."""
+        keys = [self.shown(value) if self.coloured else value for value in self.values]
+        return dict(zip(keys, self.names, strict=True))
+
+    def shown(self, value: int | None) -> str:
+        """Return a raw value as users read it: a number, a colour ``#804080``, or ``none``."""
         return shown(value, self.dtype)
 
     def encode(self, raw: np.ndarray, where: str = "") -> np.ndarray:
@@ -123,7 +129,7 @@ class LabelMap:
             DataError: The mask holds a value that the map does not know.
         """
         if raw.dtype in (np.bool_, np.uint8):
-            ids = self._lookup(np.arange(256))[raw.view(np.uint8)]
+            ids = self._lookup(np.arange(256))[raw.astype(np.uint8, copy=False)]
         else:
             ids = _by_runs(self._lookup, raw)
         if (ids < 0).any():
@@ -186,7 +192,7 @@ class LabelMap:
             + ("" if colours is None else f" ({hex_colour(int(colours[value]))})")
             for i, (name, value) in enumerate(zip(self.names, self.values, strict=True))
         ]
-        rows.append(f"ignored: {'none' if self.ignore is None else self.shown(self.ignore)}")
+        rows.append(f"ignored: {self.shown(self.ignore)}")
         if self.smeared:
             rows.append("smeared: the nearer value counts")
         return " · ".join(rows)
@@ -317,7 +323,7 @@ def infer_label_map(
     if len(names) != len(known):
         raise DataError(
             f"classes= gives {len(names)} names, but the masks hold {some(known, dtype)}"
-            f" (ignored: {'none' if ignore is None else shown(ignore, dtype)});"
+            f" (ignored: {shown(ignore, dtype)});"
             " name each, or give {value: name} if a class does not occur"
         )
     colours = _padded(palette, [*known, ignore or 0]) if dtype == "uint8" else None

@@ -154,7 +154,7 @@ def check_classes(
     named: bool,
 ) -> None:
     """Refuse fewer classes than two, more than ids, and other than two if binary."""
-    ignored = "none" if ignore is None else shown(ignore, dtype)
+    ignored = shown(ignore, dtype)
     if len(present) < 2:
         found = some(present, dtype) if present else "no value that is not ignored"
         hint = "; check that the label column holds the masks"
@@ -185,8 +185,10 @@ def one_or(values: Sequence[int], one: str, several: str) -> str:
     return one if len(values) == 1 else several
 
 
-def shown(value: int, dtype: str) -> str:
-    """Return a raw value as users read it: a colour as ``#804080``, anything else as a number."""
+def shown(value: int | None, dtype: str) -> str:
+    """Return a raw value as users read it: a number, a colour as ``#804080``, or ``none``."""
+    if value is None:
+        return "none"
     return hex_colour(value) if dtype == "rgb" else str(value)
 
 
