@@ -11,6 +11,7 @@ import numpy as np
 from easyseg.data.colours import WHITE, hex_colour, palette_colours, unpack_colours
 from easyseg.data.label_rules import (
     IGNORE,
+    SMEARED_HINT,
     SMEARED_VALUES,
     Classes,
     RawValue,
@@ -178,10 +179,11 @@ class LabelMap:
             One line for a report.
         """
         known = [*self.values] if self.ignore is None else [*self.values, self.ignore]
+        hint = f". {SMEARED_HINT}" if len(values) > 2 else ""
         return (
             f"{where + ': ' if where else ''}the mask holds {some(values, self.dtype)}, expected"
             f" only {some(known, self.dtype)}; list a class in classes= at fit, or ignore it with"
-            " ignore_index="
+            f" ignore_index={hint}"
         )
 
     def describe(self) -> str:

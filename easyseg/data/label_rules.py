@@ -27,7 +27,7 @@ Classes: TypeAlias = Mapping[Any, str] | Sequence[str]
 
 _WRITTEN = "a raw mask value from 0 up, or a colour such as '#804080' or (128, 64, 128)"
 
-_SMEARED = (
+SMEARED_HINT = (
     "Masks saved as JPEG or resized with interpolation hold smeared values: save them as PNG,"
     " resize with nearest neighbour"
 )
@@ -133,7 +133,7 @@ def void_value(present: Sequence[int]) -> int | None:
         return IGNORE
     raise DataError(
         f"the masks hold {some(present)}: whether 255 is a class or ignored cannot be told. Say"
-        f" which, with classes={{value: name, ...}} or ignore_index=255. {_SMEARED}"
+        f" which, with classes={{value: name, ...}} or ignore_index=255. {SMEARED_HINT}"
     )
 
 
@@ -164,14 +164,14 @@ def check_classes(
     if len(known) > IGNORE:
         raise DataError(
             f"the masks hold {len(known)} different values, at most {IGNORE} classes are possible."
-            f" {_SMEARED}"
+            f" {SMEARED_HINT}"
         )
     gaps = dtype == "rgb" or max(known) - min(known) + 1 > len(known)
     if not named and len(known) > (MOST_IDS_WITH_GAPS if gaps else MOST_IDS):
         kind = "shades of few colours" if dtype == "rgb" else "grey levels"
         raise DataError(
             f"the masks hold {some(known, dtype)}: so many are {kind} rather than classes."
-            f" {_SMEARED}; if they are classes, name them with classes={{value: name, ...}}"
+            f" {SMEARED_HINT}; if they are classes, name them with classes={{value: name, ...}}"
         )
     if problem_type == "binary" and len(known) != 2:
         raise DataError(
