@@ -116,6 +116,10 @@ def test_weights_are_the_same_and_predictions_come_back(code, tables, fitted, tm
     for raw, mask in zip(ids, plain.predict(list(image)), strict=True):
         np.testing.assert_array_equal(segmentor.label_map_.encode(raw), mask)
 
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    shown = segmentor.label_map_.shown(segmentor.label_map_.values[1])
+    assert f"| {shown} | {names[1]} |" in card
+
     assert segmentor.evaluate(table) == plain.evaluate(tables[count])
     _draw(segmentor, tables[count]["image"][:2].tolist(), list(written), tmp_path / "out", tmp_path)
     assert len(list(tmp_path.glob("*.jpg"))) == 2
