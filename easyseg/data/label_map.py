@@ -314,6 +314,7 @@ def infer_label_map(
             raise DataError(
                 f"the masks hold {some(unlisted, dtype)}, which classes={classes} does not list:"
                 f" add {one_or(unlisted, 'it', 'them')}, or ignore one with ignore_index="
+                + (f". {SMEARED_HINT}" if len(unlisted) > 2 else "")
             )
     else:
         whole = classes is not None and len(classes) == len(present)

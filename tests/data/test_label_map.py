@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from easyseg.data.io import read_mask
 from easyseg.data.label_map import IGNORE, LabelMap, infer_label_map
 from easyseg.errors import DataError, OptionError
+from easyseg.inference.writers import write_mask
 
 MOST = {"bool": 1, "uint8": 255, "uint16": 65535, "int32": 2**31 - 1, "rgb": 2**24 - 1}
 
@@ -89,6 +91,18 @@ def test_a_smeared_value_counts_as_the_nearer_of_two(values, level):
         assert label_map.encode(np.array([[level]], dtype)).tolist() == [[expected]]
     with pytest.raises(DataError, match="the value 256"):
         label_map.encode(np.array([[256]]))
+
+
+@settings(deadline=None)
+@given(label_maps(), st.data())
+def test_predictions_that_are_written_are_read_as_the_same_ids(tmp_path_factory, label_map, data):
+    path = tmp_path_factory.getbasetemp() / "prediction.png"
+    last = label_map.num_classes - 1
+    ids = data.draw(hnp.arrays(np.uint8, (3, 5), elements=st.integers(0, last)))
+    if label_map.dtype == "int32" and max(label_map.values) >= 2**16:
+        return  # a PNG holds 16 bits
+    write_mask(path, label_map.decode(ids), label_map.palette)
+    np.testing.assert_array_equal(label_map.encode(read_mask(path, colour=label_map.coloured)), ids)
 
 
 @settings(deadline=None)
