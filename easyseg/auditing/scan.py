@@ -98,7 +98,7 @@ def scan(
 
 
 def check_values(samples: Samples, facts: Sequence[ImageFacts], label_map: LabelMap) -> None:
-    """Refuse masks (of tuning or test data) with values that the label map does not know.
+    """Refuse masks (of tuning or test data) that are not coded as the label map says.
 
     Args:
         samples: The samples, for the messages.
@@ -110,9 +110,9 @@ def check_values(samples: Samples, facts: Sequence[ImageFacts], label_map: Label
     """
     problems = []
     for i, fact in enumerate(facts):
-        unknown = label_map.unknown_values(fact.mask_counts or ())
-        if unknown:
-            line = label_map.unknown(unknown, _label_name(samples, i))
+        values, dtype = fact.mask_counts or (), fact.mask_dtype or label_map.dtype
+        line = label_map.misfit(values, dtype, fact.palette, _label_name(samples, i))
+        if line is not None:
             problems.append(f"{samples.row(i)}: {line}")
     if problems:
         raise DataError(problems)

@@ -168,6 +168,42 @@ class LabelMap:
         found = np.array(sorted(set(values)), dtype=np.int64)
         return found[self._lookup(found) < 0].tolist()
 
+    def misfit(
+        self, values: Iterable[int], dtype: str, palette: bytes | None = None, where: str = ""
+    ) -> str | None:
+        """Say why another mask is not coded like those that the map was made from.
+
+        Args:
+            values: The raw values that the mask holds.
+            dtype: The type of the mask, as in `easyseg.data.io.Mask`.
+            palette: Its palette, as there.
+            where: The file's name, for the message.
+
+        Returns:
+            One line for a report; None if the map fits.
+        """
+        values = sorted(set(values))
+        start = f"{where}: " if where else ""
+        if dtype == "rgb" and not self.coloured:
+            return (
+                f"{start}the mask is coded in colours, {some(values, dtype)}, those of the fit are"
+                f" not: they hold {some(self.values)}; save all masks in one format"
+            )
+        unknown = self.unknown_values(values)
+        if unknown:
+            return self.unknown(unknown, where)
+        if palette is not None and self.palette is not None:
+            own, other = palette_colours(self.palette), palette_colours(palette)
+            for value in values:
+                if own[value] != other[value]:
+                    return (
+                        f"{start}the palette shows the value {value} in"
+                        f" {hex_colour(int(other[value]))}, that of the fit in"
+                        f" {hex_colour(int(own[value]))}; expected one palette for all masks: save"
+                        " them with one, or all as RGB"
+                    )
+        return None
+
     def unknown(self, values: Sequence[int], where: str = "") -> str:
         """Return the message about raw values that the map does not know.
 

@@ -103,6 +103,32 @@ def test_palettes_may_differ_where_nothing_is_shown():
     assert encoding_of(*masks).palette == bytes([*PALETTE, 7, 7, 7])
 
 
+def test_black_and_white_palettes_among_masks_of_0_and_255_are_an_error():
+    """Read as ids, {0, 1, 255} would mean that 255 is ignored."""
+    two = IDS // 2
+    black_and_white = indexed(two, [0, 0, 0, 255, 255, 255])
+    with pytest.raises(DataError, match=r"^1 of 2 masks have 1 bit.* the values 0, 1, 255"):
+        encoding_of(black_and_white, two * 255)
+    assert encoding_of(black_and_white, two > 0, two).values == (0, 1)
+    third = indexed(IDS, [0, 0, 0, 255, 255, 255, 9, 9, 9])
+    assert encoding_of(black_and_white, third).values == (0, 1, 2)
+
+
+def test_other_masks_have_the_palette_of_the_fit():
+    train = samples_of([indexed(IDS, PALETTE)])
+    label_map = mask_encoding(train.labels, scan(train)).label_map()
+    same = samples_of([indexed(IDS, [*PALETTE, 1, 2, 3]), IDS, indexed(IDS // 2, PALETTE[:6])])
+    check_values(same, scan(same), label_map)
+    other = samples_of([IDS, indexed(IDS // 2, [0, 0, 0, 0, 255, 0])])
+    message = r"^row 1: PIL image P 4x6: the palette shows the value 1 in #00FF00, .* in #804080"
+    with pytest.raises(DataError, match=message):
+        check_values(other, scan(other), label_map)
+    colours = samples_of([half(BLACK, ROAD)])
+    message = r"coded in colours, the values #000000, #804080, .* hold the values 0, 1, 2;"
+    with pytest.raises(DataError, match=message):
+        check_values(colours, scan(colours), label_map)
+
+
 def test_palettes_that_disagree_are_told_by_colour():
     """Programs that make PNGs smaller order the palette of each file by itself."""
     other = [0, 255, 0, 0, 0, 0, 128, 64, 128]

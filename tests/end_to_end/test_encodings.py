@@ -134,7 +134,7 @@ def test_without_classes_the_ascending_order_gives_the_same_weights(code, tables
 
 def test_evaluate_wants_the_encoding_of_the_model(tables, fitted, tmp_path):
     colours = recode(tables[3], "colours", tmp_path / "masks")
-    with pytest.raises(DataError, match="holds the values"):
+    with pytest.raises(DataError, match="is coded in colours"):
         fitted[3].evaluate(colours)
 
 
