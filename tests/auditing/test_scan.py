@@ -181,3 +181,14 @@ def test_unknown_values_of_other_data_are_listed_with_their_files(tmp_path):
     assert "m.png: the mask holds the value 4" in first
     assert second.startswith("row 'c'")
     check_values(samples, facts, LabelMap((0, 3, 4), ("a", "b", "c"), 255, "uint8"))
+
+
+def test_wide_ids_among_colours_are_an_error_that_names_the_row():
+    samples = read_samples(
+        pd.DataFrame(
+            {"image": [RGB] * 2, "label": [RGB, np.full((8, 12), 300, np.uint16)]},
+            index=["a", "b"],
+        )
+    )
+    with pytest.raises(DataError, match=r"^row 'b': array uint16 \[8, 12\]: the mask holds"):
+        scan(samples)
