@@ -36,7 +36,7 @@ INSIDES = 0.3
 LEADING = 0.5
 _BESIDE = (*range(1, 5), *range(251, 255))
 _FEW_INSIDES = 16  # pixels; less are chance
-_LOOKED_AT = 32  # masks that are read again, those with the most levels
+_MOST_MASKS, _MOST_PIXELS = 32, 2**25  # read again, those with the most levels first
 
 
 def look_smeared(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> bool:
@@ -59,8 +59,13 @@ def look_smeared(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> b
     if not (low and high and low + high >= ENDS_HOLD * counts.sum()):
         return False
     order = sorted(range(len(facts)), key=lambda i: -len(facts[i].mask_counts or ()))
-    looks = [_look(read_mask(masks[position])) for position in order[:_LOOKED_AT]]
-    pixels = np.sum([look.pixels for look in looks], axis=0)
+    looks: list[_Look] = []
+    pixels = np.zeros(256, dtype=np.int64)
+    for position in order[:_MOST_MASKS]:
+        looks.append(_look(read_mask(masks[position])))
+        pixels += looks[-1].pixels
+        if pixels.sum() > _MOST_PIXELS:
+            break
     insides = np.sum([look.insides for look in looks], axis=0)
     third = (insides >= _FEW_INSIDES) & (insides >= INSIDES * pixels)
     third[[insides[:128].argmax(), 128 + insides[128:].argmax()]] = False
