@@ -70,9 +70,13 @@ def check_unknown_values(audited: Audited) -> Iterator[Finding]:
         return
     found = []
     for seen in audited.masks():
-        unknown = label_map.unknown_values(seen.fact.mask_counts or ())
-        if unknown and seen.fact.num_values <= MOST_VALUES:
-            detail = label_map.unknown(unknown, seen.label)
+        fact = seen.fact
+        if fact.num_values > MOST_VALUES:
+            continue
+        detail = label_map.misfit(
+            fact.mask_counts or (), fact.mask_dtype or "uint8", fact.palette, seen.label
+        )
+        if detail is not None:
             found.append(seen.evidence("label", detail=detail))
     if found:
         yield Finding(
