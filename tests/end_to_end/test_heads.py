@@ -180,7 +180,7 @@ class Keep(L.Callback):
 segmentor = SemanticSegmentor(path=sys.argv[2] + "/run", verbosity=0)
 table = pd.read_csv(sys.argv[1])
 segmentor.fit(
-    table, table, accelerator="cpu", devices=2, strategy="ddp", callbacks=[Keep()],
+    table, sys.argv[3], accelerator="cpu", devices=2, strategy="ddp", callbacks=[Keep()],
     hyperparameters={"head.kind": "mask_classification", "train.max_steps": 3,
                      "train.batch_size": 2, "train.precision": "32", "data.size": 128},
 )
@@ -199,7 +199,9 @@ def test_mask_classification_trains_in_two_processes(with_void, tmp_path):
     script.write_text(DDP_SCRIPT)
     env = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
     env["PYTHONPATH"] = str(CHECKOUT)
-    command = [sys.executable, script, csv, tmp_path]
+    tuning = tmp_path / "tuning.csv"
+    make_table(tmp_path / "tuning", 8, values=(0, 1, 2))[6:].to_csv(tuning, index=False)
+    command = [sys.executable, script, csv, tmp_path, tuning]
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (json.loads((tmp_path / f"rank{r}.json").read_text()) for r in (0, 1))

@@ -65,7 +65,7 @@ import sys
 from easyseg import SemanticSegmentor
 segmentor = SemanticSegmentor(path=sys.argv[2], verbosity=0)
 segmentor.fit(sys.argv[1], hyperparameters={"train.max_steps": 1, "data.size": 128},
-              accelerator="cpu", tuning_data=sys.argv[1])
+              accelerator="cpu")
 print("epochs", len(segmentor.history_))
 """
 
@@ -83,7 +83,7 @@ if sys.argv[3] == "predict":
     segmentor.predict(sys.argv[1])
 else:
     segmentor.fit(sys.argv[1], hyperparameters={"train.max_steps": 1, "data.size": 128},
-                  accelerator="cpu", tuning_data=sys.argv[1])
+                  accelerator="cpu")
 """
 
 
