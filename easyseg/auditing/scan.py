@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from easyseg.auditing.intensities import Intensities, intensities
+from easyseg.auditing.shapes import Shapes, mask_shapes
 from easyseg.data.io import ImageSource, describe, image_mode, is_turned, read_image, read_mask
 from easyseg.data.label_map import IGNORE, LabelMap
 from easyseg.data.label_rules import some
@@ -32,6 +34,8 @@ class ImageFacts:
         lean: Mean brightness of the upper half less that of the lower half, in 0..255 grey levels.
         upper_shares: Of the pixels of each raw mask value, the share in the upper half; None
             without a mask.
+        shapes: The regions of each raw mask value; None without a mask.
+        intensities: How bright and colourful the image is; None if it was not measured.
     """
 
     size: tuple[int, int]
@@ -40,6 +44,8 @@ class ImageFacts:
     mode: str
     lean: float
     upper_shares: dict[int, float] | None
+    shapes: dict[int, Shapes] | None = None
+    intensities: Intensities | None = None
 
 
 def scan(
@@ -141,16 +147,17 @@ def _label_name(samples: Samples, position: int) -> str:
 def _look(image: ImageSource, mask: ImageSource | None) -> tuple[ImageFacts | None, list[str]]:
     """Return the facts of one sample, or None and its problems."""
     problems: list[str] = []
-    size, mode, lean = (0, 0), "", 0.0
+    size, mode, lean, measured = (0, 0), "", 0.0, None
     try:
         pixels = read_image(image)
         size, mode = (pixels.shape[0], pixels.shape[1]), image_mode(image)
         upper, lower = _halves(pixels)
-        lean = float(upper.mean() - lower.mean())
+        lean, measured = float(upper.mean() - lower.mean()), intensities(pixels)
     except DataError as error:
         problems += error.problems
     if mask is None:
-        return (None if problems else ImageFacts(size, None, None, mode, lean, None)), problems
+        fact = ImageFacts(size, None, None, mode, lean, None, intensities=measured)
+        return (None if problems else fact), problems
     try:
         raw = read_mask(mask)
     except DataError as error:
@@ -165,7 +172,9 @@ def _look(image: ImageSource, mask: ImageSource | None) -> tuple[ImageFacts | No
         problems.append(_sizes_differ(image, size, mask, raw.shape))
     if problems:
         return None, problems
-    return ImageFacts(size, counts, str(raw.dtype), mode, lean, _upper_shares(raw)), []
+    shapes = mask_shapes(raw)
+    dtype, upper_shares = str(raw.dtype), _upper_shares(raw)
+    return ImageFacts(size, counts, dtype, mode, lean, upper_shares, shapes, measured), []
 
 
 def _halves(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -37,6 +37,7 @@ class Facts:
         overrides: What the user set, by dotted key.
         time_limit: Seconds that the fit may take, or None.
         obtainable: Backbones whose pretrained weights are here or can be downloaded.
+        symmetries: The augmentations that a domain allows, and why; None if none is named.
     """
 
     fingerprint: Fingerprint
@@ -47,3 +48,4 @@ class Facts:
     overrides: Mapping[str, Any]
     time_limit: float | None
     obtainable: tuple[str, ...]
+    symmetries: Decision | None = None

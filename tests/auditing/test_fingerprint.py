@@ -14,7 +14,7 @@ from easyseg.auditing.scan import ImageFacts, mask_values, scan
 from easyseg.data.label_map import LabelMap, infer_label_map
 from easyseg.data.table import read_samples
 from easyseg.errors import DataError
-from easyseg.plan.choices import UPRIGHT_ABOVE
+from easyseg.plan.input_choices import UPRIGHT_ABOVE
 
 # Whether up and down differ in the images of a real set.
 UPRIGHT = {

@@ -1,0 +1,43 @@
+"""How bright and how colourful an image is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from easyseg.auditing.shapes import shrunk
+
+__all__ = ["Intensities", "intensities"]
+
+
+@dataclass(frozen=True)
+class Intensities:
+    """The intensities of an image, in 0..255.
+
+    Attributes:
+        channels: Means of red, green and blue.
+        deviation: Standard deviation of the brightness (the mean of the colours) of its pixels.
+        grey: Whether red, green and blue are equal everywhere.
+    """
+
+    channels: tuple[float, float, float]
+    deviation: float
+    grey: bool
+
+
+def intensities(pixels: np.ndarray) -> Intensities:
+    """Measure an image, in a copy of at most 256 pixels a side (see `shrunk`).
+
+    Args:
+        pixels: uint8 ``[H, W, 3]``.
+
+    Example:
+        >>> intensities(np.full((4, 6, 3), (30, 60, 90), np.uint8))
+        Intensities(channels=(30.0, 60.0, 90.0), deviation=0.0, grey=False)
+    """
+    small = shrunk(pixels).reshape(-1, 3)
+    red, green, blue = small.mean(axis=0).tolist()
+    # A sum of colours is a whole number: constant images deviate by exactly 0.
+    deviation = float(small.sum(axis=1, dtype=np.int64).std()) / 3
+    return Intensities((red, green, blue), deviation, bool((small == small[:, :1]).all()))
