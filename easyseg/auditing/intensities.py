@@ -36,8 +36,11 @@ def intensities(pixels: np.ndarray) -> Intensities:
         >>> intensities(np.full((4, 6, 3), (30, 60, 90), np.uint8))
         Intensities(channels=(30.0, 60.0, 90.0), deviation=0.0, grey=False)
     """
-    small = shrunk(pixels).reshape(-1, 3)
-    red, green, blue = small.mean(axis=0).tolist()
+    red, green, blue = np.moveaxis(shrunk(pixels), -1, 0).copy()
     # A sum of colours is a whole number: constant images deviate by exactly 0.
-    deviation = float(small.sum(axis=1, dtype=np.int64).std()) / 3
-    return Intensities((red, green, blue), deviation, bool((small == small[:, :1]).all()))
+    total = red.astype(np.uint16) + green + blue
+    return Intensities(
+        (float(red.mean()), float(green.mean()), float(blue.mean())),
+        float(total.std()) / 3,
+        bool((red == green).all() and (green == blue).all()),
+    )

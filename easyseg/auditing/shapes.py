@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from easyseg.data.label_rules import IGNORE
-
-__all__ = ["LONG_SIDE", "MOST_AREAS", "Shapes", "mask_shapes", "shrunk"]
+__all__ = ["LONG_SIDE", "MOST_AREAS", "MOST_VALUES", "Shapes", "mask_shapes", "shrunk"]
 
 LONG_SIDE = 256
-"""Longest side, in pixels, of the copy of a mask that is looked at: 1 to 2 ms a mask, whatever its
-size. A region of fewer pixels than one of the copy may be missed."""
+"""Longest side, in pixels, of the copy of a mask that is looked at, so that a mask of a few values
+takes about 2 ms, whatever its size. What is smaller than a pixel of the copy may be missed."""
 
 MOST_AREAS = 64
 """Areas that are kept of the regions of one value in one mask: memory does not grow with specks."""
 
-_MOST_VALUES = IGNORE + 1
+MOST_VALUES = 32
+"""Values of a mask that are looked at: a smeared one holds all grey levels and costs no more."""
+
 _TOUCHING = np.ones((3, 3), bool)
 
 
@@ -51,8 +51,8 @@ def mask_shapes(raw: np.ndarray, background: int | None = None) -> dict[int, Sha
         background: A value that is left out.
 
     Returns:
-        The shapes of each value of the copy, in ascending order of the values; of more values than
-        there may be classes, those of the most frequent ones.
+        The shapes of each value of the copy, in ascending order of the values; of more than
+        `MOST_VALUES`, those of the most frequent ones.
 
     Example:
         >>> mask = np.zeros((100, 200), np.uint8)
@@ -61,16 +61,15 @@ def mask_shapes(raw: np.ndarray, background: int | None = None) -> dict[int, Sha
         {7: Shapes(components=1, areas=(0.2,), thickness=0.1)}
     """
     small = shrunk(raw)
-    values, ids, counts = _dense(small)
-    most = np.argsort(-counts, kind="stable")[:_MOST_VALUES]
-    edges = _edges(ids, len(values))
-    boxes = ndimage.find_objects(ids + 1)
+    values, ids, counts = _numbered(small)
+    most = np.argsort(-counts, kind="stable")[:MOST_VALUES]
+    edges, boxes = _edges(ids, len(values)), ndimage.find_objects(ids)
     long_side, short_side = max(small.shape), min(small.shape)
     shapes = {}
     for i in sorted(most.tolist()):
         if values[i] == background:
             continue
-        labels, components = ndimage.label(ids[boxes[i]] == i, structure=_TOUCHING)
+        labels, components = ndimage.label(ids[boxes[i]] == i + 1, structure=_TOUCHING)
         areas = np.sort(np.bincount(labels.ravel())[1:]) / small.size
         # What fills the mask has no perimeter: it is as thick as the mask.
         thickness = min(2 * counts[i] / max(edges[i], 1), short_side)
@@ -86,7 +85,7 @@ def shrunk(pixels: np.ndarray) -> np.ndarray:
     """
     scale = min(1.0, LONG_SIDE / max(pixels.shape[:2]))
     rows, columns = (_centres(side, scale) for side in pixels.shape[:2])
-    return pixels[rows[:, None], columns]
+    return pixels.take(rows, axis=0).take(columns, axis=1)
 
 
 def _centres(side: int, scale: float) -> np.ndarray:
@@ -95,26 +94,26 @@ def _centres(side: int, scale: float) -> np.ndarray:
     return ((np.arange(count) + 0.5) * (side / count)).astype(np.intp)
 
 
-def _dense(small: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the values there are, in ascending order, their positions in it, and their pixels."""
+def _numbered(small: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the values there are, ascending, their numbers 1, 2, ... in place, their pixels."""
     if small.dtype.itemsize > 2:
         values, ids, counts = np.unique(small, return_inverse=True, return_counts=True)
-        return values, ids.reshape(small.shape), counts
+        return values, (ids.reshape(small.shape) + 1).astype(np.int32), counts
     counts = np.bincount(small.ravel())
     values = np.flatnonzero(counts)
-    places = np.zeros(len(counts), np.intp)
-    places[values] = np.arange(len(values))
-    return values, places[small.astype(np.intp)], counts[values]
+    numbers = np.zeros(len(counts), np.int32)
+    numbers[values] = np.arange(1, len(values) + 1)
+    return values, numbers.take(small), counts[values]
 
 
 def _edges(ids: np.ndarray, count: int) -> np.ndarray:
-    """Return the perimeter of each id in sides of pixels; sides on the border do not count."""
-    total = np.zeros(count, np.intp)
+    """Return the perimeter of each number in sides of pixels; sides on the border do not count."""
+    total = np.zeros(count + 1, np.intp)
     for here, there in ((ids[1:], ids[:-1]), (ids[:, 1:], ids[:, :-1])):
         differ = here != there
         for side in (here, there):
-            total += np.bincount(side[differ], minlength=count)
-    return total
+            total += np.bincount(side[differ], minlength=count + 1)
+    return total[1:]
 
 
 def _some(areas: np.ndarray) -> tuple[float, ...]:

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from easyseg.auditing import scan as module
+from easyseg.auditing.intensities import intensities
 from easyseg.auditing.scan import ImageFacts, check_values, mask_values, scan
+from easyseg.auditing.shapes import mask_shapes
 from easyseg.data.label_map import LabelMap, infer_label_map
 from easyseg.data.table import read_samples
 from easyseg.errors import DataError
@@ -33,9 +35,28 @@ def test_facts_of_files_and_arrays(tmp_path):
     leans = [float(x[:4].mean() - x[4:].mean()) for x in (RGB, grey)]
     upper = {0: 24 / 72, 1: 1.0}
     assert facts == (
-        ImageFacts((8, 12), {0: 72, 255: 24}, "uint8", "RGB", leans[0], {0: 24 / 72, 255: 1.0}),
-        ImageFacts((8, 12), {0: 72, 1: 24}, "bool", "uint8", leans[1], upper),
+        ImageFacts(
+            (8, 12),
+            {0: 72, 255: 24},
+            "uint8",
+            "RGB",
+            leans[0],
+            {0: 24 / 72, 255: 1.0},
+            mask_shapes(MASK),
+            intensities(RGB),
+        ),
+        ImageFacts(
+            (8, 12),
+            {0: 72, 1: 24},
+            "bool",
+            "uint8",
+            leans[1],
+            upper,
+            mask_shapes(MASK > 0),
+            intensities(grey.repeat(3).reshape(8, 12, 3)),
+        ),
     )
+    assert [fact.intensities.grey for fact in facts] == [False, True]
 
 
 def test_the_middle_row_of_an_odd_height_belongs_to_both_halves():
@@ -64,6 +85,8 @@ def test_images_alone_and_progress_in_order(monkeypatch):
     facts = scan(samples, progress=seen.append, workers=4)
     assert [fact.size for fact in facts] == [(n, 3) for n in range(1, 9)]
     assert facts[0].mask_counts is None
+    assert facts[0].shapes is None
+    assert facts[0].intensities.channels == (0, 0, 0)
     assert facts[0].mask_dtype is None
     assert seen == list(range(1, 9))
 
