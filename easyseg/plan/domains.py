@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -200,10 +201,12 @@ def parse(key: str, value: Any, *, where: str = "hyperparameters") -> Any:
 
 def _nearest_key(key: str) -> str:
     """Return a hint at the key that was meant, also where its section is missing or wrong."""
-    name = key.rpartition(".")[2]
+    section, _, name = key.rpartition(".")
     same = [known for known in DOMAINS if known.rpartition(".")[2] == name]
-    if same:
+    if same and not section:
         return f"Did you mean {' or '.join(map(repr, same))}?"
+    if same:
+        return f"Did you mean {difflib.get_close_matches(key, same, n=1, cutoff=0)[0]!r}?"
     return nearest(key, DOMAINS)
 
 
