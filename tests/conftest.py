@@ -85,6 +85,7 @@ TINY_VIT = registry.BackboneSpec(
 TINY_VALUES: Mapping[str, Any] = {
     "backbone.name": "tiny_sam",
     "backbone.weights": "random",
+    "adapter.rank": 3,
     "adapter.num_experts": 3,
     "data.size": 128,
     "train.epochs": 1,
