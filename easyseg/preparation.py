@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from easyseg.files import write_text
 from easyseg.models.network import Network
 from easyseg.models.registry import get_spec, list_backbones
 from easyseg.models.weights import is_obtainable
+from easyseg.plan.costs import Costs
 from easyseg.plan.decisions import check_request, decide
 from easyseg.plan.domains import flatten
 from easyseg.plan.hardware import Hardware
@@ -61,6 +63,7 @@ class Prepared:
         run_folder: Where the fit writes.
         columns: Names of the image and the label column.
         hardware: The machine that the plan is for.
+        costs: What a probe measured, if there was one.
     """
 
     samples: Samples
@@ -72,6 +75,7 @@ class Prepared:
     run_folder: Path
     columns: Mapping[str, str]
     hardware: Hardware
+    costs: Costs | None = None
 
     def training_samples(self) -> Samples:
         """Return the samples to train on."""
@@ -142,6 +146,7 @@ def prepare(
     seed: int,
     run_folder: Path,
     on_image: Callable[[int], None] | None = None,
+    probe: Callable[[Prepared], Costs] | None = None,
 ) -> Prepared:
     """Read and check the tables, then decide; nothing is written and nothing is trained.
 
@@ -163,6 +168,7 @@ def prepare(
         seed: Seed of the split.
         run_folder: Where the fit will write.
         on_image: Called with the number of pairs that were just checked.
+        probe: Measures what a first plan costs; the plan is then made anew with that in mind.
 
     Raises:
         DataError: All problems of both tables at once.
@@ -191,7 +197,8 @@ def prepare(
         train_facts = tuple(facts[i] for i in split[0])
         validation_facts = tuple(facts[i] for i in split[1])
     found = fingerprint(train_facts, validation_facts, label_map)
-    plan = decide(
+    decided = partial(
+        decide,
         found,
         hardware,
         problem_type=_resolve_problem(problem_type, label_map),
@@ -202,17 +209,21 @@ def prepare(
         time_limit=time_limit,
         obtainable=_obtainable(hardware, presets, hyperparameters),
     )
-    return Prepared(
+    prepared = Prepared(
         samples,
         None if tuning is None else tuning[0],
         split,
         label_map,
         found,
-        plan,
+        decided(),
         run_folder,
         {"image": image, "label": label},
         hardware,
     )
+    if probe is None:
+        return prepared
+    costs = probe(prepared)
+    return replace(prepared, plan=decided(costs=costs), costs=costs)
 
 
 def _with_absolute_weights(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:

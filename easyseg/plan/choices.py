@@ -12,6 +12,7 @@ from typing import Any
 
 from easyseg.models.registry import get_spec
 from easyseg.plan import adapter_choices, input_choices
+from easyseg.plan.costs import Costs
 from easyseg.plan.facts import Decision, Facts
 from easyseg.plan.memory import images_that_fit
 from easyseg.plan.repeats import VARIANTS, frozen_share, seen_again
@@ -265,6 +266,8 @@ def _epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
     if steps > 0:
         epochs = math.ceil(steps / math.ceil(count / values["train.batch_size"]))
         return Decision(max(1, epochs), f"enough for the {steps} steps you set{ends}")
+    if limit is not None and facts.costs is not None:
+        return _epochs_within(facts, values, limit, facts.costs)
     if "epochs" in budget:
         return Decision(int(budget["epochs"]), f"the preset's epochs on an accelerator{ends}")
     slow = values["train.precision"] == "32"
@@ -278,6 +281,21 @@ def _epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
         epochs,
         f"about {samples} samples in all on a CPU{' in float32' if slow else ''}, {count} an epoch"
         f"{kept}{ends}",
+    )
+
+
+def _epochs_within(facts: Facts, values: Mapping[str, Any], limit: float, costs: Costs) -> Decision:
+    """Take as many epochs as the time limit pays for, the last one perhaps in part."""
+    found, budget = facts.fingerprint, facts.budget
+    an_epoch = math.ceil(found.num_images / values["train.batch_size"])
+    steps = costs.steps_within(limit, an_epoch, found.num_tuning)
+    most = int(budget.get("epochs", budget.get("max_epochs")))
+    epochs = min(max(1, math.ceil(steps / an_epoch)), most)
+    kept = f", the preset's most of {most}" if steps > most * an_epoch else ""
+    return Decision(
+        epochs,
+        f"your {limit:.0f} s pay for about {steps} steps of {costs.step:.2g} s, {an_epoch} an "
+        f"epoch, and validations of {found.num_tuning * costs.image:.2g} s{kept}",
     )
 
 

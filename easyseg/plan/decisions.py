@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from easyseg.errors import OptionError
 from easyseg.plan.checks import check_values
 from easyseg.plan.choices import BALANCE_WEIGHT, CHOICES
+from easyseg.plan.costs import Costs, Estimate
 from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.facts import SET_BY_YOU, Decision, Facts
 from easyseg.plan.hardware import Hardware
@@ -57,6 +60,7 @@ def decide(
     eval_metric: str | None = None,
     time_limit: float | None = None,
     obtainable: Collection[str] = (),
+    costs: Costs | None = None,
 ) -> Plan:
     """Decide everything that a fit needs to know.
 
@@ -72,6 +76,7 @@ def decide(
         eval_metric: Validation metric; None for the default of the problem.
         time_limit: Seconds that the fit may take; None for no limit.
         obtainable: Backbones whose pretrained weights are on this machine or can be downloaded.
+        costs: What a probe of a first plan measured; with it a time limit decides the epochs.
 
     Returns:
         The plan, with a reason for every value.
@@ -104,6 +109,7 @@ def decide(
         time_limit=time_limit,
         obtainable=tuple(obtainable),
         symmetries=_symmetries(domains),
+        costs=costs,
     )
     values: dict[str, Any] = {}
     decisions = _top(facts, eval_metric, domains)
@@ -112,10 +118,22 @@ def decide(
         decisions[key] = _decide_one(key, facts, values, preset[key])
         values[key] = decisions[key].value
     check_values(values, facts)
-    return Plan.from_values(
+    plan = Plan.from_values(
         {key: decision.value for key, decision in decisions.items()},
         {key: decisions[key].reason for key in (*Plan.TOP, *DOMAINS)},
     )
+    return plan if costs is None else replace(plan, estimate=_estimate(plan, facts, costs))
+
+
+def _estimate(plan: Plan, facts: Facts, costs: Costs) -> Estimate:
+    """Return what the fit takes if nothing but the time limit ends it."""
+    train, found = plan.train, facts.fingerprint
+    an_epoch = math.ceil(found.num_images / train.batch_size)
+    steps = train.epochs * an_epoch
+    if train.max_steps > 0:
+        steps = min(steps, train.max_steps)
+    seconds = costs.seconds(steps, math.ceil(steps / an_epoch), found.num_tuning)
+    return Estimate(min(seconds, facts.time_limit or math.inf), costs.memory_gb)
 
 
 def check_request(presets: str | Sequence[str], overrides: Mapping[str, Any] | None) -> Asked:
