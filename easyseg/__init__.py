@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from easyseg.auditing.audit import audit
     from easyseg.models.adapters import ConvLoRALinear, LoRALinear, inject_adapters
     from easyseg.segmentor import SemanticSegmentor
     from easyseg.visualize import overlay
@@ -19,6 +20,7 @@ _PUBLIC = {
     "ConvLoRALinear": "easyseg.models.adapters",
     "LoRALinear": "easyseg.models.adapters",
     "SemanticSegmentor": "easyseg.segmentor",
+    "audit": "easyseg.auditing.audit",
     "inject_adapters": "easyseg.models.adapters",
     "overlay": "easyseg.visualize",
 }
@@ -28,6 +30,7 @@ __all__ = [
     "LoRALinear",
     "SemanticSegmentor",
     "__version__",
+    "audit",
     "inject_adapters",
     "overlay",
 ]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from easyseg.auditing.findings import AuditReport
     from easyseg.segmentor import SemanticSegmentor
 
 __all__ = ["app", "main"]
@@ -59,6 +60,7 @@ app = typer.Typer(
     help="Semantic segmentation from a table of image and mask paths.",
     epilog="First steps:\n\n"
     "easyseg demo\n\n"
+    "easyseg audit train.csv\n\n"
     "easyseg fit train.csv --path lesions\n\n"
     "easyseg predict lesions photos/ --output-dir predicted",
     no_args_is_help=True,
@@ -108,6 +110,7 @@ def fit(
     overrides: opt.Overrides = None,
     time_limit: opt.TimeLimit = None,
     holdout_frac: opt.HoldoutFrac = 0.2,
+    groups: opt.Groups = None,
     accelerator: opt.Accelerator = "auto",
     devices: opt.Devices = "auto",
     num_nodes: opt.NumNodes = 1,
@@ -145,6 +148,7 @@ def fit(
         hyperparameters=hyperparameters,
         time_limit=time_limit,
         holdout_frac=holdout_frac,
+        groups=groups,
         accelerator=accelerator,
         devices=asked,
         num_nodes=num_nodes,
@@ -159,6 +163,72 @@ def fit(
             ("model", str(segmentor.path_ / "model")),
         ]
     )
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "easyseg audit train.csv\n\n"
+    "easyseg audit train.csv --tuning-data val.csv --test-data test.csv --html report.html\n\n"
+    "easyseg audit train.csv --fix repaired && easyseg fit repaired/train.csv"
+)
+def audit(
+    train_data: opt.Train,
+    tuning_data: opt.OtherTuningData = None,
+    test_data: opt.TestData = None,
+    image: opt.ImageColumn = "image",
+    label: opt.LabelColumn = "label",
+    classes: opt.ClassNames = None,
+    ignore_index: opt.IgnoreIndex = None,
+    data_root: opt.DataRoot = None,
+    as_json: opt.ReportAsJson = False,
+    html: opt.Html = None,
+    fix: opt.Fix = None,
+    verbosity: opt.Verbosity = 1,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Look at every image and mask: what stops a fit, what costs quality, what is good to know.
+
+    Finds damaged files, masks that do not fit their images, how masks are coded, images in two
+    tables (leakage), near duplicates, rare classes, and more. Nothing is changed. Ends with exit
+    code 1 if there are errors: a fit refuses such data.
+    """
+    verbosity = 0 if quiet else verbosity
+    named = parse_classes(classes)
+    tables = {"train": train_data, "tuning": tuning_data, "test": test_data}
+    _say(verbosity, f"reading {', '.join(str(t) for t in tables.values() if t is not None)} ...")
+    from functools import partial
+
+    from easyseg.auditing.audit import READING, examine
+    from easyseg.console import reporting
+
+    if fix is not None:
+        from easyseg.auditing.repair import check_target
+
+        check_target(fix)
+    with reporting(verbosity) as reporter:
+        examined = examine(
+            tables,
+            image=image,
+            label=label,
+            classes=named,
+            ignore_index=ignore_index,
+            data_root=data_root,
+            watch=partial(reporter.progress, READING),
+        )
+    report = examined.report()
+    _print_report(report, as_json=as_json)
+    if html is not None:
+        report.write_html(html)
+        _say(verbosity, f"report with thumbnails: {html}")
+    left = len(report.errors)
+    if fix is not None:
+        from easyseg.auditing.repair import repair
+
+        repaired = repair(examined, tables, fix, image=image, label=label)
+        left = len(repaired.left)
+        _say(verbosity, f"{repaired.summary()}: {fix}")
+    if left:
+        raise typer.Exit(1)
 
 
 @app.command(
@@ -363,6 +433,19 @@ def _write_per_image(
     if _is_first():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, rows.to_csv(index=False, lineterminator="\n"))
+
+
+def _print_report(report: AuditReport, *, as_json: bool) -> None:
+    """Print a report: in colours on a terminal, as plain lines into a pipe."""
+    from rich.console import Console
+
+    console = Console()
+    if as_json:
+        typer.echo(report.to_json())
+    elif console.is_terminal:
+        console.print(report)
+    else:
+        typer.echo(str(report))
 
 
 def _print_scores(scores: Mapping[str, float], *, as_json: bool = False) -> None:

@@ -46,6 +46,12 @@ TuningData = Annotated[
     Path | None,
     _in(_DATA, "CSV that chooses the best epoch; default: a part of TRAIN.", **_FILE),
 ]
+OtherTuningData = Annotated[
+    Path | None, _in(_DATA, "CSV of the data that choose the best epoch.", "--tuning-data", **_FILE)
+]
+TestData = Annotated[
+    Path | None, _in(_DATA, "CSV of the data that the model is scored on.", **_FILE)
+]
 ProblemType = Annotated[str, _in(_DATA, "binary, multiclass, or auto: found from the masks.")]
 ImageColumn = Annotated[str, _in(_DATA, "Column of images.", "--image")]
 LabelColumn = Annotated[str, _in(_DATA, "Column of masks.", "--label")]
@@ -119,6 +125,15 @@ TimeLimit = Annotated[
 HoldoutFrac = Annotated[
     float, _in(_TRAINING, "Share of TRAIN that chooses the best epoch, without --tuning-data.")
 ]
+Groups = Annotated[
+    str | None,
+    _in(
+        _TRAINING,
+        "Column such as patient: what it groups is held out as one; default: images that look "
+        "alike, or groups in the file names.",
+        metavar="COLUMN",
+    ),
+]
 Seed = Annotated[int, _in(_TRAINING, "Seed of all that is random.", min=0)]
 
 # The machine.
@@ -190,6 +205,28 @@ PerImage = Annotated[
         dir_okay=False,
     ),
 ]
+Html = Annotated[
+    Path | None,
+    _in(
+        _OUTPUT,
+        "Also write the report as one HTML file, with thumbnails of what was found.",
+        "--html",
+        dir_okay=False,
+        metavar="FILE",
+    ),
+]
+Fix = Annotated[
+    Path | None,
+    _in(
+        _OUTPUT,
+        "Write repaired copies of masks, and tables that name them, to this folder, new or empty; "
+        "your files stay as they are.",
+        "--fix",
+        file_okay=False,
+        metavar="FOLDER",
+    ),
+]
+ReportAsJson = Annotated[bool, _in(_OUTPUT, "Print the report as JSON.", "--json")]
 AsJson = Annotated[bool, _in(_OUTPUT, "Print the scores as JSON.", "--json")]
 Verbosity = Annotated[
     int,

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from easyseg.artifact import TrainedModel
+from easyseg.auditing.audit import examine, examine_labelled
+from easyseg.auditing.facts import ImageFacts
 from easyseg.auditing.fingerprint import Fingerprint, fingerprint
-from easyseg.auditing.scan import ImageFacts, check_values, mask_values, scan
-from easyseg.data.label_map import LabelMap, infer_label_map
+from easyseg.auditing.grouping import Grouping, find_grouping, find_likeness
+from easyseg.auditing.tables import AuditTable
+from easyseg.data.label_map import IGNORE, LabelMap
+from easyseg.data.label_rules import Classes, RawValue
 from easyseg.data.split import holdout
-from easyseg.data.table import Samples, read_samples
+from easyseg.data.table import Groups, Samples
 from easyseg.errors import DataError
 from easyseg.files import write_text
 from easyseg.models.network import Network
@@ -29,6 +37,10 @@ from easyseg.plan.plan import Plan
 from easyseg.plan.presets import load_preset, parse_presets
 
 __all__ = ["Decisions", "Prepared", "prepare", "read_labelled"]
+
+log = logging.getLogger("easyseg")
+
+_FAR = 1.5  # times more or less than the asked share of the validation part: worth a warning
 
 
 @dataclass(frozen=True)
@@ -134,8 +146,8 @@ def prepare(
     problem_type: str,
     image: str,
     label: str,
-    classes: Mapping[int, str] | Sequence[str] | None,
-    ignore_index: int | None,
+    classes: Classes | None,
+    ignore_index: RawValue | None,
     eval_metric: str | None,
     data_root: str | os.PathLike[str] | None,
     presets: str | Sequence[str],
@@ -145,6 +157,7 @@ def prepare(
     hardware: Hardware,
     seed: int,
     run_folder: Path,
+    groups: Groups | None = None,
     on_image: Callable[[int], None] | None = None,
     probe: Callable[[Prepared], Costs] | None = None,
 ) -> Prepared:
@@ -156,7 +169,7 @@ def prepare(
         problem_type: ``"auto"``, ``"binary"`` or ``"multiclass"``.
         image: Name of the image column.
         label: Name of the label column.
-        classes: Names of the raw values, or ``None``.
+        classes: Names of the raw values, or ``None``; see `infer_label_map`.
         ignore_index: Raw value that is ignored, or ``None``.
         eval_metric: Validation metric, or ``None`` for the default.
         data_root: Folder that relative paths start from.
@@ -167,6 +180,7 @@ def prepare(
         hardware: The machine.
         seed: Seed of the split.
         run_folder: Where the fit will write.
+        groups: Column of groups that no split tears apart, or a function from a row to its group.
         on_image: Called with the number of pairs that were just checked.
         probe: Measures what a first plan costs; the plan is then made anew with that in mind.
 
@@ -176,27 +190,39 @@ def prepare(
     """
     hyperparameters = _with_absolute_weights(hyperparameters or {})
     check_request(presets, hyperparameters)
-    reader = _TableReader(image, label, data_root, on_image)
-    problems: list[str] = []
-    train = reader.read(train_data, problems)
-    tuning = None if tuning_data is None else reader.read(tuning_data, problems)
-    if train is None or problems:
-        raise DataError(problems)
-    values, dtype = mask_values(*train)
-    label_map = infer_label_map(
-        values, dtype, problem_type=problem_type, classes=classes, ignore_index=ignore_index
+    examined = examine(
+        {"train": train_data, "tuning": tuning_data},
+        image=image,
+        label=label,
+        classes=classes,
+        ignore_index=ignore_index,
+        problem_type=problem_type,
+        data_root=data_root,
+        groups=groups,
+        watch=lambda total: nullcontext(on_image or (lambda count: None)),
     )
-    samples, facts = train
-    split = None
-    if tuning is not None:
-        check_values(*tuning, label_map)
-        train_facts, validation_facts = facts, tuning[1]
+    examined.refuse_errors()
+    label_map = examined.label_map
+    train, *others = examined.audited.tables
+    likeness = find_likeness(train.facts)
+    split, kept_together = None, ""
+    if others:
+        _refuse_shared_groups(train.samples, others[0].samples)
+        train_facts, validation_facts = train.facts, others[0].facts
     else:
-        parts = holdout(len(samples), holdout_frac, seed, _strata(facts, label_map))
-        split = (tuple(map(int, parts[0])), tuple(map(int, parts[1])))
-        train_facts = tuple(facts[i] for i in split[0])
-        validation_facts = tuple(facts[i] for i in split[1])
-    found = fingerprint(train_facts, validation_facts, label_map)
+        grouping = find_grouping(
+            train.samples.names, likeness, holdout_frac, train.samples.groups, _origin(groups)
+        )
+        kept_together = grouping.reason
+        split = _split(train, label_map, grouping, holdout_frac, seed)
+        train_facts = tuple(train.facts[i] for i in split[0])
+        validation_facts = tuple(train.facts[i] for i in split[1])
+    found = replace(
+        fingerprint(train_facts, validation_facts, label_map),
+        duplicates=likeness.num_copies,
+        near_duplicates=likeness.num_alike,
+        split=kept_together,
+    )
     decided = partial(
         decide,
         found,
@@ -210,8 +236,8 @@ def prepare(
         obtainable=_obtainable(hardware, presets, hyperparameters),
     )
     prepared = Prepared(
-        samples,
-        None if tuning is None else tuning[0],
+        train.samples,
+        others[0].samples if others else None,
         split,
         label_map,
         found,
@@ -235,34 +261,6 @@ def _with_absolute_weights(hyperparameters: Mapping[str, Any]) -> dict[str, Any]
     return values
 
 
-@dataclass(frozen=True)
-class _TableReader:
-    """Reads and scans tables; gathers their problems instead of stopping at the first one."""
-
-    image: str
-    label: str
-    data_root: str | os.PathLike[str] | None
-    on_image: Callable[[int], None] | None
-
-    def read(self, data: Any, problems: list[str]) -> tuple[Samples, tuple[ImageFacts, ...]] | None:
-        try:
-            samples = read_samples(
-                data,
-                image=self.image,
-                label=self.label,
-                data_root=self.data_root,
-                problems=problems,
-            )
-            return samples, scan(samples, progress=self._tick)
-        except DataError as error:
-            problems.extend(error.problems)
-            return None
-
-    def _tick(self, done: int) -> None:
-        if self.on_image is not None:
-            self.on_image(1)
-
-
 def read_labelled(
     data: Any,
     label_map: LabelMap,
@@ -276,9 +274,9 @@ def read_labelled(
     Raises:
         DataError: All problems of the table at once.
     """
-    samples = read_samples(data, image=image, label=label, data_root=data_root)
-    check_values(samples, scan(samples), label_map)
-    return samples
+    examined = examine_labelled(data, label_map, image=image, label=label, data_root=data_root)
+    examined.refuse_errors()
+    return examined.audited.train.samples
 
 
 def _obtainable(
@@ -305,7 +303,52 @@ def _resolve_problem(problem_type: str, label_map: LabelMap) -> str:
     return "binary" if label_map.num_classes == 2 else "multiclass"
 
 
-def _strata(facts: Sequence[ImageFacts], label_map: LabelMap) -> list[int]:
-    """Say of each image whether it holds any class but the first one."""
-    background = {label_map.values[0], label_map.ignore}
-    return [int(bool(set(f.mask_counts or {}) - background)) for f in facts]
+def _split(
+    table: AuditTable, label_map: LabelMap, grouping: Grouping, frac: float, seed: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Hold out the validation part, and say what is particular about it."""
+    count = len(table.samples)
+    presence = _presence(table.facts, label_map)
+    train, validation = holdout(count, frac, seed, presence, grouping.labels)
+    log.info("validation part: %d of %d images; %s", len(validation), count, grouping.reason)
+    share = len(validation) / count
+    if not frac / _FAR <= share <= frac * _FAR and len(validation) > 1:
+        log.warning(
+            "the validation part holds %.0f %% of the images instead of %.0f %%: the groups are too"
+            " large for more, or too small; tuning_data= chooses it by hand",
+            100 * share,
+            100 * frac,
+        )
+    unvalidated = presence[train].any(axis=0) & ~presence[validation].any(axis=0)
+    for k in np.flatnonzero(unvalidated):
+        holders = np.flatnonzero(presence[:, k])
+        one = len({grouping.labels[i] for i in holders}) == 1
+        log.warning(
+            "class %r is in no image of the validation part%s: its quality is not measured",
+            label_map.names[k],
+            f" (its {len(holders)} images belong together and stay in training)" if one else "",
+        )
+    return tuple(map(int, train)), tuple(map(int, validation))
+
+
+def _presence(facts: Sequence[ImageFacts], label_map: LabelMap) -> np.ndarray:
+    """Return which classes each image holds, bool ``[N, K]``."""
+    presence = np.zeros((len(facts), label_map.num_classes), bool)
+    for row, fact in zip(presence, facts, strict=True):
+        ids = label_map.encode(np.array([*(fact.mask_counts or ())], np.int64))
+        row[ids[ids != IGNORE]] = True
+    return presence
+
+
+def _origin(groups: Groups | None) -> str:
+    return f"of the column {groups!r}" if isinstance(groups, str) else "by the function groups="
+
+
+def _refuse_shared_groups(train: Samples, tuning: Samples) -> None:
+    shared = sorted(set(train.groups or ()) & set(tuning.groups or ()), key=str)
+    if shared:
+        raise DataError(
+            f"{len(shared)} of the groups are in the training and in the tuning data, such as"
+            f" {', '.join(map(repr, shared[:3]))}: scores on the tuning data would flatter; put all"
+            " images of a group into one of the tables, or leave groups= out"
+        )

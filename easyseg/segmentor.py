@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from easyseg.artifact import TrainedModel
     from easyseg.data.label_map import LabelMap
-    from easyseg.data.table import Samples
+    from easyseg.data.table import Groups, Samples
     from easyseg.inference.predict import Prediction
     from easyseg.plan.plan import Plan
     from easyseg.ranks import Ranks
@@ -137,6 +137,7 @@ class SemanticSegmentor:
         hyperparameters: Mapping[str, Any] | None = None,
         time_limit: float | None = None,
         holdout_frac: float = 0.2,
+        groups: Groups | None = None,
         accelerator: str = "auto",
         devices: int | str | Sequence[int] = "auto",
         num_nodes: int = 1,
@@ -164,6 +165,11 @@ class SemanticSegmentor:
             hyperparameters: Overrides of the plan by dotted keys, ``{"adapter.rank": 8}``.
             time_limit: Wall-clock seconds from this call to its return, everything included.
             holdout_frac: Share of the validation part, between 0 and 1.
+            groups: What must be on one side of that split, such as all images of a patient: a
+                column of the table, or a function from a row (a pandas Series) to its group.
+                ``None``: identical images, and images that look nearly the same or, where these
+                confirm them, groups in the file names. With ``tuning_data``: no group may be in
+                both tables.
             accelerator: ``"auto"``, ``"cpu"``, ``"gpu"`` (or ``"cuda"``), ``"mps"``.
             devices: Number of devices of a node, their indices, or ``"auto"``.
             num_nodes: Number of nodes (started by torchrun or SLURM).
@@ -223,6 +229,7 @@ class SemanticSegmentor:
                     hyperparameters=hyperparameters,
                     time_limit=time_limit,
                     holdout_frac=holdout_frac,
+                    groups=groups,
                     hardware=hardware,
                     seed=seed,
                     run_folder=run_folder,
@@ -546,7 +553,7 @@ class SemanticSegmentor:
 
         Each rank reads its share, and all of them hear of all problems.
         """
-        from easyseg.auditing.scan import scan
+        from easyseg.auditing.scan import check_readable, scan
         from easyseg.console import Reporter
 
         files = [i for i, image in enumerate(samples.images) if isinstance(image, Path)]
@@ -555,7 +562,7 @@ class SemanticSegmentor:
         reporter = Reporter(self.verbosity if ranks.rank == 0 else 0)
         with reporter.progress("reading the images", len(share)) as advance:
             try:
-                scan(share, progress=lambda done: advance(1))
+                check_readable(share, scan(share, progress=lambda done: advance(1)))
             except DataError as error:
                 problems = error.problems
         found = [problem for each in ranks.gather(problems) for problem in each]

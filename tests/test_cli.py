@@ -156,6 +156,7 @@ def test_fit_hands_every_option_on(dataset, tmp_path, monkeypatch):
         *("--data-root", dataset, "--presets", "best", "--set", "adapter.rank=8"),
         *("--presets", "polyp,street"),
         *("--set", "adapter.scales=[1,2]", "--time-limit", "60", "--holdout-frac", "0.3"),
+        *("--groups", "patient"),
         *("--accelerator", "cpu", "--devices", "0,1", "--num-nodes", "2", "--strategy", "ddp"),
         *("--num-workers", "3", "--seed", "7", "-q"),
     )
@@ -175,6 +176,7 @@ def test_fit_hands_every_option_on(dataset, tmp_path, monkeypatch):
         "hyperparameters": {"adapter.rank": 8, "adapter.scales": [1, 2]},
         "time_limit": 60.0,
         "holdout_frac": 0.3,
+        "groups": "patient",
         "accelerator": "cpu",
         "devices": [0, 1],
         "num_nodes": 2,

@@ -101,6 +101,10 @@ class Fingerprint:
         contrast: Standard deviations of the grey levels within an image.
         channels: Means of red, green and blue over all images, 0..255.
         grey_images: Number of images whose three channels are equal.
+        duplicates: Number of images of the training table that are identical to another one.
+        near_duplicates: Number of those that look nearly as another one does, or the same.
+        split: What the automatic validation part kept together, and why; empty if the user gave
+            tuning data.
     """
 
     num_images: int
@@ -122,6 +126,9 @@ class Fingerprint:
     contrast: Quantiles | None
     channels: tuple[float, float, float] | None
     grey_images: int
+    duplicates: int = 0
+    near_duplicates: int = 0
+    split: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types (keys are text), from which `from_dict` rebuilds the value."""
@@ -223,16 +230,16 @@ def _shapes(facts: Sequence[ImageFacts], label_map: LabelMap) -> dict[str, Any]:
 
 def _intensities(facts: Sequence[ImageFacts]) -> dict[str, Any]:
     """Sum up the intensities of the images."""
+    measured = [fact for fact in facts if fact.intensities is not None]
     found = [fact.intensities for fact in facts if fact.intensities is not None]
     if not found:
         return {"brightness": None, "contrast": None, "channels": None, "grey_images": 0}
-    means = np.array([each.channels for each in found])
-    red, green, blue = means.mean(axis=0).tolist()
+    red, green, blue = np.mean([each.channels for each in found], axis=0).tolist()
     return {
-        "brightness": Quantiles.of(means.mean(axis=1).tolist()),
+        "brightness": Quantiles.of([fact.brightness for fact in measured]),
         "contrast": Quantiles.of([each.deviation for each in found]),
         "channels": (red, green, blue),
-        "grey_images": sum(each.grey for each in found),
+        "grey_images": sum(fact.grey for fact in measured),
     }
 
 

@@ -1,4 +1,4 @@
-"""How bright and how colourful an image is."""
+"""How bright an image is in each colour, and how much that varies over it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ class Intensities:
     Attributes:
         channels: Means of red, green and blue.
         deviation: Standard deviation of the brightness (the mean of the colours) of its pixels.
-        grey: Whether red, green and blue are equal everywhere.
     """
 
     channels: tuple[float, float, float]
     deviation: float
-    grey: bool
 
 
 def intensities(pixels: np.ndarray) -> Intensities:
@@ -34,7 +32,7 @@ def intensities(pixels: np.ndarray) -> Intensities:
 
     Example:
         >>> intensities(np.full((4, 6, 3), (30, 60, 90), np.uint8))
-        Intensities(channels=(30.0, 60.0, 90.0), deviation=0.0, grey=False)
+        Intensities(channels=(30.0, 60.0, 90.0), deviation=0.0)
     """
     red, green, blue = np.moveaxis(shrunk(pixels), -1, 0).copy()
     # A sum of colours is a whole number: constant images deviate by exactly 0.
@@ -42,5 +40,4 @@ def intensities(pixels: np.ndarray) -> Intensities:
     return Intensities(
         (float(red.mean()), float(green.mean()), float(blue.mean())),
         float(total.std()) / 3,
-        bool((red == green).all() and (green == blue).all()),
     )

@@ -1,194 +1,229 @@
-"""Decode every image and mask once before training: facts where all is well, else all problems."""
+"""Decode every image and mask once: the facts of each sample, broken ones included."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from easyseg.auditing.intensities import Intensities, intensities
-from easyseg.auditing.shapes import Shapes, mask_shapes
-from easyseg.data.io import ImageSource, describe, image_mode, is_turned, read_image, read_mask
-from easyseg.data.label_map import IGNORE, LabelMap
-from easyseg.data.label_rules import some
+from easyseg.auditing.duplicates import content_digest, perceptual_hash, thumbnail
+from easyseg.auditing.encoding import told_by_colour
+from easyseg.auditing.facts import ImageFacts, Part, Problem, ProblemKind
+from easyseg.auditing.intensities import intensities
+from easyseg.auditing.shapes import mask_shapes
+from easyseg.data.colours import pack_colours
+from easyseg.data.io import (
+    ImageSource,
+    Mask,
+    describe,
+    image_mode,
+    load_mask,
+    orientation,
+    read_image,
+    turns,
+)
+from easyseg.data.label_rules import IGNORE
 from easyseg.data.table import Samples
 from easyseg.errors import DataError
 
-__all__ = ["ImageFacts", "check_values", "mask_values", "scan"]
+__all__ = ["MOST_VALUES", "ImageFacts", "check_readable", "scan"]
 
-_MAX_VALUES = IGNORE + 1  # 255 classes and one ignored value
+MOST_VALUES = IGNORE + 1
+"""Of a mask: 255 classes and one ignored value."""
 
 
-@dataclass(frozen=True)
-class ImageFacts:
-    """What one sample is.
-
-    Args:
-        size: Height and width of the upright image in pixels.
-        mask_counts: Pixels of each raw mask value; None without a mask.
-        mask_dtype: ``"bool"``, ``"uint8"``, ``"uint16"`` or ``"int32"``; None without a mask.
-        mode: The image's PIL mode (``"RGB;16"`` for 16-bit colour), or the array's dtype.
-        lean: Mean brightness of the upper half less that of the lower half, in 0..255 grey levels.
-        upper_shares: Of the pixels of each raw mask value, the share in the upper half; None
-            without a mask.
-        shapes: The regions of each raw mask value; None without a mask.
-        intensities: How bright and colourful the image is; None if it was not measured.
-    """
-
-    size: tuple[int, int]
-    mask_counts: dict[int, int] | None
-    mask_dtype: str | None
-    mode: str
-    lean: float
-    upper_shares: dict[int, float] | None
-    shapes: dict[int, Shapes] | None = None
-    intensities: Intensities | None = None
+_KEPT_VALUES = 1024  # of a mask; no map takes more than 256, and photos have hundreds of thousands
+_GRID = 64  # points a side of the grid on which colours are counted
+_COVERED = 0.95  # of the grid: JPEG gives a mask of two values a few per cent of other ones
 
 
 def scan(
     samples: Samples,
     *,
+    colour: bool | None = None,
     progress: Callable[[int], None] | None = None,
     workers: int | None = None,
 ) -> tuple[ImageFacts, ...]:
-    """Read every image and mask to the end, in threads.
+    """Read every image and mask to the end, in threads; one sample a thread is in memory.
+
+    Threads, because decoders and numpy let other threads run, and because a script without
+    ``if __name__ == "__main__"`` must not start itself again, as new processes on Windows and macOS
+    would make it do.
 
     Args:
-        samples: The samples, with or without masks.
+        samples: The samples. Without masks only size, mode, lean and problems are looked for.
+        colour: Whether the masks are coded in colours; None: they tell, all together.
         progress: Called in this thread with the number of samples done so far.
         workers: Number of threads; default: the usable cores, at most 8.
 
     Returns:
-        The facts, one a sample, in order.
-
-    Raises:
-        DataError: All problems at once: what cannot be read, masks coded in colours or with too
-            many values, sizes that differ.
+        The facts, one a sample, in order. What is wrong with files is in their ``problems``.
     """
     if workers is None:
         affinity = getattr(os, "sched_getaffinity", None)
         workers = min(8, len(affinity(0)) if affinity else os.cpu_count() or 1)
     facts: list[ImageFacts] = []
-    problems: list[str] = []
     pool = ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="easyseg-scan")
     try:
         masks: Sequence[ImageSource | None] = samples.labels or [None] * len(samples)
-        for done, (fact, found) in enumerate(pool.map(_look, samples.images, masks), start=1):
-            problems += [f"{samples.row(done - 1)}: {line}" for line in found]
-            if fact is not None:
-                facts.append(fact)
+        looks = pool.map(partial(_look, colour=bool(colour)), samples.images, masks)
+        for done, fact in enumerate(looks, start=1):
+            facts.append(fact)
             if progress is not None:
                 progress(done)
     finally:
         pool.shutdown(cancel_futures=True)
-    if problems:
-        raise DataError(problems)
+    if colour is None:
+        # Photos among the masks, which have more values than there are classes, tell nothing.
+        masks_of_classes = [fact for fact in facts if 0 < fact.num_values <= MOST_VALUES]
+        if told_by_colour(masks_of_classes):
+            plain = [i for i, f in enumerate(facts) if f.mask_dtype not in (None, "rgb")]
+            again = scan(samples.take(plain), colour=True, workers=workers)
+            for position, fact in zip(plain, again, strict=True):
+                facts[position] = fact
     return tuple(facts)
 
 
-def mask_values(samples: Samples, facts: Sequence[ImageFacts]) -> tuple[tuple[int, ...], str]:
-    """Return all raw values of the masks and the type that holds them, for `infer_label_map`.
-
-    Args:
-        samples: The samples, for the message.
-        facts: What `scan` found.
-
-    Returns:
-        Values in ascending order and the widest of the masks' types.
-
-    Raises:
-        DataError: 1-bit masks, in which the object is 1, are mixed with masks that hold more than
-            0 and 1, so that the same object has two values; or there are no masks.
-    """
-    dtypes = sorted({fact.mask_dtype for fact in facts if fact.mask_dtype is not None})
-    if not dtypes:
-        raise DataError("there are no masks")
-    values = sorted({value for fact in facts for value in fact.mask_counts or ()})
-    if "bool" in dtypes and len(dtypes) > 1 and values[-1] > 1:
-        rows = [i for i, fact in enumerate(facts) if fact.mask_dtype == "bool"]
-        first = ", ".join(_label_name(samples, i) for i in rows[:3])
-        raise DataError(
-            f"{len(rows)} of {len(facts)} masks have 1 bit, such as {first}; all together hold"
-            f" {some(values)}: a foreground of 1 bit reads as 1, of 8 bits mostly as 255. Save all"
-            " masks in one format"
-        )
-    return tuple(values), str(np.result_type(*dtypes))
-
-
-def check_values(samples: Samples, facts: Sequence[ImageFacts], label_map: LabelMap) -> None:
-    """Refuse masks (of tuning or test data) with values that the label map does not know.
+def check_readable(samples: Samples, facts: Sequence[ImageFacts]) -> None:
+    """Refuse samples that cannot be read.
 
     Args:
         samples: The samples, for the messages.
         facts: What `scan` found.
-        label_map: The map of the training masks.
 
     Raises:
-        DataError: Lists every such mask.
+        DataError: All their problems at once.
     """
-    known = {*label_map.values, label_map.ignore}
-    problems = []
-    for i, fact in enumerate(facts):
-        unknown = sorted(set(fact.mask_counts or ()) - known)
-        if unknown:
-            line = label_map.unknown(unknown, _label_name(samples, i))
-            problems.append(f"{samples.row(i)}: {line}")
+    problems = [
+        f"{samples.row(position)}: {problem.text}"
+        for position, fact in enumerate(facts)
+        for problem in fact.problems
+    ]
     if problems:
         raise DataError(problems)
 
 
-def _label_name(samples: Samples, position: int) -> str:
-    return describe((samples.labels or samples.images)[position])
-
-
-def _look(image: ImageSource, mask: ImageSource | None) -> tuple[ImageFacts | None, list[str]]:
-    """Return the facts of one sample, or None and its problems."""
-    problems: list[str] = []
-    size, mode, lean, measured = (0, 0), "", 0.0, None
+def _look(image: ImageSource, mask: ImageSource | None, *, colour: bool = False) -> ImageFacts:
+    """Return the facts of one sample."""
+    fact = ImageFacts((0, 0), None, None, "", 0.0, None)
+    pixels: np.ndarray | None = None
     try:
         pixels = read_image(image)
-        size, mode = (pixels.shape[0], pixels.shape[1]), image_mode(image)
-        upper, lower = _halves(pixels)
-        lean, measured = float(upper.mean() - lower.mean()), intensities(pixels)
+        fact = _with_image(fact, pixels, image_mode(image))
     except DataError as error:
-        problems += error.problems
+        fact = replace(fact, problems=(_problem("image", image, error),))
     if mask is None:
-        fact = ImageFacts(size, None, None, mode, lean, None, intensities=measured)
-        return (None if problems else fact), problems
+        return fact
+    if pixels is not None:
+        fact = _with_looks(fact, pixels)
     try:
-        raw = read_mask(mask)
+        loaded = load_mask(mask, colour=colour)
+        fact = _with_mask(fact, loaded, image_mode(mask))
     except DataError as error:
-        return None, problems + list(error.problems)
-    counts = _count(raw)
-    if len(counts) > _MAX_VALUES:
-        problems.append(
-            f"{describe(mask)}: the mask holds {len(counts)} different values, expected class ids"
-            f" (at most {_MAX_VALUES})"
-        )
-    if mode and raw.shape != size:
-        problems.append(_sizes_differ(image, size, mask, raw.shape))
-    if problems:
-        return None, problems
-    shapes = mask_shapes(raw)
-    dtype, upper_shares = str(raw.dtype), _upper_shares(raw)
-    return ImageFacts(size, counts, dtype, mode, lean, upper_shares, shapes, measured), []
+        return replace(fact, problems=(*fact.problems, _problem("label", mask, error)))
+    if pixels is None:
+        return fact
+    if fact.mask_size != fact.size:
+        return replace(fact, turned=(turns(orientation(image)), turns(orientation(mask))))
+    return replace(fact, identical=_identical(pixels, loaded, image, mask))
 
 
-def _halves(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the upper and the lower half; both hold the middle row of an odd height."""
-    half = -(-len(pixels) // 2)
-    return pixels[:half], pixels[-half:]
+def _with_image(fact: ImageFacts, pixels: np.ndarray, mode: str) -> ImageFacts:
+    # Sums of rows are whole numbers: exact, and faster than two means.
+    rows = pixels.reshape(len(pixels), -1).sum(axis=1, dtype=np.int64)
+    upper, lower = _halves(rows)
+    values = len(upper) * pixels[0].size
+    return replace(
+        fact,
+        size=(pixels.shape[0], pixels.shape[1]),
+        mode=mode,
+        lean=float(upper.sum() / values - lower.sum() / values),
+        brightness=float(rows.sum() / pixels.size),
+    )
 
 
-def _upper_shares(raw: np.ndarray) -> dict[int, float]:
+def _with_looks(fact: ImageFacts, pixels: np.ndarray) -> ImageFacts:
+    grid = _on_grid(pixels)
+    grey = bool((grid == grid[..., :1]).all() and (pixels == pixels[..., :1]).all())
+    counts = np.sort(np.unique(pack_colours(grid), return_counts=True)[1])[::-1]
+    return replace(
+        fact,
+        grey=grey,
+        constant=bool((grid == grid[0, 0]).all() and (pixels == pixels[0, 0]).all()),
+        levels=(int(pixels.min()), int(pixels.max())),
+        colours=int(np.searchsorted(np.cumsum(counts), _COVERED * counts.sum())) + 1,
+        digest=content_digest(pixels),
+        perceptual_hash=perceptual_hash(pixels),
+        thumbnail=thumbnail(pixels),
+        intensities=intensities(pixels),
+    )
+
+
+def _with_mask(fact: ImageFacts, mask: Mask, mode: str) -> ImageFacts:
+    raw = mask.values
     upper, lower = map(_count, _halves(raw))
-    return {
-        value: upper.get(value, 0) / (upper.get(value, 0) + lower.get(value, 0))
-        for value in sorted(upper.keys() | lower.keys())
-    }
+    counts = dict(upper)
+    for value, number in lower.items():
+        counts[value] = counts.get(value, 0) + number
+    if len(raw) % 2:  # the middle row is in both halves
+        for value, number in _count(raw[len(raw) // 2]).items():
+            counts[value] -= number
+    kept = sorted(counts, key=lambda value: (-counts[value], value))[:_KEPT_VALUES]
+    frame = np.concatenate([raw[0], raw[-1], raw[1:-1, 0], raw[1:-1, -1]])
+    border = _count(frame)
+    return replace(
+        fact,
+        mask_counts={value: counts[value] for value in sorted(kept)},
+        mask_dtype=mask.dtype,
+        upper_shares={
+            value: upper.get(value, 0) / (upper.get(value, 0) + lower.get(value, 0))
+            for value in sorted(kept)
+        },
+        mask_size=(raw.shape[0], raw.shape[1]),
+        mask_mode=mode,
+        palette=mask.palette,
+        lossy=mask.lossy,
+        num_values=len(counts),
+        border_counts={value: border[value] for value in sorted(border) if value in counts},
+        mask_digest=content_digest(raw),
+        shapes=mask_shapes(raw),
+    )
+
+
+def _problem(part: Part, source: ImageSource, error: DataError) -> Problem:
+    """Say of what kind a reader's error is."""
+    text, cause = error.problems[0], error.__cause__
+    kind: ProblemKind = "values" if cause is None else "unreadable"
+    if isinstance(cause, Image.DecompressionBombError):
+        kind = "bomb"
+    elif cause is not None and "truncated" in str(cause).lower():
+        kind = "truncated"
+    elif isinstance(source, Path):
+        try:
+            if not source.stat().st_size:
+                kind = "empty"
+                text = f"{describe(source)}: the file is empty (0 bytes): replace it"
+        except OSError:
+            kind = "missing"
+    return Problem(part, kind, text)
+
+
+def _halves(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the upper and the lower half; both hold the middle row of an odd height."""
+    half = -(-len(rows) // 2)
+    return rows[:half], rows[-half:]
+
+
+def _on_grid(pixels: np.ndarray) -> np.ndarray:
+    """Return points of an image, 64 a side or up to twice as many."""
+    height, width = pixels.shape[:2]
+    return pixels[:: max(1, height // _GRID), :: max(1, width // _GRID)]
 
 
 def _count(raw: np.ndarray) -> dict[int, int]:
@@ -199,23 +234,15 @@ def _count(raw: np.ndarray) -> dict[int, int]:
     return dict(zip(values.tolist(), found.tolist(), strict=True))
 
 
-def _sizes_differ(
-    image: ImageSource,
-    size: tuple[int, int],
-    mask: ImageSource,
-    mask_size: tuple[int, ...],
-) -> str:
-    hint = "the mask must have the size of its image: check that the row pairs the right files"
-    if mask_size == size[::-1]:
-        hint = "height and width are swapped: turn one of the two"
-        if is_turned(image):
-            hint = (
-                "the image's EXIF orientation turns it and the mask was drawn on the unturned"
-                " pixels: turn the mask, or remove the orientation"
-            )
-        elif is_turned(mask):
-            hint = "the mask carries an EXIF orientation that its image has not: remove it"
-    return (
-        f"{describe(mask)}: the mask is {mask_size[0]}x{mask_size[1]} (height x width), its image"
-        f" {describe(image)} is {size[0]}x{size[1]}; {hint}"
+def _identical(pixels: np.ndarray, label: Mask, image: ImageSource, mask: ImageSource) -> bool:
+    """Return whether a mask shows what its image shows: one file, or the same pixels."""
+    if isinstance(image, Path) and isinstance(mask, Path) and image.samefile(mask):
+        return True
+    if label.dtype == "rgb":
+        return bool((pack_colours(pixels) == label.values).all())
+    scale = 255 if label.dtype == "bool" else 1
+    # The first row settles it for nearly all masks.
+    return all(
+        bool((pixels[rows] == label.values[rows, :, None] * np.int32(scale)).all())
+        for rows in (slice(1), slice(None))
     )

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from easyseg.data.geometry import Geometry, Normalization, Window, normalize, value_span
 from easyseg.data.io import read_image, read_mask
 from easyseg.data.label_map import IGNORE, LabelMap
+from easyseg.data.pairing import fit_to_image
 from easyseg.data.table import Samples
 from easyseg.data.transforms import augment, random_window
 
@@ -158,7 +159,8 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         epoch, position = key
         rng = np.random.default_rng((self.seed, epoch, position))
         image = _channels_first(read_image(self.samples.images[position]))
-        ids = torch.from_numpy(_read_ids(self.samples, position, self.label_map))
+        own = (image.shape[-2], image.shape[-1])
+        ids = torch.from_numpy(_read_ids(self.samples, position, own, self.label_map))
         geometry = self.preprocess.geometry
         image, ids = augment(image, ids, self.augmentations, rng, resized=False)
         image, ids = geometry.resize(image), geometry.resize_ids(ids)
@@ -187,10 +189,10 @@ class PredictionSet(Dataset[PredictionItem]):
     def __getitem__(self, position: int) -> PredictionItem:
         """Return the resized image, and its class ids if there is a label map."""
         image = _channels_first(read_image(self.samples.images[position]))
+        own = (image.shape[-2], image.shape[-1])
         ids = None
         if self.label_map is not None:
-            ids = _read_ids(self.samples, position, self.label_map)
-        own = (image.shape[-2], image.shape[-1])
+            ids = _read_ids(self.samples, position, own, self.label_map)
         return PredictionItem(position, self.preprocess.geometry.resize(image), own, ids)
 
 
@@ -284,9 +286,14 @@ def _channels_first(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
 
 
-def _read_ids(samples: Samples, position: int, label_map: LabelMap) -> np.ndarray:
+def _read_ids(
+    samples: Samples, position: int, own: tuple[int, int], label_map: LabelMap
+) -> np.ndarray:
+    """Return the class ids of a mask, at the size of its image if it is off by a few pixels."""
     assert samples.labels is not None
-    raw = read_mask(samples.labels[position])
+    mask = samples.labels[position]
+    raw = read_mask(mask, colour=label_map.coloured)
+    raw = fit_to_image(raw, own, samples.images[position], mask)
     return label_map.encode(raw, where=samples.names[position])
 
 

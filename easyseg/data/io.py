@@ -9,38 +9,62 @@ everywhere. The rules:
   float, 16-bit colour PNG and TIFF) is stretched linearly from its own smallest to its own largest
   value, over all colours together; a constant image becomes black. (16-bit colour needs the
   file: PIL drops the low byte of what it holds in memory.)
-* Masks keep their raw values: palette indices instead of colours, 16-bit ids as they are. Colour
-  is accepted only if it is grey in disguise.
+* Masks keep their raw values: palette indices instead of colours, 16-bit ids as they are. Masks
+  coded in colours give `easyseg.data.colours` as whole numbers; colours that are all grey give grey
+  levels, unless the caller knows that the other masks of the set are coded in colours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from easyseg.data.deep_colour import is_deep_colour, read_deep_colour
+from easyseg.data.mask_pixels import mask_numbers
 from easyseg.errors import DataError
 
 __all__ = [
     "ImageSource",
+    "Mask",
     "describe",
     "image_mode",
     "image_size",
-    "is_turned",
+    "load_mask",
+    "orientation",
     "read_image",
     "read_mask",
+    "turns",
 ]
 
 ImageSource = Path | np.ndarray | Image.Image
 
-_INT32_MAX = int(np.iinfo(np.int32).max)
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 # Modes whose channels may hold class ids; every other mode is colour for certain.
-_MASK_MODES = frozenset({"1", "L", "P", "I", "F", "LA", "RGB", "RGBA", "RGBX"})
+_MASK_MODES = frozenset({"1", "L", "P", "PA", "I", "F", "LA", "RGB", "RGBA", "RGBX"})
+_LOSSY_FORMATS = ("JPEG", "MPO")
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """A mask as it was saved.
+
+    Attributes:
+        values: ``[H, W]``, see `read_mask`.
+        dtype: ``"bool"``, ``"uint8"``, ``"uint16"`` or ``"int32"``; ``"rgb"`` if the values are
+            colours.
+        palette: Red, green and blue of each value, if the values are indices of a palette.
+        lossy: Whether the file is a JPEG, which smears values.
+    """
+
+    values: np.ndarray
+    dtype: str
+    palette: bytes | None
+    lossy: bool
 
 
 def describe(source: ImageSource) -> str:
@@ -81,7 +105,7 @@ def read_image(source: ImageSource) -> np.ndarray:
         [[0, 64], [128, 255]]
     """
     with _problems(source, "an image"):
-        pixels = _decode(source)
+        pixels, _ = _decode(source)
         if isinstance(pixels, Image.Image):
             if pixels.mode not in ("I", "F") and not pixels.mode.startswith("I;"):
                 return _not_empty(np.array(pixels.convert("RGB")), source)
@@ -89,34 +113,61 @@ def read_image(source: ImageSource) -> np.ndarray:
         return _image_from_array(pixels, source)
 
 
-def read_mask(source: ImageSource) -> np.ndarray:
+def read_mask(source: ImageSource, *, colour: bool = False) -> np.ndarray:
     """Read the raw values of a mask, upright.
 
     Args:
-        source: A path, an array ``[H, W]`` (a channel axis is accepted if all colours are equal)
-            or a PIL image.
+        source: A path, an array ``[H, W]`` or ``[H, W, 3]`` (an alpha channel is dropped), or a
+            PIL image.
+        colour: Read every mask as if it were coded in colours, also one that is all grey: for sets
+            of which other masks are.
 
     Returns:
         A fresh array ``[H, W]`` of bool (1 bit), uint8 (8-bit grey, palette indices), uint16, or
-        int32 (everything wider, and floats that hold whole numbers).
+        int32 (everything wider, floats that hold whole numbers, and colours as
+        ``R << 16 | G << 8 | B``).
 
     Raises:
-        DataError: The file cannot be read, is coded in colours or in its alpha channel, or has
-            negative, fractional or too large values.
+        DataError: The file cannot be read, is drawn in its alpha channel, or has negative,
+            fractional or too large values.
 
     Example:
         >>> read_mask(np.array([[0.0, 7.0]])).dtype
         dtype('int32')
+        >>> read_mask(np.array([[[0, 0, 0], [128, 64, 128]]], np.uint8)).tolist()
+        [[0, 8405120]]
+    """
+    return load_mask(source, colour=colour).values
+
+
+def load_mask(source: ImageSource, *, colour: bool = False) -> Mask:
+    """Read a mask, upright, with what its file says about the values.
+
+    Args:
+        source: As for `read_mask`.
+        colour: As for `read_mask`.
+
+    Returns:
+        The mask.
+
+    Raises:
+        DataError: As for `read_mask`.
     """
     with _problems(source, "a mask"):
-        pixels = _decode(source)
+        pixels, lossy = _decode(source)
+        palette = None
         if isinstance(pixels, Image.Image):
-            if pixels.mode == "PA":
-                pixels = pixels.getchannel(0)
             if pixels.mode not in _MASK_MODES and not pixels.mode.startswith("I;16"):
-                raise DataError(_colour_coded(source, f"mode {pixels.mode}"))
+                raise DataError(
+                    f"{describe(source)}: a mask coded in colours of the mode {pixels.mode};"
+                    " expected red, green and blue: save it as RGB"
+                )
+            if pixels.mode in ("P", "PA"):
+                palette = bytes(pixels.getpalette() or ()) or None
+                pixels = pixels.getchannel(0) if pixels.mode == "PA" else pixels
             pixels = np.array(pixels)
-        return _raw_values(_one_channel(pixels, source), source)
+        values, told = mask_numbers(pixels, describe(source), palette=palette, colour=colour)
+        return Mask(values, "rgb" if told else str(values.dtype), palette, lossy)
 
 
 def image_size(source: ImageSource) -> tuple[int, int]:
@@ -165,16 +216,22 @@ def image_mode(source: ImageSource) -> str:
         return "RGB;16" if image is not source and is_deep_colour(image) else image.mode
 
 
-def is_turned(source: ImageSource) -> bool:
-    """Return whether the EXIF orientation of a readable file swaps height and width.
+def orientation(source: ImageSource) -> int:
+    """Return the EXIF orientation of a readable image, 1 to 8; 1 is upright.
 
     Args:
         source: A path, an array or a PIL image (the latter two: as far as they still carry EXIF).
     """
     if isinstance(source, np.ndarray):
-        return False
+        return 1
     with _opened(source) as image:
-        return image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+        found = image.getexif().get(ExifTags.Base.Orientation)
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def turns(orientation: int) -> bool:
+    """Return whether an EXIF orientation swaps height and width."""
+    return orientation in _TURNED
 
 
 @contextmanager
@@ -209,16 +266,14 @@ def _opened(source: Path | Image.Image) -> Iterator[Image.Image]:
         yield image
 
 
-def _decode(source: ImageSource) -> Image.Image | np.ndarray:
-    """Return upright pixels: an array if PIL has no mode for them, else a PIL image."""
+def _decode(source: ImageSource) -> tuple[Image.Image | np.ndarray, bool]:
+    """Return upright pixels, as an array if PIL has no mode for them, and whether of a JPEG."""
     if isinstance(source, np.ndarray):
-        return source
-    if isinstance(source, Image.Image):
-        return ImageOps.exif_transpose(source)
+        return source, False
     with _opened(source) as image:
-        if not is_deep_colour(image):
-            return ImageOps.exif_transpose(image)
-    return read_deep_colour(source)
+        if isinstance(source, Image.Image) or not is_deep_colour(image):
+            return ImageOps.exif_transpose(image), image.format in _LOSSY_FORMATS
+    return read_deep_colour(source), False
 
 
 def _not_empty(pixels: np.ndarray, source: ImageSource) -> np.ndarray:
@@ -257,51 +312,3 @@ def _stretch(pixels: np.ndarray, source: ImageSource) -> np.ndarray:
         return np.zeros(pixels.shape, np.uint8)
     values = np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
     return np.rint((values / 2 - low / 2) / span * 255).astype(np.uint8)
-
-
-def _colour_coded(source: ImageSource, found: str) -> str:
-    return (
-        f"{describe(source)}: a mask coded in colours ({found}); expected one class id a pixel:"
-        " convert the colours to ids first"
-    )
-
-
-def _one_channel(pixels: np.ndarray, source: ImageSource) -> np.ndarray:
-    """Return ``[H, W]`` values of a mask whose colours, if it has any, are all grey."""
-    if pixels.ndim == 2:
-        return _not_empty(pixels, source)
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4):
-        raise DataError(f"{describe(source)}: a mask has the shape [H, W]")
-    _not_empty(pixels, source)
-    channels, grey, alpha = pixels.shape[2], pixels[..., 0], pixels[..., -1]
-    colours = pixels[..., : 1 if channels <= 2 else 3]
-    coloured = (colours != grey[..., None]).any(axis=-1)
-    if coloured.any():
-        raise DataError(_colour_coded(source, f"such as {colours[coloured][0].tolist()}"))
-    if channels in (2, 4) and (alpha != alpha[0, 0]).any() and (grey == grey[0, 0]).all():
-        raise DataError(
-            f"{describe(source)}: the mask is drawn in the alpha channel, its colour is constant;"
-            " save it as grey values"
-        )
-    return grey
-
-
-def _raw_values(values: np.ndarray, source: ImageSource) -> np.ndarray:
-    """Return bool, uint8, uint16 or int32 of the same values."""
-    if values.dtype.kind not in "buif":
-        raise DataError(f"{describe(source)}: a mask holds whole numbers, not {values.dtype}")
-    if values.dtype.kind == "f" and not (values == np.rint(values)).all():
-        raise DataError(
-            f"{describe(source)}: the mask holds fractions or NaN; expected whole class ids"
-            " (threshold a probability map first)"
-        )
-    low, high = values.min(), values.max()
-    if low < 0:
-        raise DataError(
-            f"{describe(source)}: the mask holds the negative value {int(low)}; give ignored"
-            " pixels a value of their own, such as 255, and name it with ignore_index"
-        )
-    if high > _INT32_MAX:
-        raise DataError(f"{describe(source)}: the mask's value {high} exceeds {_INT32_MAX}")
-    kind = values.dtype.newbyteorder("=")
-    return np.array(values, dtype=kind if kind.name in ("bool", "uint8", "uint16") else np.int32)

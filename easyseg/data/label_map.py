@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from easyseg.data.colours import WHITE, hex_colour, palette_colours, unpack_colours
 from easyseg.data.label_rules import (
     IGNORE,
+    SMEARED_VALUES,
     Classes,
+    RawValue,
     check_classes,
     check_options,
     default_names,
+    fits_smeared,
+    names_by_value,
     one_or,
+    raw_value,
+    shown,
     some,
     void_value,
 )
@@ -23,7 +30,7 @@ from easyseg.errors import DataError, OptionError, nearest
 __all__ = ["IGNORE", "PROBLEM_TYPES", "LabelMap", "infer_label_map"]
 
 PROBLEM_TYPES = ("auto", "binary", "multiclass")
-_DTYPES = ("bool", "uint8", "uint16", "int32")
+_DTYPES = ("bool", "uint8", "uint16", "int32", "rgb")
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,15 @@ class LabelMap:
     """The two-way map between the user's mask values and class ids.
 
     Args:
-        values: The raw value of each class id.
+        values: The raw value of each class id; colours as ``R << 16 | G << 8 | B``.
         names: The name of each class id.
         ignore: The raw value of pixels that neither train nor score; None if there is none.
         dtype: The type of the user's masks, and of predictions: ``"bool"``, ``"uint8"``,
-            ``"uint16"`` or ``"int32"``.
+            ``"uint16"``, ``"int32"``, or ``"rgb"`` if they are coded in colours.
+        palette: Red, green and blue, 0 to 255, of each raw value, if the user's masks are palette
+            images; predictions are written with it.
+        smeared: Whether the two values were smeared, by a JPEG or an interpolation: a grey level
+            between them counts as the nearer one.
 
     Example:
         >>> masks = LabelMap((0, 255), ("background", "lesion"), None, "uint8")
@@ -49,6 +60,8 @@ class LabelMap:
     names: tuple[str, ...]
     ignore: int | None
     dtype: str
+    palette: tuple[int, ...] | None = None
+    smeared: bool = False
 
     def __post_init__(self) -> None:
         taken = self.values if self.ignore is None else (*self.values, self.ignore)
@@ -61,7 +74,18 @@ class LabelMap:
         if self.dtype not in _DTYPES:
             raise DataError(f"label map: dtype {self.dtype!r}; known: {', '.join(_DTYPES)}")
         if max(self.values) > _largest(self.dtype):
-            raise DataError(f"label map: value {max(self.values)} does not fit {self.dtype}")
+            raise DataError(
+                f"label map: value {max(self.values)} does not fit"
+                f" {'a colour' if self.coloured else self.dtype}"
+            )
+        if self.palette is not None and (
+            self.dtype != "uint8"
+            or not 3 * max(self.values) + 3 <= len(self.palette) <= 768
+            or not set(self.palette) <= set(range(256))
+        ):
+            raise DataError("label map: a palette gives the colour of each value of uint8 masks")
+        if self.smeared and (not self.binary or self.ignore is not None or self.dtype != "uint8"):
+            raise DataError("label map: smeared masks have two values of uint8, none ignored")
 
     def __str__(self) -> str:
         return self.describe()
@@ -75,6 +99,15 @@ class LabelMap:
     def binary(self) -> bool:
         """Whether there are two classes, so that id 1 can be called the foreground."""
         return self.num_classes == 2
+
+    @property
+    def coloured(self) -> bool:
+        """Whether masks are coded in colours: read them with ``read_mask(..., colour=True)``."""
+        return self.dtype == "rgb"
+
+    def shown(self, value: int) -> str:
+        """Return a raw value as users read it: a number, or a colour such as ``#804080``."""
+        return shown(value, self.dtype)
 
     def encode(self, raw: np.ndarray, where: str = "") -> np.ndarray:
         """Turn raw mask values into class ids.
@@ -92,7 +125,7 @@ class LabelMap:
         if raw.dtype in (np.bool_, np.uint8):
             ids = self._lookup(np.arange(256))[raw.view(np.uint8)]
         else:
-            ids = self._lookup(raw)
+            ids = _by_runs(self._lookup, raw)
         if (ids < 0).any():
             raise DataError(self.unknown(np.unique(raw[ids < 0]).tolist(), where))
         return ids.astype(np.uint8)
@@ -105,7 +138,7 @@ class LabelMap:
                 value.
 
         Returns:
-            Raw values of the same shape in `dtype`.
+            Raw values of the same shape in `dtype`; colours as uint8 ``[..., 3]``.
 
         Raises:
             DataError: An id is not of this map.
@@ -113,7 +146,7 @@ class LabelMap:
         if ids.dtype not in (np.bool_, np.uint8):
             raise TypeError(f"class ids are uint8, not {ids.dtype}")
         ids = ids.view(np.uint8)
-        table = np.zeros(256, dtype=self.dtype)
+        table = np.zeros(256, dtype=np.int32 if self.coloured else self.dtype)
         table[: self.num_classes] = self.values
         known = np.arange(256) < self.num_classes
         if self.ignore is not None and self.ignore <= _largest(self.dtype):
@@ -121,7 +154,12 @@ class LabelMap:
         if not known[ids].all():
             found = sorted(set(np.unique(ids).tolist()) - set(np.flatnonzero(known).tolist()))
             raise DataError(f"class ids {found} are not in the label map: {self}")
-        return table[ids]
+        return (unpack_colours(table) if self.coloured else table)[ids]
+
+    def unknown_values(self, values: Iterable[int]) -> list[int]:
+        """Return those of some raw values that the map does not know, in ascending order."""
+        found = np.array(sorted(set(values)), dtype=np.int64)
+        return found[self._lookup(found) < 0].tolist()
 
     def unknown(self, values: Sequence[int], where: str = "") -> str:
         """Return the message about raw values that the map does not know.
@@ -135,18 +173,23 @@ class LabelMap:
         """
         known = [*self.values] if self.ignore is None else [*self.values, self.ignore]
         return (
-            f"{where + ': ' if where else ''}the mask holds {some(values)}, expected only"
-            f" {some(known)}; list a class in classes= at fit, or ignore it with ignore_index="
+            f"{where + ': ' if where else ''}the mask holds {some(values, self.dtype)}, expected"
+            f" only {some(known, self.dtype)}; list a class in classes= at fit, or ignore it with"
+            " ignore_index="
         )
 
     def describe(self) -> str:
         """Return the map in one line: id, name, raw value of each class, and what is ignored."""
+        colours = None if self.palette is None else palette_colours(self.palette)
         rows = [
-            f"{i} {name} <- {value}"
+            f"{i} {name} <- {self.shown(value)}"
+            + ("" if colours is None else f" ({hex_colour(int(colours[value]))})")
             for i, (name, value) in enumerate(zip(self.names, self.values, strict=True))
         ]
-        ignored = "none" if self.ignore is None else str(self.ignore)
-        return " · ".join([*rows, f"ignored: {ignored}"])
+        rows.append(f"ignored: {'none' if self.ignore is None else self.shown(self.ignore)}")
+        if self.smeared:
+            rows.append("smeared: the nearer value counts")
+        return " · ".join(rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, from which `from_dict` rebuilds the map."""
@@ -155,6 +198,8 @@ class LabelMap:
             "names": list(self.names),
             "ignore": self.ignore,
             "dtype": self.dtype,
+            "palette": None if self.palette is None else list(self.palette),
+            "smeared": self.smeared,
         }
 
     @classmethod
@@ -162,20 +207,31 @@ class LabelMap:
         """Rebuild a map.
 
         Args:
-            record: What `to_dict` returned.
+            record: What `to_dict` returned, now or before there were palettes.
 
         Returns:
             The equal map.
         """
+        palette = record.get("palette")
         return cls(
             values=tuple(int(value) for value in record["values"]),
             names=tuple(str(name) for name in record["names"]),
             ignore=None if record["ignore"] is None else int(record["ignore"]),
             dtype=str(record["dtype"]),
+            palette=None if palette is None else tuple(int(part) for part in palette),
+            smeared=bool(record.get("smeared", False)),
         )
 
     def _lookup(self, raw: np.ndarray) -> np.ndarray:
         """Return int16 ids of raw values, -1 for unknown ones."""
+        if self.smeared:
+            low, high = sorted(self.values)
+            nearer = np.where(
+                2 * raw.astype(np.int64) > low + high,
+                self.values.index(high),
+                self.values.index(low),
+            )
+            return np.where(raw <= 255, nearer, -1).astype(np.int16)
         ignored = () if self.ignore is None else (self.ignore,)
         values = np.array([*self.values, *ignored], dtype=np.int64)
         ids = np.array([*range(self.num_classes), *(IGNORE for _ in ignored)], dtype=np.int16)
@@ -189,27 +245,35 @@ def infer_label_map(
     values: Iterable[int],
     dtype: str,
     *,
+    palette: bytes | None = None,
+    smeared: bool = False,
     problem_type: str = "auto",
     classes: Classes | None = None,
-    ignore_index: int | None = None,
+    ignore_index: RawValue | None = None,
 ) -> LabelMap:
     """Find the label map from the raw values that the training masks hold.
 
     Without ``classes``, values become ids in ascending order, and 255 is read like this:
     {0, 255} is background and foreground; in ids without a gap (from 0 or 1) followed by 255, as
-    {0, 1, 255}, it is ignored; any other set that holds 255 is ambiguous and an error.
+    {0, 1, 255}, it is ignored; any other set that holds 255 is ambiguous and an error. In masks
+    coded in colours no value is special.
 
     Args:
         values: All raw values that occur.
         dtype: The type of the masks, see `LabelMap`.
+        palette: Red, green and blue of each value, if the masks are palette images.
+        smeared: Whether the masks look like masks of 0 and 255 that were smeared: they are read as
+            such, unless ``classes`` or ``ignore_index`` say otherwise.
         problem_type: ``"auto"``, ``"binary"`` (exactly two classes) or ``"multiclass"``.
-        classes: ``{raw value: name}``, which lists all classes (one may not occur), or the names
-            of the values that occur, in ascending order; as many names as there are values make
-            255 a class.
+        classes: ``{raw value: name}``, which lists all classes (one may not occur) in the order of
+            their ids; of two classes, one called ``"background"`` has the id 0. Or the names of
+            the values that occur, in ascending order; as many names as there are values make 255
+            a class. A raw value is a number, or a colour as ``"#804080"`` or ``(128, 64, 128)``,
+            which also names an index of a palette or a grey level.
         ignore_index: The raw value of ignored pixels; it wins over the rule for 255.
 
     Returns:
-        The map; values ascend with the ids.
+        The map.
 
     Raises:
         DataError: The values are ambiguous, of one class only, or do not fit ``classes``.
@@ -218,34 +282,64 @@ def infer_label_map(
     Example:
         >>> print(infer_label_map([0, 1, 2, 255], "uint8"))
         0 class_0 <- 0 · 1 class_1 <- 1 · 2 class_2 <- 2 · ignored: 255
+        >>> print(infer_label_map([0, 0x804080], "rgb", classes={"#804080": "road", 0: "none"}))
+        0 road <- #804080 · 1 none <- #000000 · ignored: none
     """
     if problem_type not in PROBLEM_TYPES:
         raise OptionError(f"problem_type={problem_type!r}. {nearest(problem_type, PROBLEM_TYPES)}")
     check_options(classes, ignore_index)
-    present = sorted({int(value) for value in values} - {ignore_index})
-    ignore = ignore_index
+    present = sorted({int(value) for value in values})
+    ignore = None
+    if ignore_index is not None:
+        ignore = raw_value(ignore_index, "ignore_index=", present, dtype, palette)
+    listed = None
     if isinstance(classes, Mapping):
-        known = sorted(int(value) for value in classes)
-        unlisted = [value for value in present if value not in known]
+        listed = names_by_value(classes, present, dtype, palette)
+        if ignore in listed:
+            raise OptionError(f"ignore_index={ignore_index!r} is also listed in classes=")
+    smeared = smeared and ignore is None and fits_smeared(listed or classes)
+    present = [*SMEARED_VALUES] if smeared else [value for value in present if value != ignore]
+    if listed is not None:
+        known, names = list(listed), list(listed.values())
+        unlisted = [value for value in present if value not in listed]
         if unlisted:
             raise DataError(
-                f"the masks hold {some(unlisted)}, which classes={dict(classes)} does not list:"
+                f"the masks hold {some(unlisted, dtype)}, which classes={classes} does not list:"
                 f" add {one_or(unlisted, 'it', 'them')}, or ignore one with ignore_index="
             )
-        names = [classes[value] for value in known]
     else:
-        if ignore is None and (classes is None or len(classes) != len(present)):
+        whole = classes is not None and len(classes) == len(present)
+        if ignore is None and dtype != "rgb" and not whole:
             ignore = void_value(present)
         known = present = [value for value in present if value != ignore]
-        names = default_names(known, problem_type) if classes is None else list(classes)
-    check_classes(known, present, ignore, problem_type, named=classes is not None)
+        names = default_names(known, problem_type, dtype) if classes is None else list(classes)
+    check_classes(known, present, ignore, problem_type, dtype, named=classes is not None)
     if len(names) != len(known):
         raise DataError(
-            f"classes= gives {len(names)} names, but the masks hold {some(known)}"
-            f" (ignored: {ignore}); name each, or give {{value: name}} if a class does not occur"
+            f"classes= gives {len(names)} names, but the masks hold {some(known, dtype)}"
+            f" (ignored: {'none' if ignore is None else shown(ignore, dtype)});"
+            " name each, or give {value: name} if a class does not occur"
         )
-    return LabelMap(tuple(known), tuple(names), ignore, dtype)
+    colours = _padded(palette, [*known, ignore or 0]) if dtype == "uint8" else None
+    return LabelMap(tuple(known), tuple(names), ignore, dtype, colours, smeared)
+
+
+def _padded(palette: bytes | None, values: Sequence[int]) -> tuple[int, ...] | None:
+    """Return a palette that covers the values, with black beyond its end."""
+    if palette is None:
+        return None
+    return tuple(palette.ljust(3 * max(value for value in values if value <= 255) + 3, b"\0"))
+
+
+def _by_runs(function: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
+    """Apply a function of single values, once a run of equal values: masks hold few of them."""
+    flat = values.ravel()
+    starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]])[: flat.size])
+    found = function(flat[starts])
+    return np.repeat(found, np.diff(starts, append=flat.size)).reshape(values.shape)
 
 
 def _largest(dtype: str) -> int:
+    if dtype == "rgb":
+        return WHITE
     return 1 if dtype == "bool" else int(np.iinfo(dtype).max)

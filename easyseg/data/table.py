@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,38 @@ from PIL import Image
 from easyseg.data.io import ImageSource
 from easyseg.errors import DataError, OptionError, nearest
 
-__all__ = ["IMAGE_SUFFIXES", "Samples", "read_samples"]
+__all__ = ["IMAGE_SUFFIXES", "CellProblem", "Groups", "Samples", "read_samples"]
+
+Groups = str | Callable[[pd.Series], Hashable]
+"""Name of a column, or a function from a row of the table to the row's group."""
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
     | {".tif", ".tiff", ".webp"}
 )
 _EXPECTED = "a DataFrame, a CSV file, a folder, an image path, an array, a PIL image, or a list"
+
+
+@dataclass(frozen=True)
+class CellProblem:
+    """A cell of the table from which no image, or no group, can be read.
+
+    Args:
+        position: Its row, from 0.
+        row: The row's label in the table's index.
+        column: Its column.
+        name: The file as the table names it; empty if the cell names none.
+        text: The file, what was found, and what to do.
+    """
+
+    position: int
+    row: Any
+    column: str
+    name: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{_row(self.row)}, column {self.column!r}: {self.text}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +60,14 @@ class Samples:
         labels: Where each mask comes from; None if only images were asked for.
         names: What a sample is called in messages and output files: the path as the user wrote
             it (with forward slashes), or ``image_00003`` for the fourth image in memory.
+        groups: The group of each sample, as the user gave them; None if none were asked for.
     """
 
     index: pd.Index
     images: tuple[ImageSource, ...]
     labels: tuple[ImageSource, ...] | None
     names: tuple[str, ...]
+    groups: tuple[Hashable, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -68,6 +95,7 @@ class Samples:
             images=tuple(self.images[i] for i in chosen),
             labels=None if self.labels is None else tuple(self.labels[i] for i in chosen),
             names=tuple(self.names[i] for i in chosen),
+            groups=None if self.groups is None else tuple(self.groups[i] for i in chosen),
         )
 
 
@@ -77,7 +105,8 @@ def read_samples(
     image: str = "image",
     label: str | None = "label",
     data_root: str | os.PathLike[str] | None = None,
-    problems: list[str] | None = None,
+    groups: Groups | None = None,
+    problems: list[CellProblem] | None = None,
 ) -> Samples:
     """Take whatever the user has and return samples whose files are there.
 
@@ -89,6 +118,8 @@ def read_samples(
         label: Name of the column of masks; None reads the images only.
         data_root: Where relative paths in the data start. Default: the CSV's folder, else the
             working folder.
+        groups: Name of the column of groups, or a function that is called with each row (a pandas
+            Series) and returns its group; None: no groups are read.
         problems: Problems of rows are appended here and their rows left out, instead of raising:
             for a caller that gathers those of other checks as well.
 
@@ -97,7 +128,8 @@ def read_samples(
         everything else a RangeIndex.
 
     Raises:
-        DataError: All problems at once: missing columns, empty cells, files that are not there.
+        DataError: All problems at once: missing columns, empty cells, files that are not there,
+            rows without a group.
         OptionError: ``data`` is of a kind that easyseg does not take.
 
     Example:
@@ -109,38 +141,44 @@ def read_samples(
     if data_root is not None and not Path(data_root).expanduser().is_dir():
         raise DataError(f"data_root: {data_root} is not a folder")
     root = None if data_root is None else Path(data_root).expanduser()
-    frame, start, names = _as_frame(data, image, label, root)
+    text = [name for name in (image, label, groups) if isinstance(name, str)]
+    frame, start, names = _as_frame(data, image, label, root, text)
     wanted = [image] if label is None else [image, label]
-    _check_columns(frame, wanted)
-    found: list[str] = []
-    bad: set[int] = set()
-    columns = [_read_column(frame[name], start, found, bad) for name in wanted]
+    _check_columns(frame, [*wanted, groups] if isinstance(groups, str) else wanted)
+    found: list[CellProblem] = []
+    columns = [_read_column(frame[name], start, found) for name in wanted]
+    members = None if groups is None else _read_groups(frame, groups, found)
     if found and problems is None:
-        raise DataError(found)
+        raise DataError([str(problem) for problem in found])
     images, called = columns[0]
     samples = Samples(
         index=frame.index,
         images=tuple(images),
         labels=tuple(columns[1][0]) if label is not None else None,
         names=tuple(names or called),
+        groups=members,
     )
     if found and problems is not None:
         problems.extend(found)
+        bad = {problem.position for problem in found}
         samples = samples.take([i for i in range(len(samples)) if i not in bad])
     return samples
 
 
 def _as_frame(
-    data: Any, image: str, label: str | None, root: Path | None
+    data: Any, image: str, label: str | None, root: Path | None, text: Sequence[str]
 ) -> tuple[pd.DataFrame, Path, list[str] | None]:
-    """Return a table, the folder where its relative paths start, and names if not the cells'."""
+    """Return a table, the folder where its relative paths start, and names if not the cells'.
+
+    The columns ``text`` of a CSV are read as text.
+    """
     start = root or Path()
     if isinstance(data, pd.DataFrame):
         return data, start, None
     if isinstance(data, (str, Path)) and str(data).strip():
         path = Path(data).expanduser()
         if path.suffix.lower() == ".csv" and not path.is_dir():
-            return _read_csv(path, image, label), root or path.parent, None
+            return _read_csv(path, text), root or path.parent, None
     else:
         path = None
     if label is not None:
@@ -178,16 +216,15 @@ def _column(cells: list[Any], name: str) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(column, dtype=object)})
 
 
-def _read_csv(path: Path, image: str, label: str | None) -> pd.DataFrame:
+def _read_csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path.as_posix()}: there is no such CSV file (looked in {Path.cwd()})")
-    text = {name: str for name in (image, label) if name is not None}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             return pd.read_csv(
                 path,
-                dtype=text,
+                dtype=dict.fromkeys(text, str),
                 keep_default_na=False,
                 na_values=[""],
                 index_col=False,
@@ -230,7 +267,9 @@ def _check_columns(frame: pd.DataFrame, wanted: Iterable[str]) -> None:
             hint = nearest(name, known) if known else "The table has no columns."
             if len(known) == 1 and any(mark in known[0] for mark in ";\t|"):
                 hint = f"Found {known[0]!r}: separate the columns with commas."
-            problems.append(f"column {name!r} is missing. {hint} Or name it: image=..., label=...")
+            problems.append(
+                f"column {name!r} is missing. {hint} Or name it: image=..., label=..., groups=..."
+            )
         elif count > 1:
             problems.append(f"column {name!r} is there {count} times; keep one of them")
     if not len(frame):
@@ -240,29 +279,65 @@ def _check_columns(frame: pd.DataFrame, wanted: Iterable[str]) -> None:
 
 
 def _read_column(
-    cells: pd.Series, start: Path, problems: list[str], bad: set[int]
+    cells: pd.Series, start: Path, problems: list[CellProblem]
 ) -> tuple[list[ImageSource], list[str]]:
-    """Return where the images of a column come from, and their names.
-
-    Problems are appended, and the positions of their rows added to ``bad``.
-    """
+    """Return where the images of a column come from, and their names; problems are appended."""
     sources: list[ImageSource] = []
     names: list[str] = []
     for position, (row, cell) in enumerate(zip(cells.index, cells, strict=True)):
-        where = f"{_row(row)}, column {str(cells.name)!r}"
         name = f"image_{position:05d}"
+        file = ""
         if isinstance(cell, (str, Path)) and str(cell).strip():
-            name = Path(cell).as_posix()
+            name = file = Path(cell).as_posix()
             cell = start / _with_home(Path(cell))
             problem = _file_problem(cell, name)
         else:
             problem = _memory_problem(cell)
         if problem:
-            problems.append(f"{where}: {problem}")
-            bad.add(position)
+            problems.append(CellProblem(position, row, str(cells.name), file, problem))
         sources.append(cell)
         names.append(name)
     return sources, names
+
+
+def _read_groups(
+    frame: pd.DataFrame, groups: Groups, problems: list[CellProblem]
+) -> tuple[Hashable, ...]:
+    """Return the group of each row; problems are appended."""
+    if isinstance(groups, str):
+        column, found = groups, frame[groups].tolist()
+    else:
+        column, found = "groups", [_call(groups, frame.iloc[i]) for i in range(len(frame))]
+    for position, group in enumerate(found):
+        if problem := _group_problem(group):
+            row = frame.index[position]
+            problems.append(CellProblem(position, row, column, "", problem))
+    return tuple(found)
+
+
+def _call(groups: Callable[[pd.Series], Hashable], row: pd.Series) -> Any:
+    """Return a row's group, or the error that asking for it raised."""
+    try:
+        return groups(row)
+    except Exception as error:
+        return error
+
+
+def _group_problem(group: Any) -> str | None:
+    if isinstance(group, Exception):
+        return (
+            f"the function given as groups= failed ({type(group).__name__}: {group}); it gets the"
+            " row, a pandas Series, as in groups=lambda row: row['image'].split('_')[0]"
+        )
+    if isinstance(group, str):
+        missing = not group.strip()
+    else:
+        missing = bool(pd.api.types.is_scalar(group) and pd.isna(group))
+    if missing:
+        return "there is no group; fill it in (a single image can have one of its own)"
+    if not isinstance(group, Hashable):
+        return f"found {type(group).__name__}, expected the name of a group: a text or a number"
+    return None
 
 
 def _with_home(path: Path) -> Path:

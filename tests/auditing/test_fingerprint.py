@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from easyseg.auditing.encoding import mask_encoding
 from easyseg.auditing.fingerprint import (
     SPECK,
     Fingerprint,
@@ -17,9 +18,9 @@ from easyseg.auditing.fingerprint import (
     fingerprint,
 )
 from easyseg.auditing.intensities import Intensities
-from easyseg.auditing.scan import ImageFacts, mask_values, scan
+from easyseg.auditing.scan import ImageFacts, scan
 from easyseg.auditing.shapes import Shapes
-from easyseg.data.label_map import LabelMap, infer_label_map
+from easyseg.data.label_map import LabelMap
 from easyseg.data.table import read_samples
 from easyseg.errors import DataError
 from easyseg.plan.input_choices import UPRIGHT_ABOVE
@@ -45,8 +46,13 @@ FACTS = (
         "RGB",
         1.0,
         {0: 0.5, 3: 0.9, 255: 0.5},
-        {0: Shapes(1, (0.6,), 0.5), 3: Shapes(2, (0.05, 0.15), 0.2), 255: Shapes(9, (0.2,), 0.01)},
-        Intensities((30.0, 60.0, 90.0), 5.0, False),
+        brightness=60.0,
+        shapes={
+            0: Shapes(1, (0.6,), 0.5),
+            3: Shapes(2, (0.05, 0.15), 0.2),
+            255: Shapes(9, (0.2,), 0.01),
+        },
+        intensities=Intensities((30.0, 60.0, 90.0), 5.0),
     ),
     ImageFacts(
         (20, 10),
@@ -55,8 +61,10 @@ FACTS = (
         "L",
         2.0,
         {0: 0.5},
-        {0: Shapes(1, (1.0,), 0.5)},
-        Intensities((90.0, 90.0, 90.0), 15.0, True),
+        grey=True,
+        brightness=90.0,
+        shapes={0: Shapes(1, (1.0,), 0.5)},
+        intensities=Intensities((90.0, 90.0, 90.0), 15.0),
     ),
     ImageFacts((10, 40), {255: 400}, "uint8", "RGB", 6.0, {255: 0.5}),
 )
@@ -89,7 +97,9 @@ def test_hand_counted():
 
 def with_shapes(*shapes):
     """Return a fact of a mask with these shapes, by value."""
-    return [ImageFacts((9, 9), {0: 81}, "uint8", "L", 0.0, {0: 0.5}, each) for each in shapes]
+    return [
+        ImageFacts((9, 9), {0: 81}, "uint8", "L", 0.0, {0: 0.5}, shapes=each) for each in shapes
+    ]
 
 
 def test_shapes_are_those_of_all_classes_but_the_first():
@@ -173,12 +183,12 @@ def test_all_ignored_gives_shares_of_zero():
                 "RGB",
                 0.0,
                 dict.fromkeys(counts, 0.5),
-                shape and dict.fromkeys(counts, shape),
-                found,
+                shapes=shape and dict.fromkeys(counts, shape),
+                intensities=found,
             ),
             st.dictionaries(st.sampled_from([0, 3, 7, 255]), st.integers(1, 10**9), min_size=1),
             st.none() | st.just(Shapes(2, (1e-5, 0.3), 0.1)),
-            st.none() | st.just(Intensities((1.0, 2.0, 3.0), 4.0, False)),
+            st.none() | st.just(Intensities((1.0, 2.0, 3.0), 4.0)),
         ),
         min_size=1,
         max_size=5,
@@ -213,9 +223,8 @@ def test_real_sets_from_table_to_fingerprint(shared_data, name, values, ignore):
     samples = read_samples(shared_data / name / "test.csv")
     samples = samples.take(range(0, len(samples), max(1, len(samples) // 12)))
     facts = scan(samples)
-    found_values, dtype = mask_values(samples, facts)
-    label_map = infer_label_map(found_values, dtype)
-    assert (label_map.values, label_map.ignore, dtype) == (values, ignore, "uint8")
+    label_map = mask_encoding(samples.labels, facts).label_map()
+    assert (label_map.values, label_map.ignore, label_map.dtype) == (values, ignore, "uint8")
     found = fingerprint(facts, (), label_map)
     assert found.num_images == len(samples)
     assert found.image_modes == {"RGB": len(samples)}
@@ -228,7 +237,7 @@ def test_real_sets_that_know_up_from_down(shared_data, name, upright):
     samples = read_samples(shared_data / name / "train.csv")
     samples = samples.take(range(0, len(samples), max(1, len(samples) // 33)))
     facts = scan(samples)
-    label_map = infer_label_map(*mask_values(samples, facts))
+    label_map = mask_encoding(samples.labels, facts).label_map()
     assert (fingerprint(facts, (), label_map).uprightness > UPRIGHT_ABOVE) == upright
 
 
@@ -242,7 +251,7 @@ def real(shared_data):
         samples = read_samples(shared_data / name / "train.csv")
         samples = samples.take(range(0, len(samples), max(1, len(samples) // 12)))
         facts = scan(samples)
-        found[name] = fingerprint(facts, (), infer_label_map(*mask_values(samples, facts)))
+        found[name] = fingerprint(facts, (), mask_encoding(samples.labels, facts).label_map())
     return found
 
 

@@ -16,12 +16,6 @@ def test_means_and_deviation_are_those_of_all_pixels(image):
     found = intensities(image)
     assert found.channels == pytest.approx(image.reshape(-1, 3).mean(axis=0))
     assert found.deviation == pytest.approx(image.mean(axis=2).std(), abs=1e-9)
-    assert found.grey == all(len(set(pixel)) == 1 for pixel in image.reshape(-1, 3).tolist())
-
-
-@given(pixels)
-def test_grey_in_three_channels_is_grey(image):
-    assert intensities(np.repeat(image[..., :1], 3, axis=2)).grey
 
 
 def test_large_images_are_measured_in_a_copy():
@@ -30,4 +24,3 @@ def test_large_images_are_measured_in_a_copy():
     found = intensities(image)
     assert found.channels == pytest.approx(image.reshape(-1, 3).mean(axis=0), rel=0.01)
     assert found.deviation == pytest.approx(image.mean(axis=2).std(), rel=0.01)
-    assert not found.grey

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from easyseg.auditing import scan as module
+from easyseg.auditing.audit import examine, examine_labelled
+from easyseg.auditing.encoding import mask_encoding
 from easyseg.auditing.intensities import intensities
-from easyseg.auditing.scan import ImageFacts, check_values, mask_values, scan
+from easyseg.auditing.scan import ImageFacts, check_readable, scan
 from easyseg.auditing.shapes import mask_shapes
 from easyseg.data.label_map import LabelMap, infer_label_map
 from easyseg.data.table import read_samples
@@ -34,29 +41,13 @@ def test_facts_of_files_and_arrays(tmp_path):
     facts = scan(samples)
     leans = [float(x[:4].mean() - x[4:].mean()) for x in (RGB, grey)]
     upper = {0: 24 / 72, 1: 1.0}
-    assert facts == (
-        ImageFacts(
-            (8, 12),
-            {0: 72, 255: 24},
-            "uint8",
-            "RGB",
-            leans[0],
-            {0: 24 / 72, 255: 1.0},
-            mask_shapes(MASK),
-            intensities(RGB),
-        ),
-        ImageFacts(
-            (8, 12),
-            {0: 72, 1: 24},
-            "bool",
-            "uint8",
-            leans[1],
-            upper,
-            mask_shapes(MASK > 0),
-            intensities(grey.repeat(3).reshape(8, 12, 3)),
-        ),
-    )
-    assert [fact.intensities.grey for fact in facts] == [False, True]
+    basic = [(f.size, f.mask_counts, f.mask_dtype, f.mode, f.lean, f.upper_shares) for f in facts]
+    assert basic == [
+        ((8, 12), {0: 72, 255: 24}, "uint8", "RGB", leans[0], {0: 24 / 72, 255: 1.0}),
+        ((8, 12), {0: 72, 1: 24}, "bool", "uint8", leans[1], upper),
+    ]
+    assert [fact.shapes for fact in facts] == [mask_shapes(MASK), mask_shapes(MASK > 0)]
+    assert facts[0].intensities == intensities(RGB)
 
 
 def test_the_middle_row_of_an_odd_height_belongs_to_both_halves():
@@ -75,9 +66,9 @@ def test_an_image_of_one_row_has_two_equal_halves():
 def test_images_alone_and_progress_in_order(monkeypatch):
     original = module._look
 
-    def slow_first(image, mask):
+    def slow_first(image, mask, colour):
         time.sleep(0.05 if image.shape[0] == 1 else 0)
-        return original(image, mask)
+        return original(image, mask, colour=colour)
 
     monkeypatch.setattr(module, "_look", slow_first)
     seen = []
@@ -86,62 +77,122 @@ def test_images_alone_and_progress_in_order(monkeypatch):
     assert [fact.size for fact in facts] == [(n, 3) for n in range(1, 9)]
     assert facts[0].mask_counts is None
     assert facts[0].shapes is None
-    assert facts[0].intensities.channels == (0, 0, 0)
+    assert facts[0].intensities is None
     assert facts[0].mask_dtype is None
     assert seen == list(range(1, 9))
 
 
-def test_all_problems_of_all_files_at_once(tmp_path):
+def broken_table(tmp_path):
     (tmp_path / "broken.png").write_text("no image")
+    (tmp_path / "nothing.png").write_bytes(b"")
     Image.fromarray(RGB).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:150])
-    Image.fromarray(RGB).save(tmp_path / "colours.png")
+    Image.fromarray(RGB).convert("CMYK").save(tmp_path / "colours.tif")
     many = np.arange(400, dtype=np.uint16).reshape(20, 20)
-    samples = table(
-        [
-            [RGB, MASK],
-            [tmp_path / "broken.png", tmp_path / "colours.png"],
-            [tmp_path / "cut.png", MASK],
-            [RGB, MASK[:, :-1]],
-            [RGB, many],
-            [RGB, -MASK.astype(int)],
-        ],
-        index=list("abcdef"),
-    )
+    rows = [
+        [RGB, MASK],
+        [tmp_path / "broken.png", tmp_path / "colours.tif"],
+        [tmp_path / "cut.png", MASK],
+        [RGB, MASK[:, :-1]],
+        [RGB, many],
+        [RGB, -MASK.astype(int)],
+        [RGB, tmp_path / "nothing.png"],
+    ]
+    return pd.DataFrame(rows, columns=["image", "label"], index=list("abcdefg"))
+
+
+def test_broken_samples_have_facts_with_typed_problems(tmp_path):
+    facts = scan(read_samples(broken_table(tmp_path)))
+    found = [[(p.part, p.kind) for p in fact.problems] for fact in facts]
+    assert found == [
+        [],
+        [("image", "unreadable"), ("label", "values")],
+        [("image", "truncated")],
+        [],
+        [],
+        [("label", "values")],
+        [("label", "empty")],
+    ]
+    assert facts[1].size == (0, 0)
+    assert facts[2].mask_counts == {0: 72, 255: 24}
+    assert (facts[3].size, facts[3].mask_size) == ((8, 12), (8, 11))
+    assert facts[4].num_values == 400
+    assert facts[5].size == (8, 12)
+
+
+def test_all_problems_of_all_files_at_once(tmp_path):
+    table = broken_table(tmp_path)
     with pytest.raises(DataError) as caught:
-        scan(samples)
-    problems = caught.value.problems
+        examine({"train": table}, image="image", label="label").refuse_errors()
     expected = [
         ("row 'b'", "broken.png: cannot be read as an image"),
-        ("row 'b'", "colours.png: a mask coded in colours"),
+        ("row 'b'", "colours.tif: a mask coded in colours of the mode CMYK"),
         ("row 'c'", "cut.png: cannot be read as an image"),
         ("row 'd'", "the mask is 8x11 (height x width), its image array uint8 [8, 12, 3] is 8x12"),
-        ("row 'e'", "400 different values"),
         ("row 'e'", "the mask is 20x20"),
+        ("row 'e'", "400 different values"),
         ("row 'f'", "negative value -255"),
+        ("row 'g'", "nothing.png: the file is empty"),
     ]
+    problems = caught.value.problems
     assert len(problems) == len(expected)
     for line, (row, words) in zip(problems, expected, strict=True):
         assert line.startswith(row)
         assert words in line
 
 
-@pytest.mark.parametrize(
-    ("image_turned", "mask_turned", "hint"),
-    [
-        (True, False, "the image's EXIF orientation turns it"),
-        (False, True, "the mask carries an EXIF orientation"),
-        (False, None, "height and width are swapped"),
-    ],
-)
-def test_sizes_that_only_a_turn_explains(tmp_path, image_turned, mask_turned, hint):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(RGB).save(tmp_path / "a.jpg", **({"exif": exif} if image_turned else {}))
-    mask = Image.fromarray(MASK.T if mask_turned is None else MASK)
-    mask.save(tmp_path / "m.png", **({"exif": exif} if mask_turned else {}))
-    with pytest.raises(DataError, match=hint):
-        scan(table([[tmp_path / "a.jpg", tmp_path / "m.png"]]))
+def test_files_that_vanish_and_bombs(tmp_path, monkeypatch):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    samples = table([[tmp_path / "a.png", MASK]])
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+        (fact,) = scan(samples)
+    assert [problem.kind for problem in fact.problems] == ["bomb"]
+    (tmp_path / "a.png").unlink()
+    (fact,) = scan(samples)
+    assert [problem.kind for problem in fact.problems] == ["missing"]
+
+
+def test_images_without_masks_are_only_read(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:150])
+    samples = read_samples([RGB, tmp_path / "cut.png"], label=None)
+    facts = scan(samples)
+    assert (facts[0].digest, facts[0].perceptual_hash) == ("", None)
+    with pytest.raises(DataError, match=r"row 1: .*cut\.png"):
+        check_readable(samples, facts)
+    check_readable(samples.take([0]), facts[:1])
+
+
+def test_what_an_image_looks_like():
+    grey = np.repeat(RGB[..., :1], 3, axis=-1)
+    two = np.where(MASK[..., None] > 0, np.uint8([9, 80, 7]), np.uint8([200, 0, 3]))
+    facts = scan(table([[RGB, MASK], [grey, MASK], [two, MASK], [MASK, MASK], [RGB, RGB]]))
+    assert [fact.grey for fact in facts] == [False, True, False, True, False]
+    assert [fact.identical for fact in facts] == [False, False, False, True, True]
+    assert facts[0].levels == (RGB.min(), RGB.max())
+    assert facts[0].brightness == pytest.approx(RGB.mean())
+    assert [fact.colours for fact in facts[2:4]] == [2, 2]
+    assert facts[0].colours == math.ceil(0.95 * 96)  # noise: every point is another colour
+    assert facts[0].digest == facts[4].digest != facts[1].digest
+    assert facts[0].mask_digest == facts[1].mask_digest != facts[4].mask_digest
+
+
+@settings(max_examples=30)
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_counts_and_frame_are_those_of_the_obvious_loop(raw):
+    (fact,) = scan(table([[np.zeros((*raw.shape, 3), np.uint8), raw]]))
+    assert fact.mask_counts == {v: int((raw == v).sum()) for v in np.unique(raw).tolist()}
+    height, width = raw.shape
+    frame = [
+        int(raw[y, x])
+        for y in range(height)
+        for x in range(width)
+        if y in (0, height - 1) or x in (0, width - 1)
+    ]
+    assert sorted(fact.border_counts) == sorted(set(frame))
+    if min(height, width) > 1:
+        assert fact.border_counts == Counter(frame)
 
 
 def test_turned_image_with_a_turned_mask_is_right(tmp_path):
@@ -155,10 +206,10 @@ def test_turned_image_with_a_turned_mask_is_right(tmp_path):
 def test_ctrl_c_does_not_wait_for_the_rest(monkeypatch):
     started = []
 
-    def slow(image, mask):
+    def slow(image, mask, colour):
         started.append(1)
         time.sleep(0.01)
-        return ImageFacts((1, 1), None, None, "uint8", 0.0, None), []
+        return ImageFacts((1, 1), None, None, "uint8", 0.0, None)
 
     def interrupt(done):
         raise KeyboardInterrupt
@@ -172,32 +223,39 @@ def test_ctrl_c_does_not_wait_for_the_rest(monkeypatch):
 
 def test_values_of_all_masks_and_their_widest_type():
     samples = table([[RGB, MASK], [RGB, MASK.astype(np.uint16) // 255 * 3], [RGB, MASK // 255]])
-    assert mask_values(samples, scan(samples)) == ((0, 1, 3, 255), "uint16")
+    found = mask_encoding(samples.labels, scan(samples))
+    assert (found.values, found.dtype) == ((0, 1, 3, 255), "uint16")
     samples = table([[RGB, MASK > 0], [RGB, MASK // 255]])
-    assert mask_values(samples, scan(samples)) == ((0, 1), "uint8")
+    found = mask_encoding(samples.labels, scan(samples))
+    assert (found.values, found.dtype) == ((0, 1), "uint8")
 
 
 def test_one_bit_masks_among_masks_of_0_and_255_are_an_error():
     samples = table([[RGB, MASK > 0], [RGB, MASK]])
     with pytest.raises(DataError, match=r"1 of 2 masks have 1 bit.*array bool.*0, 1, 255"):
-        mask_values(samples, scan(samples))
+        mask_encoding(samples.labels, scan(samples))
 
 
 def test_values_need_masks():
     samples = read_samples([RGB], label=None)
     with pytest.raises(DataError, match="no masks"):
-        mask_values(samples, scan(samples))
+        mask_encoding(samples.images, scan(samples))
 
 
 def test_unknown_values_of_other_data_are_listed_with_their_files(tmp_path):
     Image.fromarray(MASK // 255 * 4).save(tmp_path / "m.png")
-    label_map = infer_label_map([0, 1, 255], "uint8")
-    samples = table([[RGB, MASK], [RGB, tmp_path / "m.png"], [RGB, MASK // 255 * 3]], list("abc"))
-    facts = scan(samples)
+    rows = [[RGB, MASK], [RGB, tmp_path / "m.png"], [RGB, MASK // 255 * 3]]
+    data = pd.DataFrame(rows, columns=["image", "label"], index=list("abc"))
+
+    def check(label_map):
+        examine_labelled(
+            data, label_map, image="image", label="label", data_root=None
+        ).refuse_errors()
+
     with pytest.raises(DataError) as caught:
-        check_values(samples, facts, label_map)
+        check(infer_label_map([0, 1, 255], "uint8"))
     first, second = caught.value.problems
     assert first.startswith("row 'b'")
     assert "m.png: the mask holds the value 4" in first
     assert second.startswith("row 'c'")
-    check_values(samples, facts, LabelMap((0, 3, 4), ("a", "b", "c"), 255, "uint8"))
+    check(LabelMap((0, 3, 4), ("a", "b", "c"), 255, "uint8"))

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from easyseg.data.io import image_mode, image_size, is_turned, read_image, read_mask
+from easyseg.data.io import (
+    image_mode,
+    image_size,
+    load_mask,
+    orientation,
+    read_image,
+    read_mask,
+    turns,
+)
 from easyseg.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -218,13 +226,13 @@ def test_other_shapes_are_errors(shape):
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_turns_image_mask_and_size(tmp_path, suffix, orientation):
+@pytest.mark.parametrize("exif_orientation", range(1, 9))
+def test_exif_orientation_turns_image_mask_and_size(tmp_path, suffix, exif_orientation):
     corner = np.zeros((16, 32), np.uint8)
     corner[:8, :8] = 255
     image = Image.fromarray(corner)
     exif = Image.Exif()
-    exif[0x0112] = orientation
+    exif[0x0112] = exif_orientation
     path = tmp_path / f"a.{suffix}"
     image.save(path, exif=exif)
     turn = {
@@ -236,12 +244,12 @@ def test_exif_orientation_turns_image_mask_and_size(tmp_path, suffix, orientatio
         6: lambda a: np.rot90(a, -1),
         7: lambda a: np.rot90(a, 2).T,
         8: np.rot90,
-    }[orientation]
+    }[exif_orientation]
     expected = turn(corner) > 127
     np.testing.assert_array_equal(read_image(path)[..., 0] > 127, expected)
     np.testing.assert_array_equal(read_mask(path) > 127, expected)
     assert image_size(path) == expected.shape
-    assert is_turned(path) == (orientation >= 5)
+    assert turns(orientation(path)) == (exif_orientation >= 5)
     opened = Image.open(io.BytesIO(path.read_bytes()))
     assert image_size(opened) == expected.shape
     np.testing.assert_array_equal(read_image(opened)[..., 0] > 127, expected)
@@ -249,7 +257,7 @@ def test_exif_orientation_turns_image_mask_and_size(tmp_path, suffix, orientatio
 
 def test_sizes_of_arrays_and_pil_images():
     assert image_size(RGB) == image_size(Image.fromarray(RGB)) == (6, 9)
-    assert not is_turned(RGB)
+    assert orientation(RGB) == 1
 
 
 @pytest.mark.parametrize(
@@ -298,14 +306,86 @@ def test_sixteen_bit_colours_that_differ_in_the_low_byte_are_no_mask(tmp_path):
         read_mask(deep_png(tmp_path / "m.png", pixels, 2))
 
 
-def test_colour_coded_masks_are_errors(tmp_path):
-    Image.fromarray(RGB).save(tmp_path / "m.png")
-    with pytest.raises(DataError, match=r"m\.png: a mask coded in colours"):
-        read_mask(tmp_path / "m.png")
-    with pytest.raises(DataError, match="coded in colours"):
-        read_mask(RGB)
-    with pytest.raises(DataError, match="mode CMYK"):
+def packed(colours: np.ndarray) -> np.ndarray:
+    """Pack colours the slow and obvious way."""
+    rows = colours[..., :3].tolist()
+    return np.array([[(r * 256 + g) * 256 + b for r, g, b in row] for row in rows])
+
+
+@pytest.mark.parametrize("kind", ["png", "tif", "bmp", "rgba", "pil", "u1", "i8", "f8"])
+def test_colours_become_whole_numbers(tmp_path, kind):
+    source: object = RGB
+    if kind in ("png", "tif", "bmp"):
+        source = tmp_path / f"m.{kind}"
+        Image.fromarray(RGB).save(source)
+    elif kind == "rgba":
+        source = np.concatenate([RGB, GREY[..., None]], axis=2)
+    elif kind == "pil":
+        source = Image.fromarray(RGB)
+    else:
+        source = RGB.astype(kind)
+    mask = load_mask(source)
+    assert (mask.dtype, mask.values.dtype, mask.palette) == ("rgb", np.int32, None)
+    np.testing.assert_array_equal(mask.values, packed(RGB))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "P"])
+def test_a_grey_mask_of_a_set_coded_in_colours_is_read_as_the_colours_it_shows(mode):
+    levels = GREY // 128 * 255 if mode == "1" else GREY
+    image = Image.fromarray(levels).convert(mode)
+    shown = np.asarray(image.convert("RGB"))
+    assert load_mask(image).dtype != "rgb"
+    mask = load_mask(image, colour=True)
+    assert (mask.dtype, mask.values.dtype) == ("rgb", np.int32)
+    np.testing.assert_array_equal(mask.values, packed(shown))
+
+
+def test_palette_indices_are_looked_up_where_colours_count(tmp_path):
+    image = Image.fromarray(GREY % 4)
+    image.putpalette([10, 20, 30, 200, 0, 0, 0, 0, 200])
+    image.save(tmp_path / "p.png")
+    mask = load_mask(tmp_path / "p.png")
+    assert (mask.dtype, mask.lossy) == ("uint8", False)
+    assert mask.palette == bytes([10, 20, 30, 200, 0, 0, 0, 0, 200])
+    np.testing.assert_array_equal(mask.values, GREY % 4)
+    colours = np.array([[10, 20, 30], [200, 0, 0], [0, 0, 200], [0, 0, 0]])[GREY % 4]
+    np.testing.assert_array_equal(read_mask(tmp_path / "p.png", colour=True), packed(colours))
+
+
+def test_only_a_jpeg_is_lossy(tmp_path):
+    for suffix in ("png", "jpg", "tif", "bmp"):
+        Image.fromarray(GREY).save(tmp_path / f"m.{suffix}")
+        assert load_mask(tmp_path / f"m.{suffix}").lossy == (suffix == "jpg")
+    assert load_mask(Image.open(tmp_path / "m.jpg")).lossy
+    assert not load_mask(GREY).lossy
+
+
+def test_ids_that_are_no_colours_are_errors_among_colours(tmp_path):
+    with pytest.raises(DataError, match="the value 300, which is no colour"):
+        read_mask(np.array([[0, 300]], np.uint16), colour=True)
+    assert not read_mask(np.zeros((2, 2), np.int64), colour=True).any()
+
+
+def test_colours_that_are_not_red_green_blue_are_errors():
+    with pytest.raises(DataError, match="colours of the mode CMYK"):
         read_mask(Image.fromarray(RGB).convert("CMYK"))
+
+
+@settings(deadline=None)
+@given(
+    hnp.arrays(
+        st.sampled_from(["?", "u1", "u2", "i4", "i8"]),
+        st.sampled_from([(3, 4), (3, 4, 1), (3, 4, 2), (3, 4, 3)]),
+        elements=st.booleans(),
+    ),
+    st.booleans(),
+)
+def test_the_reader_never_shares_memory_with_its_source(pixels, colour):
+    if pixels.ndim == 3 and pixels.shape[2] == 2:
+        pixels[..., 1] = 1  # alpha
+    mask = read_mask(pixels, colour=colour)
+    assert not np.shares_memory(mask, pixels)
+    assert mask.shape == (3, 4)
 
 
 def test_mask_in_the_alpha_channel_is_an_error():

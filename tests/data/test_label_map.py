@@ -117,7 +117,7 @@ def test_ignore_index_255_on_0_and_255_is_an_error():
 def test_named_classes_need_not_occur_but_others_must_be_named():
     classes = {5: "weed", 0: "soil", 3: "crop"}
     label_map = infer_label_map([0, 5, 255], "uint8", classes=classes, ignore_index=255)
-    assert label_map == LabelMap((0, 3, 5), ("soil", "crop", "weed"), 255, "uint8")
+    assert label_map == LabelMap((5, 0, 3), ("weed", "soil", "crop"), 255, "uint8")
     with pytest.raises(DataError, match="the value 255, which classes="):
         infer_label_map([0, 5, 255], "uint8", classes=classes)
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from plan_makers import CPU, H200, facts, plan_for
 
 from easyseg.auditing.fingerprint import Percentiles
-from easyseg.data.label_map import infer_label_map
 from easyseg.plan import decisions
 from easyseg.plan.adapter_choices import (
     FEW_IMAGES,
@@ -352,8 +351,9 @@ SETS = {
 @pytest.fixture(scope="module")
 def real_plans(shared_data):
     """The plans of every real set in every preset, from at most 33 images and the whole number."""
+    from easyseg.auditing.encoding import mask_encoding
     from easyseg.auditing.fingerprint import fingerprint
-    from easyseg.auditing.scan import mask_values, scan
+    from easyseg.auditing.scan import scan
     from easyseg.data.table import read_samples
 
     plans = {}
@@ -362,7 +362,7 @@ def real_plans(shared_data):
         count = len(samples)
         samples = samples.take(range(0, count, max(1, count // 33)))
         scanned = scan(samples)
-        label_map = infer_label_map(*mask_values(samples, scanned))
+        label_map = mask_encoding(samples.labels, scanned).label_map()
         found = replace(fingerprint(scanned, (), label_map), num_images=count)
         assert len(found.class_shares) == classes
         kind = "binary" if classes == 2 else "multiclass"

@@ -1,0 +1,65 @@
+"""Files that are not there, empty, cut short, damaged, far too large, or no images at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from easyseg.auditing.facts import ProblemKind
+from easyseg.auditing.findings import Evidence, Finding, Severity, counted
+from easyseg.auditing.tables import Audited
+
+_KINDS: dict[ProblemKind, tuple[str, str, str]] = {
+    "missing": ("missing-file", "cannot be found", "put the file back or drop the row"),
+    "empty": ("empty-file", "has no bytes", "replace the file or drop the row"),
+    "truncated": ("truncated-file", "ends too early", "copy it again or drop the row"),
+    "unreadable": ("unreadable-file", "cannot be read", "replace the file or drop the row"),
+    "bomb": (
+        "decompression-bomb",
+        "has more pixels than Pillow opens",
+        "cut it into tiles, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file",
+    ),
+    "values": (
+        "unusable-values",
+        "holds what an image or a mask cannot hold",
+        "save the image as 8 bit RGB, the mask as one whole class id a pixel",
+    ),
+}
+
+
+def check_files(audited: Audited) -> Iterator[Finding]:
+    """Yield one error for each kind of problem; each sample says what is wrong with it."""
+    found: dict[ProblemKind, list[Evidence]] = {}
+    for seen in audited:
+        for problem in seen.fact.problems:
+            item = seen.evidence(problem.part, detail=problem.text)
+            found.setdefault(problem.kind, []).append(item)
+    for kind, (check, words, remedy) in _KINDS.items():
+        if evidence := found.get(kind):
+            title = f"{counted(len(evidence), 'file')}: each {words}"
+            yield Finding(
+                Severity.ERROR, check, title, remedy, tuple(evidence), repair="drop the row"
+            )
+
+
+def check_cells(audited: Audited) -> Iterator[Finding]:
+    """Yield an error for cells that name no file, and one for files that are not there."""
+    for named, check, words, remedy in (
+        (True, "missing-file", "names a file that is not there", _KINDS["missing"][2]),
+        (False, "empty-cell", "holds no image", "fill them in or drop the rows"),
+    ):
+        evidence = tuple(
+            Evidence(
+                table.name,
+                cell.position,
+                cell.row.item() if hasattr(cell.row, "item") else cell.row,
+                (cell.name,) if cell.name else (),
+                cell.text,
+                cell.column,
+            )
+            for table in audited.tables
+            for cell in table.cells
+            if bool(cell.name) == named
+        )
+        if evidence:
+            title = f"{counted(len(evidence), 'cell')}: each {words}"
+            yield Finding(Severity.ERROR, check, title, remedy, evidence, repair="drop the row")

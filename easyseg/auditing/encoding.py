@@ -1,0 +1,138 @@
+"""How a set of masks is coded: decided for all of them together, since one mask cannot tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from easyseg.auditing.smears import look_smeared
+from easyseg.data.colours import palette_colours
+from easyseg.data.io import ImageSource, describe
+from easyseg.data.label_map import LabelMap, infer_label_map
+from easyseg.data.label_rules import Classes, RawValue, some
+from easyseg.errors import DataError
+
+if TYPE_CHECKING:
+    from easyseg.auditing.scan import ImageFacts
+
+__all__ = ["MaskEncoding", "mask_encoding", "told_by_colour"]
+
+
+@dataclass(frozen=True)
+class MaskEncoding:
+    """What all masks of a set have in common.
+
+    Attributes:
+        values: All raw values, in ascending order.
+        dtype: The narrowest type that holds them, see `LabelMap`.
+        palette: Red, green and blue of each value, if the masks are palette images.
+        smeared: Whether they look like masks of 0 and 255 that were smeared, by a JPEG or an
+            interpolation.
+    """
+
+    values: tuple[int, ...]
+    dtype: str
+    palette: bytes | None = None
+    smeared: bool = False
+
+    def label_map(
+        self,
+        *,
+        problem_type: str = "auto",
+        classes: Classes | None = None,
+        ignore_index: RawValue | None = None,
+    ) -> LabelMap:
+        """Find the label map of the set: `infer_label_map` with what is known about it.
+
+        Args:
+            problem_type: As there.
+            classes: As there.
+            ignore_index: As there.
+        """
+        return infer_label_map(
+            self.values,
+            self.dtype,
+            palette=self.palette,
+            smeared=self.smeared,
+            problem_type=problem_type,
+            classes=classes,
+            ignore_index=ignore_index,
+        )
+
+
+def told_by_colour(facts: Sequence[ImageFacts]) -> bool:
+    """Return whether the masks of a set have to be read as colours, all of them.
+
+    So it is if one of them is coded in colours: an RGB mask that is all black is black, then, and
+    not 0. And if they have palettes that disagree on the colour of an index in use: programs that
+    make files smaller give each its own palette, and the index alone means nothing.
+
+    Args:
+        facts: What `scan` found.
+    """
+    if any(fact.mask_dtype == "rgb" for fact in facts):
+        return True
+    colours: dict[int, int] = {}
+    if len({fact.palette for fact in facts} - {None}) > 1:
+        for fact in facts:
+            if fact.palette is None:
+                continue
+            shades = palette_colours(fact.palette)
+            for value in fact.mask_counts or ():
+                if colours.setdefault(value, int(shades[value])) != shades[value]:
+                    return True
+    return False
+
+
+def mask_encoding(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> MaskEncoding:
+    """Find out how the masks of a set are coded.
+
+    Args:
+        masks: Where each of them comes from.
+        facts: What `scan` found about each of them; those without a mask are passed over.
+
+    Returns:
+        The encoding.
+
+    Raises:
+        DataError: 1-bit masks, in which the object is 1, are mixed with masks that hold more than
+            0 and 1, so that the same object has two values; or there are no masks.
+    """
+    dtypes = sorted({fact.mask_dtype for fact in facts if fact.mask_dtype is not None})
+    if not dtypes:
+        raise DataError("there are no masks")
+    values = tuple(sorted({value for fact in facts for value in fact.mask_counts or ()}))
+    if "rgb" in dtypes:
+        return MaskEncoding(values, "rgb")
+    if "bool" in dtypes and len(dtypes) > 1 and values[-1] > 1:
+        bits = [
+            describe(mask)
+            for mask, fact in zip(masks, facts, strict=True)
+            if fact.mask_dtype == "bool"
+        ]
+        raise DataError(
+            f"{len(bits)} of {len(facts)} masks have 1 bit, such as {', '.join(bits[:3])}; all"
+            f" together hold {some(values)}: a foreground of 1 bit reads as 1, of 8 bits mostly as"
+            " 255. Save all masks in one format"
+        )
+    dtype = str(np.result_type(*dtypes))
+    palette = _common_palette(facts) if dtype == "uint8" else None
+    smeared = dtype == "uint8" and palette is None and look_smeared(masks, facts)
+    return MaskEncoding(values, dtype, palette, smeared)
+
+
+def _common_palette(facts: Sequence[ImageFacts]) -> bytes | None:
+    """Return the longest palette, with the colours of the values in use from where they are."""
+    used = [(fact.palette, fact.mask_counts or ()) for fact in facts if fact.palette is not None]
+    palettes = {palette for palette, _ in used}
+    if len(palettes) < 2:
+        return next(iter(palettes), None)
+    merged = bytearray(max(palettes, key=lambda palette: (len(palette), palette)))
+    for palette, values in used:
+        for value in values:
+            part = slice(3 * value, 3 * value + 3)
+            merged[part] = palette[part] or merged[part]
+    return bytes(merged)

@@ -1,0 +1,243 @@
+"""Repaired copies of the user's data, in a new folder: nothing of theirs is changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from easyseg.auditing.audit import Examined
+from easyseg.auditing.findings import Finding, Repair, Severity, counted
+from easyseg.auditing.tables import AuditTable
+from easyseg.data.colours import unpack_colours
+from easyseg.data.io import Mask, describe, image_size, load_mask
+from easyseg.data.label_map import LabelMap
+from easyseg.data.pairing import fit_to_image
+from easyseg.errors import DataError, OptionError
+from easyseg.inference.writers import output_names
+
+__all__ = ["Change", "Repaired", "check_target", "repair"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was done about one row.
+
+    Attributes:
+        table: ``"train"``, ``"tuning"`` or ``"test"``.
+        row: The row's label in the user's table.
+        did: What was done, such as ``"resize the mask"``; several are joined by commas.
+        file: The user's file, which stays as it is.
+        copy: The repaired copy, relative to the new folder; empty if the row was dropped.
+        why: What was found.
+    """
+
+    table: str
+    row: Any
+    did: str
+    file: str
+    copy: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A new folder with tables that point at repaired copies, or at the user's own files.
+
+    Attributes:
+        folder: The folder: ``train.csv``, ``masks/`` and ``repairs.csv``, which lists the changes.
+        tables: The CSV file of each table.
+        changes: What was done, row by row.
+        left: Errors about which nothing was done.
+    """
+
+    folder: Path
+    tables: Mapping[str, Path]
+    changes: tuple[Change, ...]
+    left: tuple[Finding, ...]
+
+    def summary(self) -> str:
+        """Return in words how many masks were repaired, rows dropped, errors left."""
+        dropped = sum(not change.copy for change in self.changes)
+        repaired = len(self.changes) - dropped
+        return (
+            f"{counted(repaired, 'repaired mask')}, {counted(dropped, 'dropped row')},"
+            f" {counted(len(self.left), 'error')} that must be settled by hand"
+        )
+
+
+def check_target(folder: Path) -> None:
+    """Refuse a folder that holds anything.
+
+    Raises:
+        OptionError: It is not new and not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OptionError(f"{folder}: exists and is not an empty folder; choose a new one")
+
+
+def repair(
+    examined: Examined, tables: Mapping[str, Any], folder: Path, *, image: str, label: str
+) -> Repaired:
+    """Write repaired copies of masks, and tables without the rows that cannot be repaired.
+
+    Masks that are off by a few pixels are resized (nearest neighbour), those that an EXIF
+    orientation parts from their image are turned, smeared ones get the nearer of their two values,
+    and 1-bit masks among masks of 0 and 255 become 0 and 255. Files that need no repair are not
+    copied: the new tables name them where they are.
+
+    Args:
+        examined: What the audit found.
+        tables: The tables that were audited, as they were given: DataFrames or CSV files.
+        folder: Where to write: new or empty. It is whole or not there.
+        image: Name of the image column.
+        label: Name of the label column.
+
+    Returns:
+        What was written.
+
+    Raises:
+        OptionError: The folder is not empty.
+        DataError: A table would have no rows left, or a file cannot be written.
+    """
+    check_target(folder)
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        changes: list[Change] = []
+        names = {}
+        for table in examined.audited.tables:
+            frame = _frame(tables[table.name])
+            changes += _write_table(table, frame, examined, beside, image=image, label=label)
+            names[table.name] = folder / f"{table.name}.csv"
+        columns = list(Change.__dataclass_fields__)
+        rows = [[getattr(change, name) for name in columns] for change in changes]
+        pd.DataFrame(rows, columns=columns).to_csv(beside / "repairs.csv", index=False)
+        if folder.exists():
+            folder.rmdir()
+        beside.replace(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    errors = (found for found in examined.findings if found.severity == Severity.ERROR)
+    left = tuple(finding for finding in errors if finding.repair is None)
+    return Repaired(folder, names, tuple(changes), left)
+
+
+def _frame(data: Any) -> pd.DataFrame:
+    """Return a table with all its columns, those of a CSV file as the text they are."""
+    if isinstance(data, pd.DataFrame):
+        return data.copy()
+    return pd.read_csv(
+        Path(data).expanduser(),
+        dtype=str,
+        keep_default_na=False,
+        index_col=False,
+        skipinitialspace=True,
+        encoding="utf-8-sig",
+    )
+
+
+def _write_table(
+    table: AuditTable,
+    frame: pd.DataFrame,
+    examined: Examined,
+    folder: Path,
+    *,
+    image: str,
+    label: str,
+) -> list[Change]:
+    """Write one table and the copies that it needs; return what was done."""
+    asked = _asked(table, examined)
+    samples = table.samples
+    assert samples.labels is not None
+    copies = [f"masks/{table.name}/{name}" for name in output_names(_label_names(table))]
+    images: list[str] = [""] * len(frame)
+    labels: list[str] = [""] * len(frame)
+    changes = []
+    for position, row in enumerate(table.positions):
+        images[row] = _absolute(samples.images[position])
+        labels[row] = _absolute(samples.labels[position])
+        wanted = asked.get(row, {})
+        if not wanted or "drop the row" in wanted:
+            continue
+        mask = _repaired(table, position, [*wanted], examined.audited.label_map)
+        _save(mask, folder / copies[position])
+        found = "; ".join(wanted.values())
+        own = describe(samples.labels[position])
+        index = samples.index[position]
+        changes.append(Change(table.name, index, ", ".join(wanted), own, copies[position], found))
+        labels[row] = copies[position]
+    dropped = sorted(row for row, wanted in asked.items() if "drop the row" in wanted)
+    for row in dropped:
+        why = asked[row]["drop the row"]
+        index = frame.index[row]
+        changes.append(Change(table.name, index, "drop the row", images[row], "", why))
+    if len(dropped) == len(frame):
+        raise DataError(f"{table.name}: no row can be repaired; nothing was written")
+    frame[image], frame[label] = images, labels
+    kept = [row for row in range(len(frame)) if row not in dropped]
+    frame.iloc[kept].to_csv(folder / f"{table.name}.csv", index=False, lineterminator="\n")
+    return changes
+
+
+def _asked(table: AuditTable, examined: Examined) -> dict[int, dict[Repair, str]]:
+    """Return for each row of a table which repairs it needs, and why."""
+    asked: dict[int, dict[Repair, str]] = {}
+    for finding in examined.findings:
+        if finding.repair is None:
+            continue
+        for item in finding.evidence:
+            if item.table == table.name:
+                why = item.detail or finding.found
+                asked.setdefault(item.position, {}).setdefault(finding.repair, why)
+    return asked
+
+
+def _repaired(
+    table: AuditTable, position: int, wanted: list[Repair], label_map: LabelMap | None
+) -> Mask:
+    """Return a mask as it should be."""
+    samples = table.samples
+    assert samples.labels is not None
+    image, source = samples.images[position], samples.labels[position]
+    mask = load_mask(source)
+    values, dtype = mask.values, mask.dtype
+    if "resize the mask" in wanted or "turn the mask" in wanted:
+        values = fit_to_image(values, image_size(image), image, source)
+    if "threshold the mask" in wanted and label_map is not None:
+        values = label_map.decode(label_map.encode(values))
+    if "write 255 for 1" in wanted:
+        values, dtype = values.view(np.uint8) * np.uint8(255), "uint8"
+    return Mask(values, dtype, mask.palette, lossy=False)
+
+
+def _save(mask: Mask, path: Path) -> None:
+    """Write a mask as a PNG in the encoding that it came in."""
+    values = unpack_colours(mask.values) if mask.dtype == "rgb" else mask.values
+    if mask.dtype == "int32":
+        if int(values.max()) > np.iinfo(np.uint16).max:
+            raise DataError(f"{path}: a PNG holds values up to 65535, not {int(values.max())}")
+        values = values.astype(np.uint16)
+    picture = Image.fromarray(np.ascontiguousarray(values))
+    if mask.palette is not None and mask.dtype == "uint8":
+        picture.putpalette(mask.palette)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+
+
+def _label_names(table: AuditTable) -> list[str]:
+    return [describe(source) for source in table.samples.labels or ()]
+
+
+def _absolute(source: object) -> str:
+    if not isinstance(source, Path):
+        raise DataError("repairs need tables of files; save images and masks that are in memory")
+    return source.absolute().as_posix()

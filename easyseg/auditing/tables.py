@@ -1,0 +1,287 @@
+"""The tables under audit: their samples, the facts of each, and how their masks are read."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from easyseg.auditing.encoding import mask_encoding
+from easyseg.auditing.facts import ImageFacts, Part
+from easyseg.auditing.findings import Evidence
+from easyseg.auditing.scan import MOST_VALUES, scan
+from easyseg.data.io import ImageSource, describe
+from easyseg.data.label_map import LabelMap
+from easyseg.data.label_rules import Classes, RawValue
+from easyseg.data.pairing import SizeMatch, size_match
+from easyseg.data.table import CellProblem, Groups, Samples, read_samples
+from easyseg.errors import DataError
+
+__all__ = [
+    "AuditTable",
+    "Audited",
+    "Seen",
+    "read_tables",
+    "understand",
+    "with_facts",
+]
+
+# A picture has hundreds of colours, a mask a handful, a JPEG'd mask some dozens. An image of fewer
+# than the first number and a label of more, by this factor, have changed places.
+_PICTURE_FROM = 64
+_TIMES_MORE = 4
+
+
+class Seen(NamedTuple):
+    """One sample of one table."""
+
+    table: AuditTable
+    position: int
+    fact: ImageFacts
+
+    @property
+    def swapped(self) -> bool:
+        """Whether the label looks like a picture and the image like a mask."""
+        few, many = self.fact.colours, self.fact.num_values
+        if not 0 < few <= _PICTURE_FROM < many:
+            return False
+        return _covering(self.fact) > max(_PICTURE_FROM, _TIMES_MORE * few)
+
+    @property
+    def match(self) -> SizeMatch:
+        """How the size of the mask relates to that of the image; ``"equal"`` without one."""
+        if self.fact.mask_size is None or self.fact.size == (0, 0):
+            return "equal"
+        return size_match(self.fact.size, self.fact.mask_size, self.fact.turned)
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether the label was read and is a mask of some kind."""
+        fact = self.fact
+        return fact.mask_counts is not None and not fact.identical and not self.swapped
+
+    @property
+    def mask(self) -> ImageSource:
+        """Where the mask comes from."""
+        assert self.table.samples.labels is not None
+        return self.table.samples.labels[self.position]
+
+    @property
+    def image(self) -> str:
+        """What the image is called in messages."""
+        return describe(self.table.samples.images[self.position])
+
+    @property
+    def label(self) -> str:
+        """What the mask is called in messages."""
+        return describe(self.mask)
+
+    def evidence(self, *parts: Part, detail: str = "") -> Evidence:
+        """Return the sample as evidence.
+
+        Args:
+            parts: Which of its files show what was found.
+            detail: What was found in it; the file's name comes first if it is not in there.
+        """
+        samples = self.table.samples
+        row = samples.index[self.position]
+        return Evidence(
+            table=self.table.name,
+            position=self.table.positions[self.position],
+            row=row.item() if isinstance(row, np.generic) else row,
+            files=tuple(self.image if part == "image" else self.label for part in parts),
+            detail=detail,
+            sources=(samples.images[self.position], self.mask),
+        )
+
+
+@dataclass(frozen=True)
+class AuditTable:
+    """One table.
+
+    Args:
+        name: ``"train"``, ``"tuning"``, ``"test"``, or ``"data"``.
+        samples: The samples whose cells name files that are there.
+        facts: The facts of each of them.
+        cells: What is wrong with the cells of the other rows.
+        positions: The row of each sample in the table, from 0.
+    """
+
+    name: str
+    samples: Samples
+    facts: tuple[ImageFacts, ...]
+    cells: tuple[CellProblem, ...]
+    positions: tuple[int, ...]
+
+    def __iter__(self) -> Iterator[Seen]:
+        """Yield the samples in order."""
+        return (Seen(self, position, fact) for position, fact in enumerate(self.facts))
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of the table."""
+        return len(self.samples) + len({cell.position for cell in self.cells})
+
+
+@dataclass(frozen=True)
+class Audited:
+    """All tables, and how their masks are read.
+
+    Args:
+        tables: The training table, then tuning and test if there are any.
+        label_map: The label map of the training masks; None if they have none.
+        label_problems: Why there is none.
+        told: Whether the user said what the values mean.
+    """
+
+    tables: tuple[AuditTable, ...]
+    label_map: LabelMap | None
+    label_problems: tuple[str, ...]
+    told: bool
+
+    @property
+    def train(self) -> AuditTable:
+        """The training table."""
+        return self.tables[0]
+
+    def __iter__(self) -> Iterator[Seen]:
+        """Yield the samples of all tables."""
+        return (seen for table in self.tables for seen in table)
+
+    def masks(self, table: AuditTable | None = None) -> Iterator[Seen]:
+        """Yield the samples whose labels are masks, of one table or of all."""
+        return (seen for seen in (self if table is None else table) if seen.is_mask)
+
+    def train_masks(self) -> list[tuple[Seen, Counter[int]]]:
+        """Return the training samples whose labels are masks, with their pixels by class id."""
+        return [(seen, self.by_class(seen.fact.mask_counts)) for seen in self.masks(self.train)]
+
+    def mixed_bits(self) -> list[Seen]:
+        """Return the training masks of 1 bit, if the others hold 255 where these hold 1.
+
+        Then all of them can be written as 0 and 255; if other values occur, nobody can tell.
+        """
+        masks = list(self.masks(self.train))
+        bits = [seen for seen in masks if seen.fact.mask_dtype == "bool"]
+        others = {
+            value
+            for seen in masks
+            if seen.fact.mask_dtype != "bool"
+            for value in seen.fact.mask_counts or ()
+        }
+        return bits if others in ({0, 255}, {255}) else []
+
+    def by_class(self, counts: Mapping[int, int] | None) -> Counter[int]:
+        """Return numbers of pixels by class id, `IGNORE` included, from those by raw value.
+
+        Values that the label map does not know are left out; there is a label map.
+        """
+        assert self.label_map is not None
+        unknown = set(self.label_map.unknown_values(counts or ()))
+        known = {value: number for value, number in (counts or {}).items() if value not in unknown}
+        ids = self.label_map.encode(np.array([*known], dtype=np.int64))
+        pixels: Counter[int] = Counter()
+        for class_id, number in zip(ids.tolist(), known.values(), strict=True):
+            pixels[class_id] += number
+        return pixels
+
+
+def read_tables(
+    tables: Mapping[str, Any],
+    *,
+    image: str,
+    label: str,
+    data_root: str | os.PathLike[str] | None,
+    problems: list[str],
+    groups: Groups | None = None,
+) -> tuple[AuditTable, ...]:
+    """Read tables, without looking into their files.
+
+    Args:
+        tables: What :func:`easyseg.data.table.read_samples` takes, with labels, by name; tables
+            that are None are left out.
+        image: Name of the image column.
+        label: Name of the label column.
+        data_root: Folder that relative paths start from.
+        problems: Why a table cannot be read at all is appended: no file, no column, no rows.
+        groups: The groups of the samples, as for `read_samples`.
+
+    Returns:
+        The tables that can be read, without facts.
+    """
+    found = []
+    for name, data in tables.items():
+        if data is None:
+            continue
+        cells: list[CellProblem] = []
+        try:
+            samples = read_samples(
+                data, image=image, label=label, data_root=data_root, groups=groups, problems=cells
+            )
+        except DataError as error:
+            where = "" if name in ("train", "data") else f"{name} data: "
+            problems.extend(f"{where}{problem}" for problem in error.problems)
+            continue
+        bad = {cell.position for cell in cells}
+        rows = range(len(samples) + len(bad))
+        kept = tuple(row for row in rows if row not in bad)
+        found.append(AuditTable(name, samples, (), tuple(cells), kept))
+    return tuple(found)
+
+
+def with_facts(
+    table: AuditTable, on_image: Callable[[int], None], *, colour: bool = False
+) -> AuditTable:
+    """Return a table with the facts of its files.
+
+    Args:
+        table: The table.
+        on_image: Called with 1 after each sample.
+        colour: Whether its masks are coded in colours, for certain.
+    """
+    facts = scan(table.samples, colour=colour or None, progress=lambda done: on_image(1))
+    return replace(table, facts=facts)
+
+
+def understand(
+    tables: Iterable[AuditTable],
+    *,
+    problem_type: str = "auto",
+    classes: Classes | None = None,
+    ignore_index: RawValue | None = None,
+) -> Audited:
+    """Find out how the masks are read, if that can be told.
+
+    Args:
+        tables: The training table first.
+        problem_type: As for `infer_label_map`.
+        classes: As for `infer_label_map`.
+        ignore_index: As for `infer_label_map`.
+
+    Raises:
+        OptionError: ``problem_type``, ``classes`` or ``ignore_index`` makes no sense.
+    """
+    tables = tuple(tables)
+    masks = [seen for seen in tables[0] if seen.is_mask and seen.fact.num_values <= MOST_VALUES]
+    label_map: LabelMap | None = None
+    problems: tuple[str, ...] = ()
+    try:
+        encoding = mask_encoding([seen.mask for seen in masks], [seen.fact for seen in masks])
+        label_map = encoding.label_map(
+            problem_type=problem_type, classes=classes, ignore_index=ignore_index
+        )
+    except DataError as error:
+        problems = error.problems
+    told = classes is not None or ignore_index is not None
+    return Audited(tables, label_map, problems, told)
+
+
+def _covering(fact: ImageFacts) -> int:
+    """Return how many of the mask's values cover 95 % of its pixels."""
+    counts = np.sort(np.array(list((fact.mask_counts or {}).values())))[::-1]
+    height, width = fact.mask_size or (0, 0)
+    return int(np.searchsorted(np.cumsum(counts), 0.95 * height * width)) + 1

@@ -1,0 +1,411 @@
+"""What is wrong with, or worth knowing about, a set as a whole: each check where it must speak."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from audit_gallery import audit_of, fit_prepares, fit_refuses, scenes, write_set
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageEnhance, ImageFilter
+
+from easyseg.auditing.checks import run_checks
+from easyseg.auditing.checks.classes import check_rare_classes
+from easyseg.auditing.checks.inverted import check_inverted
+from easyseg.auditing.facts import ImageFacts
+from easyseg.auditing.tables import Audited, AuditTable, Seen
+from easyseg.data.label_map import LabelMap
+from easyseg.data.table import read_samples
+from easyseg.errors import OptionError
+
+PAIRS = scenes(8)
+CLASSES = scenes(8, seed=1, multiclass=True)
+PALETTE = [0, 0, 0, 128, 64, 128, 220, 20, 60]
+COLOURS = np.array([[0, 0, 0], [128, 64, 128], [220, 20, 60]], np.uint8)
+
+
+def only(report, check):
+    (finding,) = report.by_check(check)
+    return finding
+
+
+def checks(report, *, but=("mask-encoding",)):
+    return sorted({finding.check for finding in report.findings} - set(but))
+
+
+def with_palette(ids):
+    picture = Image.fromarray(ids, "P")
+    picture.putpalette(PALETTE)
+    return picture
+
+
+# How masks are coded.
+
+
+@pytest.mark.parametrize(
+    ("encode", "options", "words"),
+    [
+        (lambda ids: ids, {}, "8 bit, the values 0, 1"),
+        (lambda ids: ids * np.uint8(255), {}, "8 bit black and white, the values 0, 255"),
+        (lambda ids: ids > 0, {}, "1 bit, the values 0, 1"),
+        (lambda ids: ids.astype(np.uint16) * 1000, {}, "16 bit, the values 0, 1000"),
+        (with_palette, {}, "indices of a palette, the values 0 (#000000), 1 (#804080)"),
+        (lambda ids: COLOURS[ids], {}, "RGB colours, the colours #000000, #804080"),
+    ],
+)
+def test_encodings_are_named_and_trained_on(encode, options, words, tmp_path):
+    table = write_set(tmp_path, PAIRS, encode, **options)
+    report = audit_of(table)
+    assert checks(report) == []
+    assert f"8 of 8 masks: {words}" in only(report, "mask-encoding").found
+    prepared = fit_prepares(table)
+    assert prepared.label_map == report.label_map
+
+
+def test_jpeg_masks_are_smeared_masks(tmp_path):
+    table = write_set(tmp_path, PAIRS, suffix="jpg", quality=75)
+    report = audit_of(table)
+    assert checks(report) == ["smeared-masks"]
+    smeared = only(report, "smeared-masks")
+    assert (str(smeared.severity), smeared.repair) == ("warning", "threshold the mask")
+    assert "8 masks are JPEGs" in smeared.found
+    assert fit_prepares(table).label_map.smeared
+
+
+def test_anti_aliased_masks_are_smeared_masks(tmp_path):
+    def soften(ids):
+        return Image.fromarray(ids * np.uint8(255)).filter(ImageFilter.GaussianBlur(1))
+
+    table = write_set(tmp_path, PAIRS, soften)
+    assert checks(audit_of(table)) == ["smeared-masks"]
+    assert fit_refuses(table) == ()
+
+
+def test_several_ways_at_once_are_several_notes(tmp_path):
+    first = write_set(tmp_path / "a", PAIRS[:4], lambda ids: ids)
+    second = write_set(tmp_path / "b", PAIRS[4:], lambda ids: ids.astype(np.uint16))
+    report = audit_of(pd.concat([first, second], ignore_index=True))
+    notes = report.by_check("mask-encoding")
+    assert ["4 of 8 masks: 8 bit, " in n.found for n in notes] == [True, False]
+    assert [item.position for item in notes[1].evidence] == [4, 5, 6, 7]
+    assert report.ok
+
+
+def test_one_bit_masks_among_black_and_white_ones(tmp_path):
+    first = write_set(tmp_path / "a", PAIRS[:3], lambda ids: ids > 0)
+    second = write_set(tmp_path / "b", PAIRS[3:])
+    table = pd.concat([first, second], ignore_index=True)
+    report = audit_of(table)
+    mixed = only(report, "mixed-bits")
+    assert (report.errors, mixed.repair) == ((mixed,), "write 255 for 1")
+    assert [item.position for item in mixed.evidence] == [0, 1, 2]
+    assert "have 1 bit" in fit_refuses(table)[0]
+
+
+def test_zero_and_one_beside_zero_and_255(tmp_path):
+    first = write_set(tmp_path / "a", PAIRS[:3], lambda ids: ids)
+    second = write_set(tmp_path / "b", PAIRS[3:])
+    table = pd.concat([first, second], ignore_index=True)
+    report = audit_of(table)
+    assert [finding.check for finding in report.errors] == ["mixed-encodings"]
+    assert len(fit_refuses(table)) == 3
+    assert audit_of(table, ignore_index=255).ok
+    assert fit_refuses(table, ignore_index=255) == ()
+
+
+def test_ambiguous_values_are_an_error_that_options_settle(tmp_path):
+    values = np.array([0, 128, 255], np.uint8)
+    table = write_set(tmp_path, CLASSES, lambda ids: values[ids])
+    report = audit_of(table)
+    assert [finding.check for finding in report.errors] == ["label-values"]
+    assert "whether 255 is a class or ignored cannot be told" in report.errors[0].line()
+    assert report.label_map is None
+    assert fit_refuses(table) == (report.errors[0].line(),)
+    named = {0: "ground", 128: "pad", 255: "dots"}
+    assert audit_of(table, classes=named).ok
+    assert fit_refuses(table, classes=named) == ()
+
+
+def test_gaps_in_ids(tmp_path):
+    values = np.array([0, 3, 7], np.uint8)
+    report = audit_of(write_set(tmp_path, CLASSES, lambda ids: values[ids]))
+    assert "1, 2, 4, 5, 6 of 0 to 7 never occur" in only(report, "gaps-in-ids").found
+    assert report.ok
+
+
+def test_void_is_said_and_a_far_value_is_asked_about(tmp_path):
+    def rim(ids, value):
+        coded = ids.copy()
+        coded[:4] = value
+        return coded
+
+    report = audit_of(write_set(tmp_path / "a", CLASSES, lambda ids: rim(ids, 255)))
+    note = only(report, "ignored-pixels")
+    assert "255 is ignored" in note.found
+    assert f"{4 / 96:.2%}" in note.found
+    report = audit_of(write_set(tmp_path / "b", CLASSES, lambda ids: rim(ids, 100)))
+    assert "is the value 100 a class?" in only(report, "ignore-candidate").found
+    assert "ignore_index=100" in only(report, "ignore-candidate").remedy
+    white = np.concatenate([COLOURS, [[255, 255, 255]]]).astype(np.uint8)
+    report = audit_of(write_set(tmp_path / "c", CLASSES, lambda ids: white[rim(ids, 3)]))
+    assert "ignore_index='#FFFFFF'" in only(report, "ignore-candidate").remedy
+
+
+def test_inverted_masks_are_a_question(tmp_path):
+    report = audit_of(write_set(tmp_path, PAIRS, lambda ids: (1 - ids) * np.uint8(255)))
+    question = only(report, "inverted-foreground")
+    assert str(question.severity) == "warning"
+    assert "is the foreground the other way round?" in question.found
+    named = {255: "background", 0: "pad"}
+    assert str(named) not in question.remedy
+    assert "{255: 'background', 0: 'foreground'}" in question.remedy
+    again = audit_of(
+        write_set(tmp_path / "b", PAIRS, lambda ids: (1 - ids) * np.uint8(255)), classes=named
+    )
+    assert "inverted-foreground" not in checks(again)
+    assert again.label_map.values == (255, 0)
+
+
+# Classes.
+
+
+def test_a_value_in_one_file_only(tmp_path):
+    table = write_set(tmp_path, CLASSES, lambda ids: ids)
+    with Image.open(table["label"][3]) as mask:
+        values = np.array(mask)
+    values[5, 5:8] = 3
+    Image.fromarray(values).save(table["label"][3])
+    lone = only(audit_of(table), "lone-value")
+    assert "holds the value 3, in 3 pixels" in lone.found
+    assert [item.position for item in lone.evidence] == [3]
+
+
+def test_empty_and_full_masks(tmp_path):
+    table = write_set(tmp_path, PAIRS)
+    empty, full = np.zeros((96, 128), np.uint8), np.full((96, 128), 255, np.uint8)
+    for row, mask in ((1, empty), (2, empty), (6, full)):
+        Image.fromarray(mask).save(table["label"][row])
+    report = audit_of(table)
+    assert str(only(report, "empty-masks").severity) == "note"
+    assert [item.position for item in only(report, "empty-masks").evidence] == [1, 2]
+    assert [item.position for item in only(report, "full-masks").evidence] == [6]
+    for row in (0, 3, 4):
+        Image.fromarray(empty).save(table["label"][row])
+    assert str(only(audit_of(table), "empty-masks").severity) == "warning"
+    for file in table["label"]:
+        Image.fromarray(empty).save(file)
+    report = audit_of(table)
+    assert [finding.check for finding in report.errors] == ["label-values"]
+    assert "all masks hold the value 0" in fit_refuses(table)[0]
+
+
+def test_classes_that_a_table_lacks(tmp_path):
+    train = write_set(tmp_path / "train", CLASSES, lambda ids: ids)
+    some = scenes(3, seed=2, multiclass=True)
+    tuning = write_set(tmp_path / "tuning", some, lambda ids: np.minimum(ids, 1))
+    missing = only(audit_of(train, tuning), "missing-class")
+    assert missing.found == "no mask of the tuning table holds class_2 (2)"
+    never = audit_of(train, classes={0: "a", 1: "b", 2: "c", 9: "d"})
+    assert only(never, "missing-class").found == "no mask of the train table holds d (9)"
+
+
+def test_values_that_only_the_tuning_table_holds(tmp_path):
+    train = write_set(tmp_path / "train", CLASSES, lambda ids: np.minimum(ids, 1))
+    tuning = write_set(tmp_path / "tuning", scenes(3, seed=2, multiclass=True), lambda ids: ids)
+    report = audit_of(train, tuning)
+    assert [finding.check for finding in report.errors] == ["unknown-values"]
+    lines = fit_refuses(train, tuning)
+    assert [line.split(":")[0] for line in lines] == [f"tuning row {i}" for i in range(3)]
+
+
+def audited(counts, label_map, border=None):
+    """Return an audit of made-up masks."""
+    facts = tuple(
+        ImageFacts(
+            (10, 10), c, "uint8", "RGB", 0.0, {}, num_values=len(c), border_counts=border or c
+        )
+        for c in counts
+    )
+    samples = read_samples(pd.DataFrame({"image": [np.zeros((1, 1))], "label": [np.zeros((1, 1))]}))
+    samples = samples.take([0] * len(facts))
+    table = AuditTable("train", samples, facts, (), tuple(range(len(facts))))
+    return Audited((table,), label_map, (), told=False)
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from([0, 4, 9, 255]), st.integers(1, 10_000), min_size=1),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_rare_classes_are_those_of_the_obvious_sum(counts):
+    label_map = LabelMap((0, 4, 9), ("a", "b", "c"), 255, "uint8")
+    total = Counter()
+    for each in counts:
+        total.update(each)
+    kept = sum(total[value] for value in label_map.values)
+    expected = {}
+    for name, value in zip(label_map.names, label_map.values, strict=True):
+        share = total[value] / kept if kept else 0
+        if 0 < share < 0.02:
+            expected[f"{name} ({value})"] = "warning" if share < 0.005 else "note"
+    found = {
+        finding.found.split("class ")[1].split(" has")[0]: str(finding.severity)
+        for finding in check_rare_classes(audited(counts, label_map))
+    }
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("inside", "frame", "asked"), [(70, 70, True), (60, 90, False), (90, 60, False), (10, 5, False)]
+)
+def test_the_question_needs_both_the_pixels_and_the_border(inside, frame, asked):
+    label_map = LabelMap((0, 1), ("background", "foreground"), None, "uint8")
+    data = audited([{0: 100 - inside, 1: inside}] * 3, label_map, {0: 100 - frame, 1: frame})
+    assert bool(list(check_inverted(data))) == asked
+
+
+# The same picture twice.
+
+
+def test_duplicates_in_a_table(tmp_path):
+    table = write_set(tmp_path, PAIRS)
+    with Image.open(table["image"][2]) as image:
+        image.save(tmp_path / "again.png")
+    twice = pd.DataFrame(
+        {
+            "image": [*table["image"], str(tmp_path / "again.png"), table["image"][5]],
+            "label": [*table["label"], table["label"][2], table["label"][0]],
+        }
+    )
+    report = audit_of(twice)
+    found = only(report, "duplicate-images")
+    assert str(found.severity) == "warning"
+    assert "2 images are in one table more than once; different masks for 1 of them" in found.found
+    assert [item.position for item in found.evidence] == [2, 8, 5, 9]
+    assert "with another mask" not in found.evidence[0].detail
+    assert "with another mask" in found.evidence[2].detail
+    assert "near-duplicates" not in checks(report)
+    assert fit_refuses(twice) == ()
+
+
+@pytest.mark.parametrize("other", ["tuning", "test"])
+def test_images_in_two_tables_are_leakage(tmp_path, other):
+    train = write_set(tmp_path, PAIRS)
+    shared = train.iloc[[1, 4]].reset_index(drop=True)
+    report = audit_of(train, **{other: shared})
+    (leak,) = report.errors
+    assert (leak.check, leak.found[:29]) == ("leakage", "2 images are in two tables: s")
+    assert [(i.table, i.position) for i in leak.evidence] == [
+        ("train", 1),
+        (other, 0),
+        ("train", 4),
+        (other, 1),
+    ]
+    if other == "tuning":
+        assert len(fit_refuses(train, shared)) == 4
+
+
+def test_near_duplicates_in_a_table_and_across_tables(tmp_path):
+    train = write_set(tmp_path / "a", PAIRS)
+    brighter = [
+        (np.array(ImageEnhance.Brightness(Image.fromarray(i)).enhance(1.1)), m) for i, m in PAIRS
+    ]
+    close = write_set(tmp_path / "b", brighter[:2])
+    report = audit_of(pd.concat([train, close], ignore_index=True))
+    found = only(report, "near-duplicates")
+    assert str(found.severity) == "warning"
+    assert [item.position for item in found.evidence] == [0, 8, 1, 9]
+    report = audit_of(train, close)
+    found = only(report, "near-leakage")
+    assert str(found.severity) == "warning"
+    assert "likely leakage" in found.found
+    assert report.ok
+    assert fit_refuses(train, close) == ()
+
+
+def test_a_mask_of_several_images(tmp_path):
+    table = write_set(tmp_path, PAIRS)
+    table.loc[3, "label"] = table["label"][4]
+    shared = only(audit_of(table), "shared-mask")
+    assert [item.position for item in shared.evidence] == [3, 4]
+
+
+def test_groups_in_names_and_groups_in_two_tables(tmp_path):
+    table = write_set(tmp_path, scenes(12))
+    names = [f"patient{i // 3:02}_{i}.jpg" for i in range(12)]
+    for old, new in zip(table["image"], names, strict=True):
+        (tmp_path / new).write_bytes(open(old, "rb").read())  # noqa: PTH123, SIM115
+    table["image"] = [str(tmp_path / name) for name in names]
+    report = audit_of(table)
+    assert "4 groups in 12 images" in only(report, "groups-in-names").found
+    assert "groups=" in only(report, "groups-in-names").remedy
+    assert checks(report) == ["groups-in-names"]
+    split = audit_of(table.iloc[:8], table.iloc[8:].reset_index(drop=True))
+    assert "1 of 4 groups" in only(split, "split-groups").found
+    assert [i.position for i in only(split, "split-groups").evidence] == [6, 7, 0]
+
+
+# Images.
+
+
+def test_extreme_sizes(tmp_path, monkeypatch):
+    sizes = {"tiny-image": (20, 90), "elongated-image": (40, 200), "huge-image": (300, 300)}
+    rng = np.random.default_rng(0)
+    rows = [
+        (rng.integers(0, 256, (*s, 3), dtype=np.uint8), np.eye(*s, dtype=np.uint8))
+        for s in sizes.values()
+    ]
+    monkeypatch.setattr("easyseg.auditing.checks.sizes._HUGE", 80_000)
+    report = audit_of(write_set(tmp_path, rows))
+    for row, check in enumerate(sizes):
+        found = only(report, check)
+        assert row in [item.position for item in found.evidence]
+        assert str(found.severity) == ("note" if check == "elongated-image" else "warning")
+    assert report.ok
+
+
+def test_a_bomb_is_an_error(tmp_path, monkeypatch):
+    table = write_set(tmp_path, PAIRS)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
+    report = audit_of(table)
+    assert {finding.check for finding in report.errors} == {"decompression-bomb"}
+    assert len(report.errors[0].evidence) == 16
+    assert "MAX_IMAGE_PIXELS" in report.errors[0].remedy
+
+
+def test_swapped_columns_are_told_from_swapped_rows(tmp_path):
+    table = write_set(tmp_path, PAIRS)
+    swapped = table.rename(columns={"image": "label", "label": "image"})
+    report = audit_of(swapped)
+    assert [finding.check for finding in report.errors] == ["swapped-columns"]
+    assert "the image and the label column are swapped in 8 of 8 rows" in report.errors[0].found
+    assert all("different values in the label" in line for line in fit_refuses(swapped))
+    smeared = write_set(tmp_path / "b", PAIRS, suffix="jpg", quality=80)
+    swapped = smeared.rename(columns={"image": "label", "label": "image"})
+    assert [finding.check for finding in audit_of(swapped).errors] == ["swapped-columns"]
+
+
+def test_options_that_make_no_sense_are_raised(tmp_path):
+    table = write_set(tmp_path, PAIRS[:2])
+    with pytest.raises(OptionError):
+        audit_of(table, ignore_index=-1)
+
+
+def test_no_check_speaks_about_tables_without_a_readable_mask(tmp_path):
+    table = write_set(tmp_path, PAIRS)
+    for file in table["label"]:
+        open(file, "wb").close()  # noqa: PTH123
+    report = audit_of(table)
+    assert checks(report) == ["empty-file"]
+    assert len(fit_refuses(table)) == 8
+
+
+def test_checks_are_pure(tmp_path):
+    data = audited([{0: 5, 1: 5}] * 6, LabelMap((0, 1), ("a", "b"), None, "uint8"))
+    assert run_checks(data) == run_checks(data)
+    assert isinstance(next(iter(data)), Seen)
