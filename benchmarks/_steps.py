@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from easyseg.auditing.fingerprint import Fingerprint, Quantiles
+from easyseg.auditing.fingerprint import Fingerprint, Percentiles, Quantiles
 from easyseg.inference.predict import autocast_for
 from easyseg.models import sam_vit
 from easyseg.models.network import build_network
@@ -98,6 +98,13 @@ def binary_plan(overrides: Mapping[str, Any], hardware: Hardware | None = None) 
         empty_masks=0,
         ignored_share=0.0,
         uprightness=0.0,
+        components=Quantiles(1, 1, 3),
+        object_sizes=Percentiles(0.001, 0.01, 0.1),
+        thickness={"foreground": 0.1},
+        brightness=Quantiles(90, 120, 150),
+        contrast=Quantiles(40, 50, 60),
+        channels=(120.0, 120.0, 120.0),
+        grey_images=0,
     )
     hardware = hardware or detect_hardware("cpu")
     return decide(

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from easyseg.plan.decisions import check_request, decide
 from easyseg.plan.domains import flatten
 from easyseg.plan.hardware import Hardware
 from easyseg.plan.plan import Plan
-from easyseg.plan.presets import load_preset
+from easyseg.plan.presets import load_preset, parse_presets
 
 __all__ = ["Decisions", "Prepared", "prepare", "read_labelled"]
 
@@ -74,6 +74,7 @@ class Prepared:
         plan: All decisions.
         run_folder: Where the fit writes.
         columns: Names of the image and the label column.
+        hardware: The machine that the plan is for.
         costs: What a probe measured, if there was one.
     """
 
@@ -85,6 +86,7 @@ class Prepared:
     plan: Plan
     run_folder: Path
     columns: Mapping[str, str]
+    hardware: Hardware
     costs: Costs | None = None
 
     def training_samples(self) -> Samples:
@@ -122,7 +124,8 @@ class Prepared:
         """Create the run folder with ``plan.json`` and ``fingerprint.json``."""
         self.run_folder.mkdir(parents=True, exist_ok=True)
         self.plan.save(self.run_folder / "plan.json")
-        text = json.dumps(self.fingerprint.to_dict(), indent=2, ensure_ascii=False)
+        found = self.fingerprint.to_dict() | {"hardware": asdict(self.hardware)}
+        text = json.dumps(found, indent=2, ensure_ascii=False)
         write_text(self.run_folder / "fingerprint.json", text + "\n")
 
     def blank_model(self, network: Network, seed: int) -> TrainedModel:
@@ -147,7 +150,7 @@ def prepare(
     ignore_index: RawValue | None,
     eval_metric: str | None,
     data_root: str | os.PathLike[str] | None,
-    presets: str,
+    presets: str | Sequence[str],
     hyperparameters: Mapping[str, Any] | None,
     time_limit: float | None,
     holdout_frac: float,
@@ -170,7 +173,7 @@ def prepare(
         ignore_index: Raw value that is ignored, or ``None``.
         eval_metric: Validation metric, or ``None`` for the default.
         data_root: Folder that relative paths start from.
-        presets: Name of a preset or ``"auto"``.
+        presets: ``"auto"``, the name of a preset or a domain, or several.
         hyperparameters: Dotted overrides.
         time_limit: Seconds, or ``None``.
         holdout_frac: Share of the validation part.
@@ -241,6 +244,7 @@ def prepare(
         decided(),
         run_folder,
         {"image": image, "label": label},
+        hardware,
     )
     if probe is None:
         return prepared
@@ -276,14 +280,15 @@ def read_labelled(
 
 
 def _obtainable(
-    hardware: Hardware, presets: str, hyperparameters: Mapping[str, Any]
+    hardware: Hardware, presets: str | Sequence[str], hyperparameters: Mapping[str, Any]
 ) -> tuple[str, ...]:
     """Return the backbones whose weights are here or can be reached, if there is a choice.
 
     There is none on a CPU, nor where the user or a preset names one; random weights are always at
     hand.
     """
-    preset = "auto" if presets == "auto" else load_preset(presets)["plan"]["backbone"]["name"]
+    base = parse_presets(presets).base  # domains name no backbone
+    preset = "auto" if base == "auto" else load_preset(base)["plan"]["backbone"]["name"]
     named = hyperparameters.get("backbone.name", preset) != "auto"
     if hardware.accelerator == "cpu" or named:
         return ()

@@ -134,7 +134,7 @@ class SemanticSegmentor:
         train_data: Any,
         tuning_data: Any = None,
         *,
-        presets: str = "auto",
+        presets: str | Sequence[str] = "auto",
         hyperparameters: Mapping[str, Any] | None = None,
         time_limit: float | None = None,
         holdout_frac: float = 0.2,
@@ -161,6 +161,8 @@ class SemanticSegmentor:
                 training table, chosen by the seed.
             presets: ``"fast"``, ``"balanced"``, ``"best"``, or ``"auto"``: by device, number and
                 size of the images; ``"paper"``, ``"paper_3e-4"``, ``"reference"``: as published.
+                A domain such as ``"polyp"`` adds what is known of such images beforehand, alone or
+                in a list: ``["best", "polyp"]``.
             hyperparameters: Overrides of the plan by dotted keys, ``{"adapter.rank": 8}``.
             time_limit: Wall-clock seconds from this call to its return, everything included.
             holdout_frac: Share of the validation part, between 0 and 1.
