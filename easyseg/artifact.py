@@ -274,11 +274,11 @@ def _about(model: TrainedModel) -> dict[str, Any]:
 
 def _card(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
     """Return the model card in Markdown."""
-    plan, label_map = about["plan"], about["label_map"]
+    plan, label_map = about["plan"], LabelMap.from_dict(about["label_map"])
     spec = get_spec(about["backbone"]["name"])
     classes = "\n".join(
-        f"| {value} | {name} |"
-        for value, name in zip(label_map["values"], label_map["names"], strict=True)
+        f"| {label_map.shown(value)} | {name} |"
+        for value, name in zip(label_map.values, label_map.names, strict=True)
     )
     scores = "\n".join(
         f"| {key} | {'none' if value is None else f'{value:.4f}'} |"
@@ -301,7 +301,7 @@ def _card(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
 |---|---|
 {classes}
 
-Pixels ignored in training: {label_map["ignore"] if label_map["ignore"] is not None else "none"}.
+Pixels ignored in training: {label_map.shown(label_map.ignore)}.
 
 Scores on the validation part (images the best epoch was chosen by, so slightly optimistic):
 

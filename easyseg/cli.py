@@ -14,7 +14,13 @@ import typer
 from typer.core import TyperGroup
 
 from easyseg import cli_options as opt
-from easyseg.cli_values import parse_classes, parse_count, parse_devices, parse_overrides
+from easyseg.cli_values import (
+    parse_classes,
+    parse_count,
+    parse_devices,
+    parse_overrides,
+    parse_raw_value,
+)
 from easyseg.errors import EasySegError
 
 if TYPE_CHECKING:
@@ -125,7 +131,8 @@ def fit(
     Ctrl-C ends the training after the running step, with the best model so far; again: it aborts.
     """
     verbosity = 0 if quiet else verbosity
-    named, asked = parse_classes(classes), parse_devices(devices)
+    named, ignored = parse_classes(classes), parse_raw_value(ignore_index)
+    asked = parse_devices(devices)
     workers = parse_count(num_workers, "--num-workers", least=0)
     hyperparameters = parse_overrides(overrides or ())
     _say(verbosity, f"reading {train_data} ...")
@@ -136,7 +143,7 @@ def fit(
         image=image,
         label=label,
         classes=named,
-        ignore_index=ignore_index,
+        ignore_index=ignored,
         eval_metric=eval_metric,
         data_root=data_root,
         path=path,
@@ -193,7 +200,7 @@ def audit(
     code 1 if there are errors: a fit refuses such data.
     """
     verbosity = 0 if quiet else verbosity
-    named = parse_classes(classes)
+    named, ignored = parse_classes(classes), parse_raw_value(ignore_index)
     tables = {"train": train_data, "tuning": tuning_data, "test": test_data}
     _say(verbosity, f"reading {', '.join(str(t) for t in tables.values() if t is not None)} ...")
     from functools import partial
@@ -211,7 +218,7 @@ def audit(
             image=image,
             label=label,
             classes=named,
-            ignore_index=ignore_index,
+            ignore_index=ignored,
             data_root=data_root,
             watch=partial(reporter.progress, READING),
         )
@@ -417,6 +424,7 @@ def _draw(
             masks_in=masks_in,
             folder=folder,
             ignore=segmentor.label_map_.ignore,
+            coloured=segmentor.label_map_.coloured,
             on_picture=advance,
         )
 

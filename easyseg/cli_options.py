@@ -65,13 +65,15 @@ ClassNames = Annotated[
     str | None,
     _in(
         _DATA,
-        'Names of the mask values, "0=background,255=lesion", or names alone in their order; '
+        'Names of the mask values or colours, "0=background,255=lesion" or '
+        '"#000000=background,#804080=road", or names alone in their order; '
         "default: found from the masks.",
         metavar="NAMES",
     ),
 ]
 IgnoreIndex = Annotated[
-    int | None, _in(_DATA, "Mask value of pixels that neither train nor score.", metavar="VALUE")
+    str | None,
+    _in(_DATA, "Mask value or colour of pixels that neither train nor score.", metavar="VALUE"),
 ]
 DataRoot = Annotated[
     Path | None,

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
 
-__all__ = ["parse_classes", "parse_count", "parse_devices", "parse_overrides"]
+__all__ = [
+    "parse_classes",
+    "parse_count",
+    "parse_devices",
+    "parse_overrides",
+    "parse_raw_value",
+]
+
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
-def parse_classes(text: str | None) -> dict[int, str] | list[str] | None:
+def parse_raw_value(text: str | None) -> int | str | None:
+    """Read a mask value: a number, or a colour such as ``#804080``.
+
+    Args:
+        text: What the user wrote.
+
+    Raises:
+        typer.BadParameter: If it is neither.
+
+    Example:
+        >>> parse_raw_value("255"), parse_raw_value("#804080")
+        (255, '#804080')
+    """
+    if text is None or _COLOUR.fullmatch(text):
+        return text
+    if not text.isdecimal():
+        raise typer.BadParameter(
+            f"found {text!r}; expected a mask value such as 255, or a colour such as #804080",
+            param_hint="--ignore-index",
+        )
+    return int(text)
+
+
+def parse_classes(text: str | None) -> dict[int | str, str] | list[str] | None:
     """Read the names of the classes.
 
     Args:
-        text: ``0=background,255=lesion``, or names in the ascending order of the values.
+        text: ``0=background,255=lesion`` or ``#000000=background,#804080=road``, or names in the
+            ascending order of the values.
 
     Raises:
         typer.BadParameter: If it is neither.
@@ -22,6 +55,8 @@ def parse_classes(text: str | None) -> dict[int, str] | list[str] | None:
     Example:
         >>> parse_classes("0=background, 255=lesion")
         {0: 'background', 255: 'lesion'}
+        >>> parse_classes("#000000=background,#804080=road")
+        {'#000000': 'background', '#804080': 'road'}
         >>> parse_classes("soil,crop,weed")
         ['soil', 'crop', 'weed']
     """
@@ -30,18 +65,20 @@ def parse_classes(text: str | None) -> dict[int, str] | list[str] | None:
     parts = [part.strip() for part in text.split(",")]
     if all(parts) and not any("=" in part for part in parts):
         return parts
-    classes: dict[int, str] = {}
+    classes: dict[int | str, str] = {}
     for part in parts:
-        value, equals, name = (word.strip() for word in part.partition("="))
-        if not (equals and name and value.isdecimal()):
+        written, equals, name = (word.strip() for word in part.partition("="))
+        if not (equals and name and (written.isdecimal() or _COLOUR.fullmatch(written))):
             raise typer.BadParameter(
                 f"found {part!r}; expected 'value=name' for each class, as in "
-                '"0=background,255=lesion", or the names alone, as in "soil,crop,weed"',
+                '"0=background,255=lesion" or "#000000=background,#804080=road", or the names '
+                'alone, as in "soil,crop,weed"',
                 param_hint="--classes",
             )
-        if int(value) in classes:
+        value = int(written) if written.isdecimal() else written.upper()
+        if value in classes:
             raise typer.BadParameter(f"value {value} is there twice", param_hint="--classes")
-        classes[int(value)] = name
+        classes[value] = name
     return classes
 
 

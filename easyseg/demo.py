@@ -135,6 +135,7 @@ def run_demo(
         devices=1,
         seed=seed,
     )
+    labels = segmentor.label_map_
     scores = segmentor.evaluate(test)
     assert isinstance(scores, dict)
     plain = {key: None if np.isnan(value) else value for key, value in scores.items()}
@@ -146,9 +147,11 @@ def run_demo(
         masks,
         masks_in=folder / "masks",
         folder=folder / "overlays",
-        ignore=dataset.ignore,
+        ignore=labels.ignore,
+        coloured=labels.coloured,
     )
-    contact_sheet(test.assign(mask=masks), ignore=dataset.ignore).save(folder / "contact_sheet.png")
+    sheet = contact_sheet(test.assign(mask=masks), ignore=labels.ignore, coloured=labels.coloured)
+    sheet.save(folder / "contact_sheet.png")
     return DemoResult(
         name=name,
         num_test=len(test),
@@ -164,13 +167,18 @@ def run_demo(
 
 
 def contact_sheet(
-    table: pd.DataFrame, *, ignore: int | None = None, rows: int = _SHEET_ROWS
+    table: pd.DataFrame,
+    *,
+    ignore: int | None = None,
+    coloured: bool = False,
+    rows: int = _SHEET_ROWS,
 ) -> Image.Image:
     """Draw a few images beside their true and their predicted masks.
 
     Args:
         table: Columns ``image``, ``label``, ``mask``: paths.
         ignore: Raw mask value that is not drawn.
+        coloured: The masks are coded in colours.
         rows: At most this many, evenly spread over the table.
 
     Returns:
@@ -186,7 +194,10 @@ def contact_sheet(
     for row, position in enumerate(chosen):
         entry = table.iloc[position]
         image = Image.fromarray(read_image(Path(entry["image"])))
-        drawn = [overlay(entry["image"], entry[name], ignore=ignore) for name in ("label", "mask")]
+        drawn = [
+            overlay(entry["image"], entry[name], ignore=ignore, coloured=coloured)
+            for name in ("label", "mask")
+        ]
         _paste_row(sheet, [image, *drawn], (_GAP, row * height + _TITLE + _GAP))
     return sheet
 

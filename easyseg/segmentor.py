@@ -42,9 +42,10 @@ class SemanticSegmentor:
             found from the masks.
         image: Name of the column of images.
         label: Name of the column of masks.
-        classes: Names of the raw mask values, ``{0: "background", 255: "lesion"}``, or names in the
-            ascending order of the values; ``None``: found from the masks.
-        ignore_index: Raw mask value of pixels that neither train nor score.
+        classes: Names of the raw mask values in the order of the class ids,
+            ``{0: "background", 255: "lesion"}``, a colour as ``"#804080"`` or ``(128, 64, 128)``;
+            or names in the ascending order of the values; ``None``: found from the masks.
+        ignore_index: Raw mask value, or colour, of pixels that neither train nor score.
         eval_metric: Validation metric such as ``"dice@image"``; ``None``: ``iou@image`` for binary
             and ``miou@dataset`` for multi-class problems.
         data_root: Folder that relative paths start from; ``None``: the CSV's folder, else the
@@ -79,8 +80,8 @@ class SemanticSegmentor:
         *,
         image: str = "image",
         label: str = "label",
-        classes: Mapping[int, str] | Sequence[str] | None = None,
-        ignore_index: int | None = None,
+        classes: Mapping[Any, str] | Sequence[str] | None = None,
+        ignore_index: int | str | Sequence[int] | None = None,
         eval_metric: str | None = None,
         data_root: str | os.PathLike[str] | None = None,
         path: str | os.PathLike[str] | None = None,
@@ -259,6 +260,9 @@ class SemanticSegmentor:
     ) -> pd.Series:
         """Predict the mask of each image, at its own size, in the labels' own values and dtype.
 
+        Labels that are palette images give their indices, written with their palette; labels coded
+        in colours give colours.
+
         Args:
             data: DataFrame (only the image column is read), CSV, folder, one path, array or PIL
                 image, or a list of them.
@@ -269,8 +273,8 @@ class SemanticSegmentor:
             threshold: Probability above which a pixel is foreground, binary only; default 0.5.
 
         Returns:
-            A series on the index of ``data``: arrays ``[h, w]``, or paths. With several ranks each
-            one returns the whole series.
+            A series on the index of ``data``: arrays ``[h, w]`` (``[h, w, 3]`` uint8 if the labels
+            are coded in colours), or paths. With several ranks each one returns the whole series.
 
         Raises:
             NotFittedError: Before ``fit`` or ``load``.
@@ -337,8 +341,8 @@ class SemanticSegmentor:
             threshold: As for :meth:`predict`.
 
         Returns:
-            An iterator of pairs: row label of ``data``, mask ``[h, w]``. With several ranks each
-            one yields its share.
+            An iterator of pairs: row label of ``data``, mask as from :meth:`predict`. With several
+            ranks each one yields its share.
         """
         samples, ranks = self._samples(data), self._ranks()
         threshold, batch_size = self._threshold(threshold), self._batch_size(batch_size)
@@ -469,7 +473,7 @@ class SemanticSegmentor:
             model.plan.problem_type,  # type: ignore[arg-type]
             image=model.columns.get("image", "image"),
             label=model.columns.get("label", "label"),
-            classes=dict(zip(label_map.values, label_map.names, strict=True)),
+            classes=label_map.classes,
             ignore_index=label_map.ignore,
             eval_metric=model.plan.metric,
             verbosity=verbosity,
@@ -619,8 +623,9 @@ class SemanticSegmentor:
 
         from easyseg.inference.writers import write_mask
 
+        palette = self._fitted().label_map.palette
         for item in self._stream(samples, ranks, batch_size, "predicting"):
-            write_mask(paths[item.position], self._raw_mask(item, threshold))
+            write_mask(paths[item.position], self._raw_mask(item, threshold), palette)
         ranks.gather(None)  # No rank returns paths that another one has not written yet.
         return pd.Series([str(p) for p in paths], index=samples.index, name="mask", dtype=object)
 

@@ -42,19 +42,23 @@ def overlay(
     alpha: float = 0.45,
     ignore: int | None = None,
     colors: Mapping[int, str | tuple[int, int, int]] | Sequence[str] | None = None,
+    coloured: bool = False,
 ) -> Image.Image:
     """Draw a mask over its image: a tint inside every class, an opaque line along its border.
 
     Value 0 is the background and stays as it is. The colour of any other value depends on the
-    value alone, so that one class has one colour in all pictures of a set.
+    value alone, so that one class has one colour in all pictures of a set. Masks coded in colours
+    show those, and black is their background.
 
     Args:
         image: Path, array ``[H, W]`` or ``[H, W, 3]``, or PIL image.
-        mask: Path, array ``[H, W]`` or PIL image of raw label values, of the image's size.
+        mask: Path, array ``[H, W]`` or PIL image of raw label values, of the image's size; or
+            ``[H, W, 3]`` coded in colours.
         alpha: Strength of the tint, 0 (only lines) to 1 (opaque).
         ignore: Raw value of ignored pixels; they stay as they are.
         colors: Colours by raw value, which win over the palette; or a palette to take instead.
             A colour is a name or ``"#rrggbb"`` as Pillow reads it, or a tuple (red, green, blue).
+        coloured: The mask is coded in colours, even if all of them are grey.
 
     Returns:
         An RGB picture of the image's size.
@@ -72,12 +76,13 @@ def overlay(
     import numpy as np
     from PIL import Image
 
-    from easyseg.data.io import read_image, read_mask
+    from easyseg.data.io import load_mask, read_image
 
     if not 0 <= alpha <= 1:
         raise OptionError(f"alpha is a share between 0 and 1, found {alpha}.")
     pixels = read_image(_source(image)).astype(np.float32)
-    values = read_mask(_source(mask)).astype(np.int64)
+    loaded = load_mask(_source(mask), colour=coloured)
+    values = loaded.values.astype(np.int64)
     if pixels.shape[:2] != values.shape:
         raise DataError(
             f"Image and mask differ in size: {pixels.shape[:2]} and {values.shape} (height, "
@@ -88,7 +93,7 @@ def overlay(
         if value in (0, ignore):
             continue
         inside = values == value
-        color = np.array(_color(value, colors), np.float32)
+        color = np.array(_color(value, colors, coloured=loaded.dtype == "rgb"), np.float32)
         pixels[inside] += alpha * (color - pixels[inside])
         pixels[inside & border] = color
     return Image.fromarray(np.rint(pixels).astype(np.uint8))
@@ -101,6 +106,7 @@ def write_overlays(
     masks_in: Path,
     folder: Path,
     ignore: int | None = None,
+    coloured: bool = False,
     on_picture: Callable[[int], None] = lambda count: None,
 ) -> None:
     """Draw written masks over their images, one JPEG each, named after the mask.
@@ -111,12 +117,13 @@ def write_overlays(
         masks_in: The folder of the masks.
         folder: The folder of the pictures, which mirrors that of the masks.
         ignore: As for :func:`overlay`.
+        coloured: As for :func:`overlay`.
         on_picture: Called with 1 after each picture.
     """
     for image, mask in zip(images, masks, strict=True):
         picture = (folder / Path(mask).relative_to(masks_in)).with_suffix(".jpg")
         picture.parent.mkdir(parents=True, exist_ok=True)
-        overlay(image, mask, ignore=ignore).save(picture, quality=90)
+        overlay(image, mask, ignore=ignore, coloured=coloured).save(picture, quality=90)
         on_picture(1)
 
 
@@ -125,7 +132,10 @@ def _source(source: Source) -> Path | np.ndarray | Image.Image:
 
 
 def _color(
-    value: int, colors: Mapping[int, str | tuple[int, int, int]] | Sequence[str] | None
+    value: int,
+    colors: Mapping[int, str | tuple[int, int, int]] | Sequence[str] | None,
+    *,
+    coloured: bool,
 ) -> tuple[int, ...]:
     from PIL import ImageColor
 
@@ -135,6 +145,8 @@ def _color(
         color = colors.get(value)
     elif colors:
         palette = colors
+    if color is None and coloured and not isinstance(colors, Sequence):
+        color = (value >> 16, value >> 8 & 255, value & 255)
     if color is None:
         color = palette[(value - 1) % len(palette)]
     try:

@@ -19,7 +19,13 @@ from typer.testing import CliRunner
 
 import easyseg.segmentor
 from easyseg import SemanticSegmentor, cli, overlay
-from easyseg.cli_values import parse_classes, parse_count, parse_devices, parse_overrides
+from easyseg.cli_values import (
+    parse_classes,
+    parse_count,
+    parse_devices,
+    parse_overrides,
+    parse_raw_value,
+)
 from easyseg.datasets.synthetic import make_synthetic
 from easyseg.errors import OptionError
 from easyseg.metrics import evaluate as evaluation
@@ -77,10 +83,24 @@ def fitted(dataset: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
 # What each word means.
 
 
-@pytest.mark.parametrize("text", ["0=a,1", "0=a,0=b", "x=a", "=a", "a,,b", "0=", ""])
+@pytest.mark.parametrize(
+    "text",
+    ["0=a,1", "0=a,0=b", "x=a", "=a", "a,,b", "0=", "", "#80408=a", "#ff0000=a,#FF0000=b"],
+)
 def test_classes_that_make_no_sense_are_usage_errors(text):
     with pytest.raises(typer.BadParameter):
         parse_classes(text)
+
+
+@pytest.mark.parametrize(("text", "value"), [("255", 255), ("#80a080", "#80a080"), (None, None)])
+def test_an_ignored_value_is_a_number_or_a_colour(text, value):
+    assert parse_raw_value(text) == value
+
+
+@pytest.mark.parametrize("text", ["-1", "black", "#80", ""])
+def test_ignored_values_that_make_no_sense_are_usage_errors(text):
+    with pytest.raises(typer.BadParameter, match="such as #804080"):
+        parse_raw_value(text)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,32 @@ def test_colours_by_value_and_as_a_palette():
     assert pixels[0, 0].tolist() == [1, 1, 1]  # 7 wraps around
 
 
+def test_masks_coded_in_colours_show_those(tmp_path):
+    mask = np.zeros((20, 30, 3), np.uint8)
+    mask[5:15, 8:22] = (128, 64, 128)
+    mask[0, :] = (0, 255, 0)
+    pixels = np.asarray(overlay(GREY, mask, alpha=1, ignore=0x00FF00))
+    assert pixels[10, 10].tolist() == [128, 64, 128]
+    assert pixels[0, 0].tolist() == pixels[18, 2].tolist() == [100, 100, 100]
+    named = overlay(GREY, mask, alpha=1, colors={0x804080: "red"})
+    assert np.asarray(named)[10, 10].tolist() == [255, 0, 0]
+    listed = overlay(GREY, mask, alpha=1, colors=["#010203"])
+    assert np.asarray(listed)[10, 10].tolist() == [1, 2, 3]
+
+
+def test_grey_colours_of_a_set_coded_in_colours():
+    pixels = np.asarray(overlay(GREY, disc(7), alpha=1, coloured=True, ignore=7))
+    assert pixels[10, 10].tolist() == [7, 7, 7]
+    pixels = np.asarray(overlay(GREY, disc(7), alpha=1, coloured=True, ignore=0x070707))
+    assert pixels[10, 10].tolist() == [100, 100, 100]
+
+
+def test_palette_masks_have_the_colours_of_their_indices():
+    mask = Image.fromarray(disc(2))
+    mask.putpalette([0, 0, 0, 1, 1, 1, 2, 2, 2])
+    assert overlay(GREY, mask).tobytes() == overlay(GREY, disc(2)).tobytes()
+
+
 def test_the_inputs_are_not_changed():
     image, mask = GREY.copy(), disc()
     overlay(image, mask)

@@ -99,7 +99,8 @@ def mask_encoding(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> 
 
     Raises:
         DataError: 1-bit masks, in which the object is 1, are mixed with masks that hold more than
-            0 and 1, so that the same object has two values; or there are no masks.
+            0 and 1, so that the same object has two values (a palette of black and white makes a
+            mask like one of 1 bit); or there are no masks.
     """
     dtypes = sorted({fact.mask_dtype for fact in facts if fact.mask_dtype is not None})
     if not dtypes:
@@ -107,12 +108,11 @@ def mask_encoding(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> 
     values = tuple(sorted({value for fact in facts for value in fact.mask_counts or ()}))
     if "rgb" in dtypes:
         return MaskEncoding(values, "rgb")
-    if "bool" in dtypes and len(dtypes) > 1 and values[-1] > 1:
-        bits = [
-            describe(mask)
-            for mask, fact in zip(masks, facts, strict=True)
-            if fact.mask_dtype == "bool"
-        ]
+    bits = [
+        describe(mask) for mask, fact in zip(masks, facts, strict=True) if _black_and_white(fact)
+    ]
+    grey = {value for fact in facts if fact.palette is None for value in fact.mask_counts or ()}
+    if bits and max(values if "bool" in dtypes else grey, default=0) > 1:
         raise DataError(
             f"{len(bits)} of {len(facts)} masks have 1 bit, such as {', '.join(bits[:3])}; all"
             f" together hold {some(values)}: a foreground of 1 bit reads as 1, of 8 bits mostly as"
@@ -122,6 +122,14 @@ def mask_encoding(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> 
     palette = _common_palette(facts) if dtype == "uint8" else None
     smeared = dtype == "uint8" and palette is None and look_smeared(masks, facts)
     return MaskEncoding(values, dtype, palette, smeared)
+
+
+def _black_and_white(fact: ImageFacts) -> bool:
+    """Return whether the values are 0 and 1, and 1 is white."""
+    if fact.palette is None:
+        return fact.mask_dtype == "bool"
+    white = bytes([0, 0, 0, 255, 255, 255])
+    return fact.palette.startswith(white) and set(fact.mask_counts or ()) <= {0, 1}
 
 
 def _common_palette(facts: Sequence[ImageFacts]) -> bytes | None:

@@ -5,11 +5,11 @@ All masks of a set are judged together. They are smeared if
 * two modes hold nearly all pixels: `ENDS_HOLD` of them lie within `NEAR` levels of 0 or of 255, and
   the second most frequent level of either end holds at most `SECOND_HOLDS` of that end;
 * there are several levels, `LEAST_LEVELS`, or one more than two if a mask is a JPEG;
-* what lies between the ends leads from one to the other: few pixels, `STRAY_HOLD` of all, are not
-  strictly between the darkest and the brightest of their neighbours. Classes of their own have
-  insides, where all neighbours are equal;
-* and that was seen: in a JPEG, in pixels between the ends of which `LEADING` lead from one to the
-  other, or in the four levels beside 0 and the four beside 255, which all occur.
+* what lies between the ends has no inside, as classes of their own have: at most `FLAT_HOLD` of all
+  pixels are between and within `FLAT` levels of all their neighbours;
+* and a smear was seen: a JPEG, or pixels between the ends of which `LEADING` lead from one to the
+  other (they are strictly between the darkest and the brightest of their neighbours), or the four
+  levels beside 0 and the four beside 255, which all occur.
 
 Ids without a gap, ids with gaps, and grey levels without two modes fail one of them.
 """
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["look_smeared"]
 
-NEAR = 16
+NEAR = 32
 ENDS_HOLD = 0.9
-SECOND_HOLDS = 0.25
+SECOND_HOLDS = 0.5
 LEAST_LEVELS = 5
-STRAY_HOLD = 0.005
+FLAT = 16
+FLAT_HOLD = 0.005
 LEADING = 0.5
 _BESIDE = (*range(1, 5), *range(251, 255))
 _LOOKED_AT = 32  # masks that are read again, of those with pixels between the ends
@@ -57,15 +58,17 @@ def look_smeared(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> b
         return False
     between = [any(NEAR < value < 255 - NEAR for value in fact.mask_counts or ()) for fact in facts]
     positions = np.flatnonzero(between)
-    pixels = leading = seen = 0
+    pixels = seen = flat = leading = 0
     chosen = np.linspace(0, len(positions) - 1, min(_LOOKED_AT, len(positions))).round()
     for position in positions[chosen.astype(int)]:
         mask = read_mask(masks[position])
+        dark, bright = ndimage.minimum_filter(mask, 3), ndimage.maximum_filter(mask, 3)
         middle = (mask > NEAR) & (mask < 255 - NEAR)
         pixels += mask.size
         seen += int(middle.sum())
-        leading += int((_leads(mask) & middle).sum())
-    if seen - leading > STRAY_HOLD * pixels:
+        flat += int((middle & (bright - dark <= FLAT)).sum())
+        leading += int((middle & (dark < mask) & (mask < bright)).sum())
+    if flat > FLAT_HOLD * pixels:
         return False
     return lossy or (seen > 0 and leading >= LEADING * seen) or bool(counts[[*_BESIDE]].all())
 
@@ -76,9 +79,3 @@ def _two_modes(counts: np.ndarray) -> bool:
     if sum(int(end.sum()) for end in ends) < ENDS_HOLD * counts.sum():
         return False
     return all(end.sum() > 0 and np.sort(end)[-2] <= SECOND_HOLDS * end.sum() for end in ends)
-
-
-def _leads(mask: np.ndarray) -> np.ndarray:
-    """Return where a pixel is strictly between the darkest and the brightest of its neighbours."""
-    dark, bright = ndimage.minimum_filter(mask, 3), ndimage.maximum_filter(mask, 3)
-    return np.asarray((dark < mask) & (mask < bright))

@@ -11,6 +11,7 @@ import numpy as np
 from easyseg.data.colours import WHITE, hex_colour, palette_colours, unpack_colours
 from easyseg.data.label_rules import (
     IGNORE,
+    SMEARED_HINT,
     SMEARED_VALUES,
     Classes,
     RawValue,
@@ -105,8 +106,14 @@ class LabelMap:
         """Whether masks are coded in colours: read them with ``read_mask(..., colour=True)``."""
         return self.dtype == "rgb"
 
-    def shown(self, value: int) -> str:
-        """Return a raw value as users read it: a number, or a colour such as ``#804080``."""
+    @property
+    def classes(self) -> dict[int | str, str]:
+        """The names by raw value, as ``classes=`` takes them to give this map again."""
+        keys = [self.shown(value) if self.coloured else value for value in self.values]
+        return dict(zip(keys, self.names, strict=True))
+
+    def shown(self, value: int | None) -> str:
+        """Return a raw value as users read it: a number, a colour ``#804080``, or ``none``."""
         return shown(value, self.dtype)
 
     def encode(self, raw: np.ndarray, where: str = "") -> np.ndarray:
@@ -123,7 +130,7 @@ class LabelMap:
             DataError: The mask holds a value that the map does not know.
         """
         if raw.dtype in (np.bool_, np.uint8):
-            ids = self._lookup(np.arange(256))[raw.view(np.uint8)]
+            ids = self._lookup(np.arange(256))[raw.astype(np.uint8, copy=False)]
         else:
             ids = _by_runs(self._lookup, raw)
         if (ids < 0).any():
@@ -161,6 +168,42 @@ class LabelMap:
         found = np.array(sorted(set(values)), dtype=np.int64)
         return found[self._lookup(found) < 0].tolist()
 
+    def misfit(
+        self, values: Iterable[int], dtype: str, palette: bytes | None = None, where: str = ""
+    ) -> str | None:
+        """Say why another mask is not coded like those that the map was made from.
+
+        Args:
+            values: The raw values that the mask holds.
+            dtype: The type of the mask, as in `easyseg.data.io.Mask`.
+            palette: Its palette, as there.
+            where: The file's name, for the message.
+
+        Returns:
+            One line for a report; None if the map fits.
+        """
+        values = sorted(set(values))
+        start = f"{where}: " if where else ""
+        if dtype == "rgb" and not self.coloured:
+            return (
+                f"{start}the mask is coded in colours, {some(values, dtype)}, those of the fit are"
+                f" not: they hold {some(self.values)}; save all masks in one format"
+            )
+        unknown = self.unknown_values(values)
+        if unknown:
+            return self.unknown(unknown, where)
+        if palette is not None and self.palette is not None:
+            own, other = palette_colours(self.palette), palette_colours(palette)
+            for value in values:
+                if own[value] != other[value]:
+                    return (
+                        f"{start}the palette shows the value {value} in"
+                        f" {hex_colour(int(other[value]))}, that of the fit in"
+                        f" {hex_colour(int(own[value]))}; expected one palette for all masks: save"
+                        " them with one, or all as RGB"
+                    )
+        return None
+
     def unknown(self, values: Sequence[int], where: str = "") -> str:
         """Return the message about raw values that the map does not know.
 
@@ -172,10 +215,11 @@ class LabelMap:
             One line for a report.
         """
         known = [*self.values] if self.ignore is None else [*self.values, self.ignore]
+        hint = f". {SMEARED_HINT}" if len(values) > 2 else ""
         return (
             f"{where + ': ' if where else ''}the mask holds {some(values, self.dtype)}, expected"
             f" only {some(known, self.dtype)}; list a class in classes= at fit, or ignore it with"
-            " ignore_index="
+            f" ignore_index={hint}"
         )
 
     def describe(self) -> str:
@@ -186,7 +230,7 @@ class LabelMap:
             + ("" if colours is None else f" ({hex_colour(int(colours[value]))})")
             for i, (name, value) in enumerate(zip(self.names, self.values, strict=True))
         ]
-        rows.append(f"ignored: {'none' if self.ignore is None else self.shown(self.ignore)}")
+        rows.append(f"ignored: {self.shown(self.ignore)}")
         if self.smeared:
             rows.append("smeared: the nearer value counts")
         return " · ".join(rows)
@@ -306,6 +350,7 @@ def infer_label_map(
             raise DataError(
                 f"the masks hold {some(unlisted, dtype)}, which classes={classes} does not list:"
                 f" add {one_or(unlisted, 'it', 'them')}, or ignore one with ignore_index="
+                + (f". {SMEARED_HINT}" if len(unlisted) > 2 else "")
             )
     else:
         whole = classes is not None and len(classes) == len(present)
@@ -317,7 +362,7 @@ def infer_label_map(
     if len(names) != len(known):
         raise DataError(
             f"classes= gives {len(names)} names, but the masks hold {some(known, dtype)}"
-            f" (ignored: {'none' if ignore is None else shown(ignore, dtype)});"
+            f" (ignored: {shown(ignore, dtype)});"
             " name each, or give {value: name} if a class does not occur"
         )
     colours = _padded(palette, [*known, ignore or 0]) if dtype == "uint8" else None

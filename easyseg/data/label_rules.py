@@ -27,7 +27,7 @@ Classes: TypeAlias = Mapping[Any, str] | Sequence[str]
 
 _WRITTEN = "a raw mask value from 0 up, or a colour such as '#804080' or (128, 64, 128)"
 
-_SMEARED = (
+SMEARED_HINT = (
     "Masks saved as JPEG or resized with interpolation hold smeared values: save them as PNG,"
     " resize with nearest neighbour"
 )
@@ -133,7 +133,7 @@ def void_value(present: Sequence[int]) -> int | None:
         return IGNORE
     raise DataError(
         f"the masks hold {some(present)}: whether 255 is a class or ignored cannot be told. Say"
-        f" which, with classes={{value: name, ...}} or ignore_index=255. {_SMEARED}"
+        f" which, with classes={{value: name, ...}} or ignore_index=255. {SMEARED_HINT}"
     )
 
 
@@ -154,7 +154,7 @@ def check_classes(
     named: bool,
 ) -> None:
     """Refuse fewer classes than two, more than ids, and other than two if binary."""
-    ignored = "none" if ignore is None else shown(ignore, dtype)
+    ignored = shown(ignore, dtype)
     if len(present) < 2:
         found = some(present, dtype) if present else "no value that is not ignored"
         hint = "; check that the label column holds the masks"
@@ -164,14 +164,14 @@ def check_classes(
     if len(known) > IGNORE:
         raise DataError(
             f"the masks hold {len(known)} different values, at most {IGNORE} classes are possible."
-            f" {_SMEARED}"
+            f" {SMEARED_HINT}"
         )
     gaps = dtype == "rgb" or max(known) - min(known) + 1 > len(known)
     if not named and len(known) > (MOST_IDS_WITH_GAPS if gaps else MOST_IDS):
         kind = "shades of few colours" if dtype == "rgb" else "grey levels"
         raise DataError(
             f"the masks hold {some(known, dtype)}: so many are {kind} rather than classes."
-            f" {_SMEARED}; if they are classes, name them with classes={{value: name, ...}}"
+            f" {SMEARED_HINT}; if they are classes, name them with classes={{value: name, ...}}"
         )
     if problem_type == "binary" and len(known) != 2:
         raise DataError(
@@ -185,8 +185,10 @@ def one_or(values: Sequence[int], one: str, several: str) -> str:
     return one if len(values) == 1 else several
 
 
-def shown(value: int, dtype: str) -> str:
-    """Return a raw value as users read it: a colour as ``#804080``, anything else as a number."""
+def shown(value: int | None, dtype: str) -> str:
+    """Return a raw value as users read it: a number, a colour as ``#804080``, or ``none``."""
+    if value is None:
+        return "none"
     return hex_colour(value) if dtype == "rgb" else str(value)
 
 

@@ -91,7 +91,9 @@ def _as_colours(values: np.ndarray, palette: bytes | None, where: str) -> np.nda
 def _whole_numbers(values: np.ndarray, where: str) -> np.ndarray:
     """Return the same values as bool, uint8, uint16 or int32, possibly as a view."""
     kind = values.dtype.newbyteorder("=")
-    if kind.name in ("bool", "uint8", "uint16"):
+    if kind.name == "bool":
+        return values.view(np.uint8) != 0  # PIL's True is a byte of 255
+    if kind.name in ("uint8", "uint16"):
         return values.astype(kind, copy=False)
     if kind.kind not in "uif":
         raise DataError(f"{where}: a mask holds whole numbers, not {values.dtype}")

@@ -13,7 +13,7 @@ from easyseg.errors import DataError, nearest
 __all__ = ["FolderDataset", "read_folder"]
 
 _COLUMNS = ("image", "label")
-_CLASS_LINE = re.compile(r"(\d+)\s+(.+)")
+_CLASS_LINE = re.compile(r"(\d+|#[0-9a-fA-F]{6})\s+(.+)")
 _IGNORE_MARK = "(ignore)"
 
 
@@ -26,24 +26,26 @@ class FolderDataset:
         val: The same for validation, None if the folder has no ``val.csv``.
         test: The same for testing, None if the folder has no ``test.csv``.
         root: The folder.
-        classes: Raw mask value -> class name, None if the folder has no ``classes.txt``.
-        ignore: Raw mask value of pixels to ignore, None if there is none.
+        classes: Raw mask value, or colour such as ``"#804080"``, -> class name, None if the folder
+            has no ``classes.txt``.
+        ignore: Raw mask value, or colour, of pixels to ignore, None if there is none.
     """
 
     train: pd.DataFrame
     val: pd.DataFrame | None
     test: pd.DataFrame | None
     root: Path
-    classes: dict[int, str] | None
-    ignore: int | None
+    classes: dict[int | str, str] | None
+    ignore: int | str | None
 
 
 def read_folder(path: str | Path) -> FolderDataset:
     """Read a folder of ``train.csv``, ``val.csv``, ``test.csv`` and ``classes.txt``.
 
     The CSV files have the columns ``image`` and ``label`` with paths relative to the folder; only
-    ``train.csv`` is needed. A line of ``classes.txt`` is ``<raw value> <name>``, and the value of
-    ignored pixels is marked ``(ignore)``, as in ``255 void (ignore)``.
+    ``train.csv`` is needed. A line of ``classes.txt`` is ``<raw value> <name>``, or
+    ``#804080 <name>`` if masks are coded in colours, and the value of ignored pixels is marked
+    ``(ignore)``, as in ``255 void (ignore)``.
 
     Args:
         path: The folder.
@@ -108,11 +110,13 @@ def _read_table(root: Path, name: str, problems: list[str]) -> pd.DataFrame | No
     return table
 
 
-def _read_classes(file: Path, problems: list[str]) -> tuple[dict[int, str] | None, int | None]:
+def _read_classes(
+    file: Path, problems: list[str]
+) -> tuple[dict[int | str, str] | None, int | str | None]:
     if not file.exists():
         return None, None
-    classes: dict[int, str] = {}
-    ignored: list[int] = []
+    classes: dict[int | str, str] = {}
+    ignored: list[int | str] = []
     text = file.read_text(encoding="utf-8-sig", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -123,7 +127,8 @@ def _read_classes(file: Path, problems: list[str]) -> tuple[dict[int, str] | Non
                 f"{file}, line {number}: expected '<raw value> <name>', found {line!r}."
             )
             continue
-        value, name = int(match[1]), match[2]
+        value = match[1].upper() if match[1].startswith("#") else int(match[1])
+        name = match[2]
         if value in classes or value in ignored:
             problems.append(f"{file}, line {number}: the raw value {value} is there twice.")
         elif name.endswith(_IGNORE_MARK):

@@ -103,21 +103,32 @@ def _some(paths: Sequence[Path]) -> str:
     return named if len(paths) <= _NAMED else f"{named}, ... ({len(paths)} in all)"
 
 
-def write_mask(path: str | Path, mask: np.ndarray) -> None:
+def write_mask(path: str | Path, mask: np.ndarray, palette: Sequence[int] | None = None) -> None:
     """Write a mask as a PNG that holds its values unchanged, or leave no file at all.
 
     The PNG is written beside its place and then moved there, so that a reader never sees half a
-    file. bool becomes a 1-bit PNG, uint8 an 8-bit one, uint16 and int32 a 16-bit one.
+    file. bool becomes a 1-bit PNG, uint8 an 8-bit one, uint16 and int32 a 16-bit one; uint8 with a
+    palette becomes a palette PNG, and colours an RGB one.
 
     Args:
         path: The file to write; missing folders are made, an existing file is replaced.
-        mask: Raw label values ``[H, W]``: bool, uint8, uint16, or int32 within 0..65535.
+        mask: Raw label values ``[H, W]``: bool, uint8, uint16, or int32 within 0..65535; or
+            colours, uint8 ``[H, W, 3]``.
+        palette: Red, green and blue, 0 to 255, of each value.
 
     Raises:
         DataError: If a PNG cannot hold the mask: its shape, its dtype or its values.
     """
     path = Path(path)
     image = Image.fromarray(_png_array(mask, path))
+    if palette is not None:
+        if image.mode != "L" or 3 * int(mask.max()) >= len(palette):
+            raise DataError(
+                f"{path}: a palette of {len(palette) // 3} colours shows values 0 to"
+                f" {len(palette) // 3 - 1} of uint8 [H, W], found {mask.dtype} {list(mask.shape)}"
+                f" with {mask.max()}."
+            )
+        image.putpalette(list(palette))
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.parent / f".{uuid.uuid4().hex}.tmp"
     try:
@@ -128,8 +139,12 @@ def write_mask(path: str | Path, mask: np.ndarray) -> None:
 
 
 def _png_array(mask: np.ndarray, path: Path) -> np.ndarray:
-    if mask.ndim != 2 or mask.size == 0:
-        raise DataError(f"{path}: a mask has the shape (height, width), found {mask.shape}.")
+    coloured = mask.ndim == 3 and mask.shape[2] == 3 and mask.dtype == np.uint8
+    if not (mask.ndim == 2 or coloured) or mask.size == 0:
+        raise DataError(
+            f"{path}: a mask has the shape (height, width), or (height, width, 3) and the dtype"
+            f" uint8 if it is coded in colours, found {mask.shape} of {mask.dtype}."
+        )
     if mask.dtype == np.int32:
         low, high = int(mask.min()), int(mask.max())
         if low < 0 or high > _PNG_MAX:

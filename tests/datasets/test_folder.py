@@ -35,6 +35,13 @@ def test_reads_tables_classes_and_the_ignored_value(folder):
     assert data.ignore == 255
 
 
+def test_classes_of_masks_coded_in_colours(folder):
+    (folder / "classes.txt").write_text("#000000 void (ignore)\n#804080 road\n#00ff00 tree\n")
+    data = read_folder(folder)
+    assert data.classes == {"#804080": "road", "#00FF00": "tree"}
+    assert data.ignore == "#000000"
+
+
 def test_tables_work_from_any_directory(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     data = read_folder("set")

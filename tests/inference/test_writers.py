@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from easyseg.data.io import read_mask
 from easyseg.errors import DataError
 from easyseg.inference.writers import output_names, write_mask
 
@@ -92,6 +93,45 @@ def test_round_trip_is_lossless(tmp_path, dtype, high, mode):
         np.testing.assert_array_equal(np.asarray(picture).astype(np.int64), mask.astype(np.int64))
 
 
+@pytest.mark.parametrize("colours", [2, 3, 16, 17, 200, 256])
+def test_palette_pngs_keep_indices_and_colours(tmp_path, colours):
+    rng = np.random.default_rng(colours)
+    mask = rng.integers(0, colours, (13, 17)).astype(np.uint8)
+    mask[0, 0] = colours - 1
+    palette = rng.integers(0, 256, 3 * colours).tolist()
+    write_mask(tmp_path / "m.png", mask, palette)
+    with Image.open(tmp_path / "m.png") as picture:
+        assert picture.mode == "P"
+        assert picture.getpalette()[: 3 * colours] == palette
+        np.testing.assert_array_equal(np.asarray(picture), mask)
+        shown = np.asarray(picture.convert("RGB"))
+    np.testing.assert_array_equal(shown, np.reshape(palette, (-1, 3))[mask])
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), mask)
+
+
+def test_colours_become_an_rgb_png(tmp_path):
+    mask = np.random.default_rng(0).integers(0, 256, (13, 17, 3), dtype=np.uint8)
+    write_mask(tmp_path / "m.png", mask)
+    with Image.open(tmp_path / "m.png") as picture:
+        assert picture.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(picture), mask)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.full((2, 2), 2, np.uint8),
+        np.zeros((2, 2), np.uint16),
+        np.zeros((2, 2), bool),
+        np.zeros((2, 2, 3), np.uint8),
+    ],
+)
+def test_a_palette_that_does_not_fit_is_refused_before_writing(tmp_path, mask):
+    with pytest.raises(DataError, match=r"m\.png: a palette of 2 colours"):
+        write_mask(tmp_path / "m.png", mask, [0, 0, 0, 9, 9, 9])
+    assert not list(tmp_path.iterdir())
+
+
 def test_views_are_written_as_they_look(tmp_path):
     mask = np.arange(24, dtype=np.uint8).reshape(4, 6)
     write_mask(tmp_path / "m.png", mask[::2, ::-1].T)
@@ -105,7 +145,8 @@ def test_views_are_written_as_they_look(tmp_path):
         (np.full((2, 2), -1, np.int32), ["-1"]),
         (np.zeros((2, 2)), ["float64"]),
         (np.zeros((2, 2), np.int64), ["int64"]),
-        (np.zeros((2, 2, 3), np.uint8), ["(2, 2, 3)"]),
+        (np.zeros((2, 2, 3), np.uint16), ["(2, 2, 3)", "uint16"]),
+        (np.zeros((2, 2, 4), np.uint8), ["(2, 2, 4)"]),
         (np.zeros((0, 2), np.uint8), ["(0, 2)"]),
     ],
 )
