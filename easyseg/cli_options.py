@@ -121,8 +121,8 @@ Groups = Annotated[
     str | None,
     _in(
         _TRAINING,
-        "Column of TRAIN, such as patient, whose groups that split keeps together; default: what "
-        "looks alike, or file names that tell.",
+        "Column such as patient: what it groups is held out as one; default: images that look "
+        "alike, or groups in the file names.",
         metavar="COLUMN",
     ),
 ]

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from easyseg.auditing.duplicates import clusters, near_duplicates
 from easyseg.auditing.facts import ImageFacts
 from easyseg.data.groups import GroupGuess, guess_groups
+from easyseg.data.split import LARGEST_HELD
 from easyseg.errors import DataError
 
 __all__ = ["Grouping", "Likeness", "find_grouping", "find_likeness", "names_matter"]
 
-LEAST_ALIKE = 0.05  # share of images with a near duplicate, from which guessed groups can matter
+LEAST_ALIKE = 0.05  # share of images with a near duplicate in their guessed group
+LEAST_CONFIRMED = 2  # guessed groups with near duplicates: one pair may be chance
+LEAST_GROUPS = 2  # guessed groups that make up the asked part: one may be a world of its own
 LEAST_HELD = 0.5  # of the asked part that groups must be able to fill, to be used unasked
-LARGEST_HELD = 2  # times the asked part: larger groups are not held out
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,9 @@ def find_grouping(
     """Decide what stays on one side of a split.
 
     Identical images always do. Beyond that: the groups that were given; else the groups that file
-    names suggest, if the images confirm them (`names_matter`); else images that look nearly the
-    same. What was not asked for is used only if the groups can fill half of the asked part.
+    names suggest, if the images confirm them (`names_matter`) and two of them at least make up the
+    asked part; else images that look nearly the same. What was not asked for is used only if it
+    lets half of the asked part be filled.
 
     Args:
         names: What the samples are called.
@@ -94,20 +97,23 @@ def find_grouping(
 
     Example:
         >>> names = [f"seq{i // 2}_{i}.png" for i in range(8)]
-        >>> find_grouping(names, Likeness((), ((0, 1), (2, 3), (6, 7))), 0.25).labels
+        >>> find_grouping(names, Likeness((), ((0, 1), (2, 3), (6, 7))), 0.5).labels
         (0, 0, 1, 1, 2, 2, 3, 3)
     """
-    count = len(names)
-    alone = tuple(range(count))
+    alone = tuple(range(len(names)))
     if given is not None:
         labels = _tied(given, likeness.copies)
         _refuse_one_group(labels, given)
         return Grouping(labels, f"{len(set(given))} groups {origin}{_merged(given, labels)}")
-    guess = guess_groups(names)
+    guess, hint = guess_groups(names), ""
     if guess is not None and names_matter(guess, likeness.pairs):
         labels = _tied(guess.labels, likeness.copies)
-        if _can_be_split(labels, frac):
+        if guess.count * frac >= LEAST_GROUPS and _can_be_split(labels, frac):
             return Grouping(labels, _confirmed(guess, likeness))
+        hint = (
+            f"; {guess.count} groups in the file names ({guess.pattern}) are too few or too large"
+            f" for a part of {frac:.0%}: give them as groups= to keep them together"
+        )
     labels = _tied(alone, (*likeness.copies, *likeness.pairs))
     if _can_be_split(labels, frac):
         kept = [size for size in Counter(labels).values() if size > 1]
@@ -116,23 +122,24 @@ def find_grouping(
         return Grouping(
             labels,
             f"each image by itself, but {sum(kept)} that look nearly the same as another one, in"
-            f" {len(kept)} clusters",
+            f" {len(kept)} {'clusters' if len(kept) > 1 else 'cluster'}{hint}",
         )
     labels = _tied(alone, likeness.copies)
     _refuse_one_group(labels, alone)
     return Grouping(
         labels,
-        f"each image by itself, though {likeness.num_alike} of {count} look nearly the same as"
-        " another one: too many to keep them on one side, so the validation score flatters",
+        f"each image by itself, though {likeness.num_alike} of {len(names)} look nearly the same as"
+        " another one: too many to keep them together; if they are of one film, the validation"
+        f" score flatters{hint}",
     )
 
 
 def names_matter(guess: GroupGuess, pairs: Sequence[tuple[int, int]]) -> bool:
     """Return whether near duplicates confirm that guessed groups belong together.
 
-    They do if at least 5 % of the images have a near duplicate in their group, and if the share of
-    pairs within a group is at least halfway between what chance would give (the share of all
-    possible pairs) and 1.
+    They do if at least 5 % of the images, and two groups, have near duplicates in their group, and
+    if the share of pairs within a group is at least halfway between what chance would give (the
+    share of all possible pairs) and 1.
 
     Args:
         guess: Groups that the names suggest.
@@ -140,13 +147,14 @@ def names_matter(guess: GroupGuess, pairs: Sequence[tuple[int, int]]) -> bool:
 
     Example:
         >>> guess = GroupGuess(("a", "a", "b", "b"), 2, "")
-        >>> names_matter(guess, [(0, 1)]), names_matter(guess, [(0, 1), (1, 2)])
+        >>> names_matter(guess, [(0, 1), (2, 3)]), names_matter(guess, [(0, 1), (1, 2)])
         (True, False)
     """
     count, labels = len(guess.labels), guess.labels
     within = [(i, j) for i, j in pairs if labels[i] == labels[j]]
     alike = len({i for pair in within for i in pair})
-    if not within or alike < LEAST_ALIKE * count:
+    confirmed = len({labels[i] for i, _ in within})
+    if confirmed < LEAST_CONFIRMED or alike < LEAST_ALIKE * count:
         return False
     return len(within) / len(pairs) >= (1 + _chance(labels)) / 2
 

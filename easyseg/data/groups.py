@@ -49,7 +49,7 @@ _NEUTRAL = re.compile(
 )
 
 _LAST_WORD = re.compile(rf"(?P<before>.*?){_GAP}+(?P<word>[a-z0-9]+){_GAP}*$", re.IGNORECASE)
-_LAST_WORDS = re.compile(rf"(?:{_GAP}+[a-z]+)+{_GAP}*$", re.IGNORECASE)
+_LAST_WORDS = re.compile(rf"(?:(?<=\d)[a-z]|(?:{_GAP}+[a-z]+)+){_GAP}*$", re.IGNORECASE)
 _PLACE_WORD = r"(?:{})" + _GAP + r"*\d+"
 _X, _Y = _PLACE_WORD.format("x|c|col|column"), _PLACE_WORD.format("y|r|row")
 _PLACE = re.compile(
@@ -206,7 +206,7 @@ def _without_counter(part: _Name) -> _Name:
 
 
 def _without_last_words(part: _Name) -> _Name:
-    """Take words at the end off ("12_left"), unless there are only words."""
+    """Take words, or a letter, at the end off ("12_left", "12L"), unless there are only words."""
     base = _LAST_WORDS.sub("", part.base)
     return replace(part, base=base) if _has_digit(base) else part
 

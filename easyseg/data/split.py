@@ -15,11 +15,12 @@ from sklearn.model_selection import train_test_split
 
 from easyseg.errors import DataError, OptionError
 
-__all__ = ["holdout"]
+__all__ = ["LARGEST_HELD", "holdout"]
+
+LARGEST_HELD = 2  # times the asked part: a larger group is not held out if there is a smaller one
 
 _NEAR = 0.1  # of the asked part: a part of groups that misses it by no more is as good as exact
 _LENIENT = 0.5  # of the asked part: by how much groups may miss it for the sake of a class
-_LARGEST = 2  # times the asked part: a larger group is not held out if there is a smaller one
 _DRAWS = 50  # of groups of different sizes; the first one that is near is taken, else the nearest
 _EXCHANGES = 200
 _CANDIDATES = 64  # units of each side that an exchange chooses from
@@ -126,7 +127,7 @@ class _Units:
         """
         alone = self.classes[:, self.classes.sum(axis=0) == 1].sum(axis=1) > 0
         free = np.arange(len(alone)) if alone.all() else np.flatnonzero(~alone)
-        return free[self.sizes[free] <= max(_LARGEST * self.held, self.sizes[free].min())]
+        return free[self.sizes[free] <= max(LARGEST_HELD * self.held, self.sizes[free].min())]
 
     def draw(self, seed: int) -> np.ndarray:
         """Draw the units that are held out, bool ``[U]``; units of several sizes repeatedly."""

@@ -41,6 +41,8 @@ CONVENTIONS: dict[str, Callable[[int, int], str]] = {
     "augmented": lambda g, i: f"im{g}_aug{i}.png",
     "both eyes": lambda g, i: f"{g}_{('left', 'right', 'front', 'back')[i % 4]}_{i // 4}.jpg",
     "views": lambda g, i: f"{g}_{('left', 'right', 'top', 'a', 'b', 'c', 'd', 'e', 'f')[i]}.jpg",
+    "letters at the number": lambda g, i: f"Image_{g:02}{'abcdefghi'[i]}.jpg",
+    "patient with a date": lambda g, i: f"TCGA_CS_{4000 + 7 * g}_1996{g + 10}09_{i}.tif",
     "plants": lambda g, i: f"C:/Users/x/field/plant{g}/day_{i}.jpg",
 }
 UNRELATED: dict[str, Callable[[int], str]] = {
@@ -53,6 +55,7 @@ UNRELATED: dict[str, Callable[[int], str]] = {
     "classes before a number": lambda i: f"{('benign', 'malignant', 'normal')[i % 3]} ({i}).png",
     "parts": lambda i: f"set/{('train', 'val', 'test')[i % 3]}/images/{i // 3}.png",
     "tiles of one scene": lambda i: f"town_x{64 * (i // 4)}_y{64 * (i % 4)}.png",
+    "a number and a label": lambda i: f"{('CHN', 'MCU')[i % 2]}CXR_{i:04}_{i // 2 % 2}.png",
     "a drone's names": lambda i: f"DJI_20230101{i:06}_{i:04}_V.JPG",
     "two subsets": lambda i: f"subset1{i % 2}/im{i:03}.png",
 }

@@ -279,3 +279,62 @@ def test_what_is_not_there_or_not_taken(tmp_path):
 def test_training_needs_masks(data, folder):
     with pytest.raises(DataError, match="masks are needed"):
         read_samples(folder if isinstance(data, str) and data == "folder" else data)
+
+
+# Groups.
+
+
+def grouped(folder, groups, **columns):
+    table = pd.DataFrame({"image": "images/a.png", "label": "masks/a.png"}, index=range(3))
+    return read_samples(table.assign(**columns), data_root=folder, groups=groups)
+
+
+def test_groups_are_a_column_or_a_function_of_the_row(folder, frame):
+    assert read_samples(frame, data_root=folder).groups is None
+    samples = grouped(folder, "patient", patient=["p1", 7, "p1"])
+    assert samples.groups == ("p1", 7, "p1")
+    assert samples.take([2, 1]).groups == ("p1", 7)
+    samples = grouped(folder, lambda row: (row["image"][:6], row.patient % 2), patient=[1, 2, 3])
+    assert samples.groups == (("images", 1), ("images", 0), ("images", 1))
+    rows = read_samples(frame, data_root=folder, groups=lambda row: row.name)
+    assert rows.groups == ("second", "first")
+
+
+def test_groups_of_a_csv_are_text(folder, frame):
+    frame.assign(patient=["007", "7"]).to_csv(folder / "table.csv", index=False)
+    assert read_samples(folder / "table.csv", groups="patient").groups == ("007", "7")
+
+
+def test_a_typo_in_the_column_of_groups_gets_the_nearest_name(folder):
+    with pytest.raises(DataError, match=r"column 'pateint' is missing. Did you mean 'patient'\?"):
+        grouped(folder, "pateint", patient=[1, 2, 3])
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), "", "  ", pd.NA, pd.NaT])
+def test_all_rows_without_a_group_are_named(folder, missing):
+    patients = pd.Series([missing, "p1", missing], dtype=object)
+    with pytest.raises(DataError) as caught:
+        grouped(folder, "patient", patient=patients)
+    assert [line.split(":")[0] for line in caught.value.problems] == [
+        "row 0, column 'patient'",
+        "row 2, column 'patient'",
+    ]
+    assert "there is no group; fill it in" in caught.value.problems[0]
+    with pytest.raises(DataError, match="row 2, column 'groups': there is no group"):
+        grouped(folder, lambda row: row.patient, patient=patients)
+
+
+def test_what_a_function_for_groups_gets_wrong_is_said(folder):
+    with pytest.raises(DataError, match=r"row 1.*failed \(TypeError: .*\); it gets the row"):
+        grouped(folder, lambda path: Path(path).stem)
+    with pytest.raises(DataError, match="found list, expected the name of a group"):
+        grouped(folder, lambda row: [1])
+
+
+def test_problems_of_groups_come_with_those_of_files(folder):
+    table = pd.DataFrame(
+        {"image": ["images/a.png", "gone.png"], "label": "masks/a.png", "g": [None, "x"]}
+    )
+    with pytest.raises(DataError) as caught:
+        read_samples(table, data_root=folder, groups="g")
+    assert len(caught.value.problems) == 2

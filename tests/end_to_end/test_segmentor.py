@@ -6,6 +6,7 @@ import json
 import logging
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,6 +60,23 @@ def test_a_fit_leaves_its_attributes_and_files(fitted):
 def test_the_split_is_a_fifth_and_the_rest_is_trained_on(fitted):
     found = json.loads((fitted.path_ / "fingerprint.json").read_text())
     assert (found["num_images"], found["num_tuning"]) == (5, 1)
+
+
+def test_groups_are_held_out_whole_and_the_fingerprint_says_so(table, tmp_path):
+    seen = []
+
+    class Watcher(L.Callback):
+        def on_fit_start(self, trainer, module):
+            parts = module.prepared.training_samples(), module.prepared.validation_samples()
+            seen.extend(set(part.groups) for part in parts)
+
+    patients = table.assign(patient=["a", "b", "c", "a", "b", "c"])
+    segmentor = fit(patients, tmp_path / "run", groups="patient", callbacks=[Watcher()])
+    train, validation = seen
+    assert (len(train), len(validation), train & validation) == (2, 1, set())
+    found = json.loads((segmentor.path_ / "fingerprint.json").read_text())
+    assert (found["num_images"], found["num_tuning"]) == (4, 2)
+    assert found["split"] == "3 groups of the column 'patient'"
 
 
 def test_the_use_of_experts_is_logged_for_each_layer(fitted):
