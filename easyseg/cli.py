@@ -98,7 +98,7 @@ def _root(
 @app.command(
     epilog="Examples:\n\n"
     "easyseg fit train.csv --tuning-data val.csv --path lesions\n\n"
-    'easyseg fit train.csv --classes "0=background,255=lesion" --presets best\n\n'
+    'easyseg fit train.csv --classes "0=background,255=lesion" --presets best,skin_lesion\n\n'
     "easyseg fit train.csv --set adapter.rank=8 --set data.size=256 --time-limit 600"
 )
 def fit(
@@ -112,7 +112,7 @@ def fit(
     ignore_index: opt.IgnoreIndex = None,
     eval_metric: opt.EvalMetric = None,
     data_root: opt.DataRoot = None,
-    presets: opt.Presets = "auto",
+    presets: opt.Presets = None,
     overrides: opt.Overrides = None,
     time_limit: opt.TimeLimit = None,
     holdout_frac: opt.HoldoutFrac = 0.2,
@@ -151,7 +151,7 @@ def fit(
     ).fit(
         train_data,
         tuning_data,
-        presets=presets,
+        presets=presets or "auto",
         hyperparameters=hyperparameters,
         time_limit=time_limit,
         holdout_frac=holdout_frac,

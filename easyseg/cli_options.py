@@ -90,17 +90,27 @@ EvalMetric = Annotated[
     str | None,
     _in(_TRAINING, "Validation metric; default: iou@image (binary), miou@dataset (multi-class)."),
 ]
+_DOMAINS = (
+    "industrial, leaf_disease, microscopy, natural_camouflage, polyp, road, shadow, skin_lesion, "
+    "street, text, transparent"
+)
 Presets = Annotated[
-    str,
+    list[str] | None,
     _in(
         _TRAINING,
-        "fast, balanced, best, or auto: by device, number and size of the images; paper, "
-        "paper_3e-4, reference: as published.",
+        "fast, balanced, best, or auto (the default): by device, number and size of the images; "
+        "paper, paper_3e-4, reference: as published. Added to it, or alone, what is known of a "
+        f"domain: {_DOMAINS}; as in best,polyp.",
+        metavar="NAMES",
     ),
 ]
 DemoPresets = Annotated[
-    str | None,
-    _in(_TRAINING, "As for fit; default: fast for the synthetic set, auto for a folder."),
+    list[str] | None,
+    _in(
+        _TRAINING,
+        "As for fit; default: fast for the synthetic set, auto for a folder.",
+        metavar="NAMES",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,

@@ -79,7 +79,7 @@ def run_demo(
     *,
     output_dir: str | Path = "easyseg-demo",
     seed: int = 0,
-    presets: str | None = None,
+    presets: str | Sequence[str] | None = None,
     hyperparameters: Mapping[str, Any] | None = None,
     time_limit: float | None = None,
     accelerator: str = "auto",

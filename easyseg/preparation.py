@@ -7,7 +7,8 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,12 @@ from easyseg.files import write_text
 from easyseg.models.network import Network
 from easyseg.models.registry import get_spec, list_backbones
 from easyseg.models.weights import is_obtainable
+from easyseg.plan.costs import Costs
 from easyseg.plan.decisions import check_request, decide
 from easyseg.plan.domains import flatten
 from easyseg.plan.hardware import Hardware
 from easyseg.plan.plan import Plan
-from easyseg.plan.presets import load_preset
+from easyseg.plan.presets import load_preset, parse_presets
 
 __all__ = ["Decisions", "Prepared", "prepare", "read_labelled"]
 
@@ -72,6 +74,8 @@ class Prepared:
         plan: All decisions.
         run_folder: Where the fit writes.
         columns: Names of the image and the label column.
+        hardware: The machine that the plan is for.
+        costs: What a probe measured, if there was one.
     """
 
     samples: Samples
@@ -82,6 +86,8 @@ class Prepared:
     plan: Plan
     run_folder: Path
     columns: Mapping[str, str]
+    hardware: Hardware
+    costs: Costs | None = None
 
     def training_samples(self) -> Samples:
         """Return the samples to train on."""
@@ -118,7 +124,8 @@ class Prepared:
         """Create the run folder with ``plan.json`` and ``fingerprint.json``."""
         self.run_folder.mkdir(parents=True, exist_ok=True)
         self.plan.save(self.run_folder / "plan.json")
-        text = json.dumps(self.fingerprint.to_dict(), indent=2, ensure_ascii=False)
+        found = self.fingerprint.to_dict() | {"hardware": asdict(self.hardware)}
+        text = json.dumps(found, indent=2, ensure_ascii=False)
         write_text(self.run_folder / "fingerprint.json", text + "\n")
 
     def blank_model(self, network: Network, seed: int) -> TrainedModel:
@@ -143,7 +150,7 @@ def prepare(
     ignore_index: RawValue | None,
     eval_metric: str | None,
     data_root: str | os.PathLike[str] | None,
-    presets: str,
+    presets: str | Sequence[str],
     hyperparameters: Mapping[str, Any] | None,
     time_limit: float | None,
     holdout_frac: float,
@@ -152,6 +159,7 @@ def prepare(
     run_folder: Path,
     groups: Groups | None = None,
     on_image: Callable[[int], None] | None = None,
+    probe: Callable[[Prepared], Costs] | None = None,
 ) -> Prepared:
     """Read and check the tables, then decide; nothing is written and nothing is trained.
 
@@ -165,7 +173,7 @@ def prepare(
         ignore_index: Raw value that is ignored, or ``None``.
         eval_metric: Validation metric, or ``None`` for the default.
         data_root: Folder that relative paths start from.
-        presets: Name of a preset or ``"auto"``.
+        presets: ``"auto"``, the name of a preset or a domain, or several.
         hyperparameters: Dotted overrides.
         time_limit: Seconds, or ``None``.
         holdout_frac: Share of the validation part.
@@ -174,6 +182,7 @@ def prepare(
         run_folder: Where the fit will write.
         groups: Column of groups that no split tears apart, or a function from a row to its group.
         on_image: Called with the number of pairs that were just checked.
+        probe: Measures what a first plan costs; the plan is then made anew with that in mind.
 
     Raises:
         DataError: All problems of both tables at once.
@@ -214,7 +223,8 @@ def prepare(
         near_duplicates=likeness.num_alike,
         split=kept_together,
     )
-    plan = decide(
+    decided = partial(
+        decide,
         found,
         hardware,
         problem_type=_resolve_problem(problem_type, label_map),
@@ -225,16 +235,21 @@ def prepare(
         time_limit=time_limit,
         obtainable=_obtainable(hardware, presets, hyperparameters),
     )
-    return Prepared(
+    prepared = Prepared(
         train.samples,
         others[0].samples if others else None,
         split,
         label_map,
         found,
-        plan,
+        decided(),
         run_folder,
         {"image": image, "label": label},
+        hardware,
     )
+    if probe is None:
+        return prepared
+    costs = probe(prepared)
+    return replace(prepared, plan=decided(costs=costs), costs=costs)
 
 
 def _with_absolute_weights(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -265,14 +280,15 @@ def read_labelled(
 
 
 def _obtainable(
-    hardware: Hardware, presets: str, hyperparameters: Mapping[str, Any]
+    hardware: Hardware, presets: str | Sequence[str], hyperparameters: Mapping[str, Any]
 ) -> tuple[str, ...]:
     """Return the backbones whose weights are here or can be reached, if there is a choice.
 
     There is none on a CPU, nor where the user or a preset names one; random weights are always at
     hand.
     """
-    preset = "auto" if presets == "auto" else load_preset(presets)["plan"]["backbone"]["name"]
+    base = parse_presets(presets).base  # domains name no backbone
+    preset = "auto" if base == "auto" else load_preset(base)["plan"]["backbone"]["name"]
     named = hyperparameters.get("backbone.name", preset) != "auto"
     if hardware.accelerator == "cpu" or named:
         return ()

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -133,7 +134,7 @@ class SemanticSegmentor:
         train_data: Any,
         tuning_data: Any = None,
         *,
-        presets: str = "auto",
+        presets: str | Sequence[str] = "auto",
         hyperparameters: Mapping[str, Any] | None = None,
         time_limit: float | None = None,
         holdout_frac: float = 0.2,
@@ -160,6 +161,8 @@ class SemanticSegmentor:
                 training table, chosen by the seed.
             presets: ``"fast"``, ``"balanced"``, ``"best"``, or ``"auto"``: by device, number and
                 size of the images; ``"paper"``, ``"paper_3e-4"``, ``"reference"``: as published.
+                A domain such as ``"polyp"`` adds what is known of such images beforehand, alone or
+                in a list: ``["best", "polyp"]``.
             hyperparameters: Overrides of the plan by dotted keys, ``{"adapter.rank": 8}``.
             time_limit: Wall-clock seconds from this call to its return, everything included.
             holdout_frac: Share of the validation part, between 0 and 1.
@@ -193,12 +196,13 @@ class SemanticSegmentor:
         if tuning_data is None and not 0 < holdout_frac < 1:
             raise OptionError(f"holdout_frac is {holdout_frac}, expected a share between 0 and 1")
         from easyseg.artifact import read_artifact
+        from easyseg.clock import Clock
         from easyseg.console import reporting
         from easyseg.plan.hardware import detect_hardware
         from easyseg.preparation import prepare
-        from easyseg.ranks import is_first_process, local_rank
+        from easyseg.ranks import is_first_process
         from easyseg.training.fit import Devices, loader_workers, train
-        from easyseg.training.module import Clock
+        from easyseg.training.probe import PROBED_FROM_SECONDS, measure_costs
 
         first = is_first_process()
         with (
@@ -206,6 +210,11 @@ class SemanticSegmentor:
             reporting(self.verbosity if first else 0) as reporter,
         ):
             hardware = detect_hardware(accelerator, devices, num_nodes)
+            clock, probe = Clock(started, time_limit), None
+            # Of several processes each would measure other costs, and plan another fit.
+            if (time_limit or 0) >= PROBED_FROM_SECONDS and hardware.processes == 1:
+                device = _device(hardware.accelerator, _index(devices))
+                probe = partial(measure_costs, device=device, seed=seed, clock=clock)
             with reporter.progress("reading the images and masks", None) as advance:
                 prepared = prepare(
                     train_data,
@@ -226,6 +235,7 @@ class SemanticSegmentor:
                     seed=seed,
                     run_folder=run_folder,
                     on_image=advance,
+                    probe=probe,
                 )
             reporter.show(prepared.plan)
             log.info("classes: %s", prepared.label_map)
@@ -237,15 +247,15 @@ class SemanticSegmentor:
             prepared = train(
                 prepared,
                 seed=seed,
-                clock=Clock(started, time_limit),
+                clock=clock,
                 devices=Devices(hardware, used, strategy, workers),
                 reporter=reporter,
                 callbacks=tuple(callbacks or ()),
                 logger=logger,
             )
-            index = devices[local_rank()] if isinstance(devices, (list, tuple)) else local_rank()
             model = read_artifact(prepared.run_folder)
-            self._adopt(model, prepared.run_folder, _device(hardware.accelerator, index))
+            device = _device(hardware.accelerator, _index(devices))
+            self._adopt(model, prepared.run_folder, device)
             log.info("best %s: %.4f", self.plan_.metric, self.best_score_)
         return self
 
@@ -530,7 +540,11 @@ class SemanticSegmentor:
     def _ranks(self) -> Ranks:
         from easyseg.ranks import current_ranks
 
-        return current_ranks(next(self._fitted().network.parameters()).device)
+        return current_ranks(self._device())
+
+    def _device(self) -> torch.device:
+        """Return where the network is."""
+        return next(self._fitted().network.parameters()).device
 
     def _samples(self, data: Any) -> Samples:
         from easyseg.data.table import read_samples
@@ -571,7 +585,7 @@ class SemanticSegmentor:
         from easyseg.inference.predict import auto_batch_size
 
         if batch_size == "auto":
-            return auto_batch_size(self._fitted().plan)
+            return auto_batch_size(self._fitted().plan, self._device())
         if not isinstance(batch_size, int) or batch_size < 1:
             raise OptionError(f"batch_size is {batch_size!r}, expected 'auto' or at least 1")
         return batch_size
@@ -591,6 +605,7 @@ class SemanticSegmentor:
     def _stream(
         self, samples: Samples, ranks: Ranks, batch_size: int | str, text: str | None
     ) -> Iterator[Prediction]:
+        from easyseg.allocator import keep_freed_memory
         from easyseg.console import Reporter
         from easyseg.inference.predict import predict_stream
 
@@ -601,7 +616,8 @@ class SemanticSegmentor:
             yield from stream
             return
         reporter = Reporter(self.verbosity if ranks.rank == 0 else 0)
-        with reporter.progress(text, -(-len(samples) // ranks.world)) as advance:
+        progress = reporter.progress(text, -(-len(samples) // ranks.world))
+        with keep_freed_memory(), progress as advance:
             for item in stream:
                 yield item
                 advance(1)
@@ -628,6 +644,13 @@ class SemanticSegmentor:
             write_mask(paths[item.position], self._raw_mask(item, threshold), palette)
         ranks.gather(None)  # No rank returns paths that another one has not written yet.
         return pd.Series([str(p) for p in paths], index=samples.index, name="mask", dtype=object)
+
+
+def _index(devices: int | str | Sequence[int]) -> int:
+    """Return which device of the machine this process uses."""
+    from easyseg.ranks import local_rank
+
+    return devices[local_rank()] if isinstance(devices, (list, tuple)) else local_rank()
 
 
 def _device(accelerator: str, index: int) -> torch.device:

@@ -85,6 +85,7 @@ TINY_VIT = registry.BackboneSpec(
 TINY_VALUES: Mapping[str, Any] = {
     "backbone.name": "tiny_sam",
     "backbone.weights": "random",
+    "adapter.rank": 3,
     "adapter.num_experts": 3,
     "data.size": 128,
     "train.epochs": 1,
@@ -140,7 +141,7 @@ def tiny_plan(tiny_backbones: tuple[str, ...]) -> Callable[..., Plan]:
     Two classes mean a binary problem. What is not given comes from ``TINY_VALUES``, then from the
     decisions of the preset ``fast`` on a CPU.
     """
-    from easyseg.auditing.fingerprint import Fingerprint, Quantiles
+    from easyseg.auditing.fingerprint import Fingerprint, Percentiles, Quantiles
     from easyseg.plan.decisions import decide
     from easyseg.plan.hardware import Hardware
 
@@ -162,6 +163,13 @@ def tiny_plan(tiny_backbones: tuple[str, ...]) -> Callable[..., Plan]:
             empty_masks=0,
             ignored_share=0.0,
             uprightness=0.0,
+            components=Quantiles(1, 1, 3),
+            object_sizes=Percentiles(0.001, 0.01, 0.1),
+            thickness=dict.fromkeys(names[1:], 0.1),
+            brightness=Quantiles(90, 120, 150),
+            contrast=Quantiles(40, 50, 60),
+            channels=(120.0, 120.0, 120.0),
+            grey_images=0,
         )
         return decide(
             fingerprint,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from easyseg.auditing.fingerprint import Fingerprint, Quantiles
+from easyseg.auditing.fingerprint import Fingerprint, Percentiles, Quantiles
 from easyseg.plan.decisions import decide
 from easyseg.plan.hardware import Hardware
 
@@ -24,6 +24,13 @@ def facts(count: int = 64, side: float = 600.0, names: tuple[str, ...] = ("backg
         empty_masks=0,
         ignored_share=0.0,
         uprightness=0.0,
+        components=Quantiles(1, 1, 3),
+        object_sizes=Percentiles(0.001, 0.01, 0.1),
+        thickness=dict.fromkeys(names[1:], 0.1),
+        brightness=Quantiles(90, 120, 150),
+        contrast=Quantiles(40, 50, 60),
+        channels=(120.0, 120.0, 120.0),
+        grey_images=0,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from easyseg.cli_values import (
 from easyseg.datasets.synthetic import make_synthetic
 from easyseg.errors import OptionError
 from easyseg.metrics import evaluate as evaluation
+from easyseg.plan.presets import list_domains, list_presets
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = ("--set", "train.max_steps=2", "--set", "adapter.blocks=1")
@@ -150,7 +152,8 @@ def test_fit_has_the_words_of_the_api():
     assert set(command) - api == {"overrides", "quiet"}
     for name, parameter in inspect.signature(SemanticSegmentor.fit).parameters.items():
         if name in command and parameter.default is not inspect.Parameter.empty:
-            assert command[name].default == parameter.default, name
+            default = command[name].default
+            assert (default or "auto" if name == "presets" else default) == parameter.default, name
 
 
 def test_fit_hands_every_option_on(dataset, tmp_path, monkeypatch):
@@ -171,6 +174,7 @@ def test_fit_hands_every_option_on(dataset, tmp_path, monkeypatch):
         *("--problem-type", "multiclass", "--image", "photo", "--label", "mask"),
         *("--classes", "soil,crop", "--ignore-index", "255", "--eval-metric", "dice@image"),
         *("--data-root", dataset, "--presets", "best", "--set", "adapter.rank=8"),
+        *("--presets", "polyp,street"),
         *("--set", "adapter.scales=[1,2]", "--time-limit", "60", "--holdout-frac", "0.3"),
         *("--groups", "patient"),
         *("--accelerator", "cpu", "--devices", "0,1", "--num-nodes", "2", "--strategy", "ddp"),
@@ -188,7 +192,7 @@ def test_fit_hands_every_option_on(dataset, tmp_path, monkeypatch):
         "ignore_index": 255,
         "eval_metric": "dice@image",
         "data_root": dataset,
-        "presets": "best",
+        "presets": ["best", "polyp,street"],
         "hyperparameters": {"adapter.rank": 8, "adapter.scales": [1, 2]},
         "time_limit": 60.0,
         "holdout_frac": 0.3,
@@ -201,6 +205,12 @@ def test_fit_hands_every_option_on(dataset, tmp_path, monkeypatch):
         "seed": 7,
         "verbosity": 0,
     }
+
+
+def test_help_names_every_preset_and_domain():
+    said = inspect.get_annotations(cli.fit, eval_str=True)["presets"].__metadata__[0].help
+    for name in (*list_presets(), *list_domains()):
+        assert re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said), name
 
 
 # At once, and in the right place.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from easyseg.plan.presets import list_presets
+from easyseg.plan.presets import list_domains, list_presets
 
 ROOT = Path(__file__).resolve().parent.parent
 SKIPPED = shutil.ignore_patterns(".git", ".venv", "*cache*", ".hypothesis", "easyseg-*", "dist")
@@ -23,8 +23,9 @@ WHERE = (
     "import easyseg, pathlib; from easyseg.plan import presets; "
     "print(pathlib.Path(easyseg.__file__).resolve().parent); "
     "print(presets.presets_folder()); "
-    "print(*presets.list_presets()); "
-    "print(*[presets.load_preset(name)['about'] for name in presets.list_presets()], sep='|')"
+    "print(*presets.list_presets(), *presets.list_domains()); "
+    "print(*[presets.load_preset(name)['about'] for name in presets.list_presets()], "
+    "*[presets.load_domain(name)['about'] for name in presets.list_domains()], sep='|')"
 )
 
 
@@ -94,7 +95,7 @@ def expected(checkout: Path) -> tuple[str, str]:
     package, presets, names, about = ask(checkout, checkout.parent)
     assert package == (checkout / "easyseg").resolve()
     assert presets == (checkout / "presets").resolve()
-    assert tuple(names.split()) == list_presets()
+    assert tuple(names.split()) == (*list_presets(), *list_domains())
     return names, about
 
 
@@ -111,7 +112,11 @@ def test_wheel_holds_the_package_only_and_all_of_it(checkout, built):
     with zipfile.ZipFile(built[0]) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     sources = {path.relative_to(checkout).as_posix() for path in checkout.glob("easyseg/**/*.py")}
-    presets = {f"easyseg/presets/{path.name}" for path in checkout.glob("presets/*.yaml")}
+    presets = {
+        f"easyseg/{path.relative_to(checkout).as_posix()}"
+        for path in checkout.glob("presets/**/*.yaml")
+    }
+    assert len(presets) == len(list_presets()) + len(list_domains())
     assert names == sources | presets | {"easyseg/py.typed"}
 
 
@@ -146,4 +151,4 @@ def test_editable_install_follows_the_checkout(tmp_path):
     package, presets, names, _ = run(sys.executable, "-c", WHERE, cwd=tmp_path).splitlines()
     assert Path(package) == ROOT / "easyseg"
     assert Path(presets) == ROOT / "presets"
-    assert tuple(names.split()) == list_presets()
+    assert tuple(names.split()) == (*list_presets(), *list_domains())

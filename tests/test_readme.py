@@ -160,8 +160,9 @@ def test_the_table_of_presets_says_what_the_presets_hold():
     for name in ("fast", "balanced", "best"):
         preset = load_preset(name)
         plan, cpu, gpu = preset["plan"], preset["budget"]["cpu"], preset["budget"]["gpu"]
-        adapter, patience = plan["adapter"], plan["train"]["patience"]
-        cells = [f"`{name}`", adapter["rank"], adapter["num_experts"]]
+        patience = plan["train"]["patience"]
+        assert (cpu["rank"], cpu["experts"]) == (gpu["rank"], gpu["experts"])
+        cells = [f"`{name}`", cpu["rank"], cpu["experts"]]
         cells += [f"{100 * cpu['size_share']:g} %", cpu["samples"]]
         cells += [f"{100 * gpu['size_share']:g} %", gpu["epochs"], patience]
         assert f"| {' | '.join(map(str, cells))} |" in README

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from easyseg.auditing.intensities import Intensities
+from easyseg.auditing.shapes import Shapes
+
 __all__ = ["ImageFacts", "Part", "Problem", "ProblemKind"]
 
 Part = Literal["image", "label"]
@@ -61,6 +64,8 @@ class ImageFacts:
         thumbnail: A grey copy of 16x16 pixels, which confirms near duplicates.
         mask_digest: Digest of the mask's values.
         identical: Whether the mask holds the pixels of its image.
+        shapes: The regions of each raw mask value; None without a mask.
+        intensities: Brightness of each colour, and its deviation; None if there is no mask.
     """
 
     size: tuple[int, int]
@@ -87,3 +92,5 @@ class ImageFacts:
     thumbnail: bytes = b""
     mask_digest: str = ""
     identical: bool = False
+    shapes: dict[int, Shapes] | None = None
+    intensities: Intensities | None = None

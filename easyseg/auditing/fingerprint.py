@@ -13,7 +13,10 @@ from easyseg.auditing.scan import ImageFacts
 from easyseg.data.label_map import IGNORE, LabelMap
 from easyseg.errors import DataError
 
-__all__ = ["Fingerprint", "Quantiles", "fingerprint"]
+__all__ = ["Fingerprint", "Percentiles", "Quantiles", "fingerprint"]
+
+# Regions that cover less of an image, 4 of 65,536 pixels, are mostly slips of the pen.
+SPECK = 6e-5
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,32 @@ class Quantiles:
 
 
 @dataclass(frozen=True)
+class Percentiles:
+    """Tenth, fiftieth and ninetieth percentile: what a few strange values do not move."""
+
+    p10: float
+    p50: float
+    p90: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Percentiles:
+        """Return the percentiles of at least one value, between two of them by linear steps.
+
+        Args:
+            values: The numbers.
+
+        Returns:
+            Their percentiles.
+
+        Example:
+            >>> Percentiles.of([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+            Percentiles(p10=1.0, p50=5.0, p90=9.0)
+        """
+        p10, p50, p90 = np.percentile(values, (10, 50, 90)).tolist()
+        return cls(p10, p50, p90)
+
+
+@dataclass(frozen=True)
 class Fingerprint:
     """What the training data is; everything but `num_tuning` is about the training part.
 
@@ -61,6 +90,17 @@ class Fingerprint:
             effect size |mean| / deviation over the images, of the difference in brightness and of
             the share of each class. About 0 where up and down mean nothing (skin, cells, aerial
             views), 3 and more in street scenes; 0 for one image.
+        components: Regions an image, of all classes but id 0, in the images that hold any; None if
+            none does.
+        object_sizes: Areas of these regions as shares of their image, without specks of under
+            `SPECK` unless there is nothing else; None without regions.
+        thickness: Class name -> median over the images that hold it of its thickness (see
+            `easyseg.auditing.shapes.Shapes`) as a share of the image's long side; all classes but
+            id 0. Cracks and vessels have 0.01 and less.
+        brightness: Mean grey levels of the images, 0..255; None if they were not measured.
+        contrast: Standard deviations of the grey levels within an image.
+        channels: Means of red, green and blue over all images, 0..255.
+        grey_images: Number of images whose three channels are equal.
         duplicates: Number of images of the training table that are identical to another one.
         near_duplicates: Number of those that look nearly as another one does, or the same.
         split: What the automatic validation part kept together, and why; empty if the user gave
@@ -79,6 +119,13 @@ class Fingerprint:
     empty_masks: int
     ignored_share: float
     uprightness: float
+    components: Quantiles | None
+    object_sizes: Percentiles | None
+    thickness: dict[str, float]
+    brightness: Quantiles | None
+    contrast: Quantiles | None
+    channels: tuple[float, float, float] | None
+    grey_images: int
     duplicates: int = 0
     near_duplicates: int = 0
     split: str = ""
@@ -94,14 +141,19 @@ class Fingerprint:
         """Rebuild a fingerprint.
 
         Args:
-            record: What `to_dict` returned, also after a way through JSON.
+            record: What `to_dict` returned, also after a way through JSON; the ``hardware`` that a
+                run folder's file holds beside it is left out.
 
         Returns:
             The equal fingerprint.
         """
-        values = dict(record)
-        values["height"] = Quantiles(**record["height"])
-        values["width"] = Quantiles(**record["width"])
+        values = {key: value for key, value in record.items() if key != "hardware"}
+        for name in ("height", "width", "components", "brightness", "contrast"):
+            values[name] = None if record[name] is None else Quantiles(**record[name])
+        if record["object_sizes"] is not None:
+            values["object_sizes"] = Percentiles(**record["object_sizes"])
+        if record["channels"] is not None:
+            values["channels"] = tuple(record["channels"])
         values["mask_values"] = {int(v): share for v, share in record["mask_values"].items()}
         return cls(**values)
 
@@ -152,7 +204,43 @@ def fingerprint(
         empty_masks=empty,
         ignored_share=(total - kept) / total if total else 0.0,
         uprightness=_uprightness(train_facts, label_map),
+        **_shapes(train_facts, label_map),
+        **_intensities(train_facts),
     )
+
+
+def _shapes(facts: Sequence[ImageFacts], label_map: LabelMap) -> dict[str, Any]:
+    """Sum up the regions of all classes but id 0."""
+    classes = dict(zip(label_map.values[1:], label_map.names[1:], strict=True))
+    images = [
+        {value: shape for value, shape in (fact.shapes or {}).items() if value in classes}
+        for fact in facts
+    ]
+    areas = [area for held in images for shape in held.values() for area in shape.areas]
+    regions = [sum(shape.components for shape in held.values()) for held in images if held]
+    widths = {v: [held[v].thickness for held in images if v in held] for v in classes}
+    thickness = {name: float(np.median(widths[v])) for v, name in classes.items() if widths[v]}
+    objects = [area for area in areas if area >= SPECK] or areas
+    return {
+        "components": Quantiles.of(regions) if regions else None,
+        "object_sizes": Percentiles.of(objects) if objects else None,
+        "thickness": thickness,
+    }
+
+
+def _intensities(facts: Sequence[ImageFacts]) -> dict[str, Any]:
+    """Sum up the intensities of the images."""
+    measured = [fact for fact in facts if fact.intensities is not None]
+    found = [fact.intensities for fact in facts if fact.intensities is not None]
+    if not found:
+        return {"brightness": None, "contrast": None, "channels": None, "grey_images": 0}
+    red, green, blue = np.mean([each.channels for each in found], axis=0).tolist()
+    return {
+        "brightness": Quantiles.of([fact.brightness for fact in measured]),
+        "contrast": Quantiles.of([each.deviation for each in found]),
+        "channels": (red, green, blue),
+        "grey_images": sum(fact.grey for fact in measured),
+    }
 
 
 def _uprightness(facts: Sequence[ImageFacts], label_map: LabelMap) -> float:

@@ -15,6 +15,8 @@ from PIL import Image
 from easyseg.auditing.duplicates import content_digest, perceptual_hash, thumbnail
 from easyseg.auditing.encoding import told_by_colour
 from easyseg.auditing.facts import ImageFacts, Part, Problem, ProblemKind
+from easyseg.auditing.intensities import intensities
+from easyseg.auditing.shapes import mask_shapes
 from easyseg.data.colours import pack_colours
 from easyseg.data.io import (
     ImageSource,
@@ -162,6 +164,7 @@ def _with_looks(fact: ImageFacts, pixels: np.ndarray) -> ImageFacts:
         digest=content_digest(pixels),
         perceptual_hash=perceptual_hash(pixels),
         thumbnail=thumbnail(pixels),
+        intensities=intensities(pixels),
     )
 
 
@@ -192,6 +195,7 @@ def _with_mask(fact: ImageFacts, mask: Mask, mode: str) -> ImageFacts:
         num_values=len(counts),
         border_counts={value: border[value] for value in sorted(border) if value in counts},
         mask_digest=content_digest(raw),
+        shapes=mask_shapes(raw),
     )
 
 

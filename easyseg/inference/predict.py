@@ -21,7 +21,9 @@ from easyseg.ranks import Ranks
 
 __all__ = ["Assembler", "Prediction", "auto_batch_size", "autocast_for", "predict_stream"]
 
-_PIXELS_A_BATCH = 512 * 512
+# On a CPU a batch is no faster than its images, and what fits into the caches is faster.
+_PIXELS_A_BATCH = {"cpu": 256 * 256}
+_PIXELS_ELSEWHERE = 512 * 512
 _MAX_BATCH = 16
 
 
@@ -68,9 +70,15 @@ class Assembler:
                 yield Prediction(seen.position, whole, seen.target)
 
 
-def auto_batch_size(plan: Plan) -> int:
-    """Return a batch for prediction: about a quarter of a megapixel, at most 16 windows."""
-    return max(1, min(_MAX_BATCH, _PIXELS_A_BATCH // plan.data.size**2))
+def auto_batch_size(plan: Plan, device: torch.device) -> int:
+    """Return a batch for prediction, at most 16 windows.
+
+    Args:
+        plan: The plan, for the size of a window.
+        device: Where the network is: about 256x256 pixels in all on a CPU, else 512x512.
+    """
+    pixels = _PIXELS_A_BATCH.get(device.type, _PIXELS_ELSEWHERE)
+    return max(1, min(_MAX_BATCH, pixels // plan.data.size**2))
 
 
 def autocast_for(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from easyseg.allocator import keep_freed_memory
 from easyseg.artifact import TrainedModel
 from easyseg.data.table import Samples
 from easyseg.inference.predict import predict_stream
@@ -54,12 +55,14 @@ def score(
         ranks=ranks,
         num_workers=num_workers,
     )
-    for item in stream:
-        assert item.target is not None
-        mine.update(model.network.head.decide(item.logits, threshold).cpu().numpy(), item.target)
-        positions.append(item.position)
-        if on_image is not None:
-            on_image()
+    with keep_freed_memory():
+        for item in stream:
+            assert item.target is not None
+            ids = model.network.head.decide(item.logits, threshold)
+            mine.update(ids.cpu().numpy(), item.target)
+            positions.append(item.position)
+            if on_image is not None:
+                on_image()
     scores = new_scores(model.label_map.names, model.plan.problem_type)
     order: list[int] = []
     for state, seen in ranks.gather((mine.state(), positions)):

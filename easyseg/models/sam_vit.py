@@ -1,8 +1,7 @@
 """SAM's vision transformer (Kirillov et al., 2023; ViTDet), for any input size and batch.
 
 Parameter names are those of the ``segment_anything`` package, whose building blocks are used; the
-attention is our own: the decomposed relative positions are folded into query and key, so that the
-fused kernel runs and no N x N matrix is kept.
+attention is our own, which keeps no N x N matrix (``models/attention.py``).
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from easyseg.models.adapters import project
+from easyseg.models.attention import attention_with_positions, key_positions
 from easyseg.models.backbone import (
     Backbone,
     crop_windows,
@@ -29,11 +29,6 @@ __all__ = ["RelPosAttention", "SamBlock", "SamViT", "fit_state_to_grid"]
 
 class RelPosAttention(nn.Module):
     """Multi-head attention with SAM's decomposed relative positions.
-
-    SAM adds ``rel_h(q)[k_row] + rel_w(q)[k_col]`` to the logits. With ``q' = [q * scale, rel_h(q),
-    rel_w(q)]`` and ``k' = [k, onehot(k_row), onehot(k_col)]`` this is a plain product of q' and k'.
-    The values are filled up to the width of q': the fused kernels take one width only, and without
-    them the logits of all pairs would be kept.
 
     Args:
         dim: Number of channels.
@@ -57,10 +52,7 @@ class RelPosAttention(nn.Module):
         rows, cols = torch.arange(height), torch.arange(width)
         self.register_buffer("row_offsets", rows[:, None] - rows + height - 1, persistent=False)
         self.register_buffer("col_offsets", cols[:, None] - cols + width - 1, persistent=False)
-        onehot = torch.cat(
-            [torch.eye(height).repeat_interleave(width, 0), torch.eye(width).repeat(height, 1)], 1
-        )
-        self.register_buffer("onehot", onehot, persistent=False)
+        self.register_buffer("onehot", key_positions(grid), persistent=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Attend within each grid.
@@ -77,11 +69,9 @@ class RelPosAttention(nn.Module):
         grid = q.unflatten(2, (h, w))
         rel_h = torch.einsum("bnhwc,hkc->bnhwk", grid, self.rel_pos_h[self.row_offsets].to(q.dtype))
         rel_w = torch.einsum("bnhwc,wkc->bnhwk", grid, self.rel_pos_w[self.col_offsets].to(q.dtype))
-        scale = q.shape[-1] ** -0.5
-        q = torch.cat([q * scale, rel_h.flatten(2, 3), rel_w.flatten(2, 3)], dim=-1)
-        k = torch.cat([k, self.onehot.to(k.dtype).expand(b, self.num_heads, -1, -1)], dim=-1)
-        filled = F.pad(v, (0, q.shape[-1] - v.shape[-1]))
-        out = F.scaled_dot_product_attention(q, k, filled, scale=1.0)[..., : v.shape[-1]]
+        out = attention_with_positions(
+            q, k, v, rel_h.flatten(2, 3), rel_w.flatten(2, 3), self.onehot
+        )
         return self.proj(out.transpose(1, 2).reshape(b, h, w, c)), aux
 
 

@@ -1,21 +1,21 @@
 """One small function a decision: what is chosen when neither user nor preset says it, and why.
 
-The numbers that tell the presets apart are in ``presets/*.yaml``, all others are constants here.
+The numbers that tell the presets apart are in ``presets/*.yaml``, all others are constants beside
+the functions: here, in ``adapter_choices.py`` and in ``input_choices.py``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from easyseg.models.registry import BackboneSpec, get_spec
+from easyseg.models.registry import get_spec
+from easyseg.plan import adapter_choices, input_choices
+from easyseg.plan.costs import Costs
 from easyseg.plan.facts import Decision, Facts
 from easyseg.plan.memory import images_that_fit
 from easyseg.plan.repeats import VARIANTS, frozen_share, seen_again
-
-if TYPE_CHECKING:
-    from easyseg.auditing.fingerprint import Fingerprint
 
 __all__ = ["BALANCE_WEIGHT", "CHOICES", "LOSSES", "WEIGHTED_LOSSES", "rare_class_weights"]
 
@@ -28,21 +28,6 @@ LOSSES = {
     "mask_classification": ("mask2former",),
 }
 WEIGHTED_LOSSES = ("ce_dice", "focal")
-
-# The effect size from which on up and down differ, and the images that it takes to know. Street
-# scenes and endoscopy are above, skin, leaves, fields and aerial views below (a test holds them).
-UPRIGHT_ABOVE = 0.5
-UPRIGHT_KNOWN_FROM_IMAGES = 8
-
-# In very short fits every image is news, and changing it only slows learning down: by
-# benchmarks/effects.py colours cost score in 5 epochs and made no difference in 10. Where crops pay
-# is a guess.
-COLOURS_FROM_EPOCHS = 10
-CROPS_FROM_EPOCHS = 20
-
-# Lower, and a short fit learns little (`easyseg demo --set adapter.alpha=3` shows it; the reference
-# code has 32 / 3).
-ALPHA_PER_RANK = 4.0
 
 # ENet has 1.02, by which a class hardly there weighs 35 times as much as one that is everywhere; by
 # 1.1 it is 8 times.
@@ -57,6 +42,9 @@ CACHE_FROM_SHARE = 0.1
 
 HIGHEST_LR = 1e-3
 HIGHEST_LR_UP_TO_STEPS = 300
+# Each rank adds a path that moves by the rate: their sum grows with the rank. Up to this one, rates
+# have been tried.
+HIGHEST_LR_UP_TO_RANK = 8
 # Better on held-out images of skin, no worse on three other sets: benchmarks/README.md.
 PRETRAINED_DECODER_LR = 0.3
 
@@ -76,7 +64,7 @@ def _backbone(facts: Facts, values: Mapping[str, Any]) -> Decision:
     passed_over = []
     for name in facts.budget["backbones"]:
         spec = get_spec(name)
-        size = facts.overrides.get("data.size", _preset_size(facts, spec))
+        size = facts.overrides.get("data.size", input_choices.size_for(facts, spec).value)
         mixed = facts.hardware.native_bf16
         if images_that_fit(facts.hardware, name, size, mixed=mixed, num_masks=num_masks) < 1:
             passed_over.append(f"{name} does not fit")
@@ -94,18 +82,6 @@ def _prompt(facts: Facts, values: Mapping[str, Any]) -> Decision:
     if spec.prompt == "box":
         return Decision("box", f"{spec.name} has only ever seen boxes: one around the whole image")
     return Decision(spec.prompt, f"{spec.name} works without a prompt, as in the paper")
-
-
-def _num_experts(facts: Facts, values: Mapping[str, Any]) -> Decision:
-    """One expert a scale (asked only when the user gave the scales)."""
-    return Decision(len(facts.overrides["adapter.scales"]), "one for each of the scales you set")
-
-
-def _scales(facts: Facts, values: Mapping[str, Any]) -> Decision:
-    count = values["adapter.num_experts"]
-    return Decision(
-        tuple(range(1, count + 1)), f"one an expert: 1 to {count}, ratios as in the paper"
-    )
 
 
 def _head(facts: Facts, values: Mapping[str, Any]) -> Decision:
@@ -172,80 +148,27 @@ def _balance_weight(facts: Facts, values: Mapping[str, Any]) -> Decision:
     )
 
 
-def _size(facts: Facts, values: Mapping[str, Any]) -> Decision:
-    """Take about the preset's share of the size that the backbone was trained with."""
-    spec = get_spec(values["backbone.name"])
-    size = _preset_size(facts, spec)
-    if size == spec.default_size:
-        return Decision(size, f"the size {spec.name} was trained with")
-    machine = "a CPU" if facts.hardware.accelerator == "cpu" else "an accelerator"
-    return Decision(
-        size,
-        f"about {facts.budget['size_share']:.0%} of {spec.name}'s {spec.default_size}, the size of "
-        f"the preset on {machine}; multiples of {spec.whole_windows} fill its windows",
-    )
-
-
-def _preset_size(facts: Facts, spec: BackboneSpec) -> int:
-    """Return the multiple of whole windows that is nearest to the share, or the full size."""
-    step = spec.whole_windows
-    smallest = math.ceil(spec.min_size / step)
-    size = max(smallest, round(spec.default_size * facts.budget["size_share"] / step)) * step
-    return min(size, spec.default_size)
-
-
-def _scale(facts: Facts, values: Mapping[str, Any]) -> Decision:
-    return Decision(1.0, "the images' own pixels")
-
-
-def _augment(facts: Facts, values: Mapping[str, Any]) -> Decision:
-    """Turn images upside down only where that gives what there may be; vary more in long fits."""
-    found, epochs = facts.fingerprint, values["train.epochs"]
-    turned, why = _turns(found)
-    if epochs < COLOURS_FROM_EPOCHS:
-        few = f"{epochs} epochs are too few for crops and colours"
-        return Decision(("hflip", *turned), f"{why}; {few}")
-    if epochs < CROPS_FROM_EPOCHS:
-        return Decision(
-            ("hflip", *turned, "colour"),
-            f"{why}; {epochs} epochs are enough for changed colours, too few for crops",
-        )
-    return Decision(
-        ("crop", "hflip", *turned, "colour"),
-        f"{why}; crops and colours, as {epochs} epochs are many",
-    )
-
-
-def _turns(found: Fingerprint) -> tuple[tuple[str, ...], str]:
-    if found.num_images < UPRIGHT_KNOWN_FROM_IMAGES:
-        return (), f"{found.num_images} images do not tell if up and down matter"
-    difference = f"upper and lower halves differ by {found.uprightness:.1f} deviations"
-    if found.uprightness > UPRIGHT_ABOVE:
-        return (), f"{difference}: up is up, so images are never turned"
-    return ("vflip", "rot90"), f"{difference}: up and down mean nothing, so images are turned"
-
-
-def _alpha(facts: Facts, values: Mapping[str, Any]) -> Decision:
-    rank = values["adapter.rank"]
-    return Decision(
-        ALPHA_PER_RANK * rank,
-        f"{ALPHA_PER_RANK:g} times the rank: the adapter's output counts {ALPHA_PER_RANK:g}-fold, "
-        "whatever its rank",
-    )
-
-
 def _lr(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Fall with the square root of the steps; within a factor of 2 of the paper's rates at its."""
-    an_epoch = math.ceil(facts.fingerprint.num_images / values["train.batch_size"])
-    steps = values["train.epochs"] * an_epoch
+    count, batch, epochs = (
+        facts.fingerprint.num_images,
+        values["train.batch_size"],
+        values["train.epochs"],
+    )
+    steps = epochs * math.ceil(count / batch)
     if values["train.max_steps"] > 0:
         steps = min(steps, values["train.max_steps"])
     rate = HIGHEST_LR * min(1.0, math.sqrt(HIGHEST_LR_UP_TO_STEPS / steps))
-    return Decision(
-        float(f"{rate:.1e}"),
-        f"{steps} steps: {HIGHEST_LR:g} up to {HIGHEST_LR_UP_TO_STEPS}, then falling with their "
-        "root: near the paper's rates at its numbers of steps",
+    why = (
+        f"{count} images in batches of {batch} make {steps} steps: {HIGHEST_LR:g} up to "
+        f"{HIGHEST_LR_UP_TO_STEPS}, then falling with their root, near the paper's rates at its "
+        "numbers of steps"
     )
+    rank = 0 if values["adapter.kind"] == "none" else values["adapter.rank"]
+    if rank > HIGHEST_LR_UP_TO_RANK:
+        rate *= math.sqrt(HIGHEST_LR_UP_TO_RANK / rank)
+        why += f"; rank {rank} adds up more paths than {HIGHEST_LR_UP_TO_RANK}: less, by the root"
+    return Decision(float(f"{rate:.1e}"), why)
 
 
 def _decoder_lr(facts: Facts, values: Mapping[str, Any]) -> Decision:
@@ -343,6 +266,8 @@ def _epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
     if steps > 0:
         epochs = math.ceil(steps / math.ceil(count / values["train.batch_size"]))
         return Decision(max(1, epochs), f"enough for the {steps} steps you set{ends}")
+    if limit is not None and facts.costs is not None:
+        return _epochs_within(facts, values, limit, facts.costs)
     if "epochs" in budget:
         return Decision(int(budget["epochs"]), f"the preset's epochs on an accelerator{ends}")
     slow = values["train.precision"] == "32"
@@ -359,12 +284,28 @@ def _epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
     )
 
 
+def _epochs_within(facts: Facts, values: Mapping[str, Any], limit: float, costs: Costs) -> Decision:
+    """Take as many epochs as the time limit pays for, the last one perhaps in part."""
+    found, budget = facts.fingerprint, facts.budget
+    an_epoch = math.ceil(found.num_images / values["train.batch_size"])
+    steps = costs.steps_within(limit, an_epoch, found.num_tuning)
+    most = int(budget.get("epochs", budget.get("max_epochs")))
+    epochs = min(max(1, math.ceil(steps / an_epoch)), most)
+    kept = f", the preset's most of {most}" if steps > most * an_epoch else ""
+    return Decision(
+        epochs,
+        f"your {limit:.0f} s pay for about {steps} steps of {costs.step:.2g} s, {an_epoch} an "
+        f"epoch, and validations of {found.num_tuning * costs.image:.2g} s{kept}",
+    )
+
+
 CHOICES: Mapping[str, Callable[[Facts, Mapping[str, Any]], Decision]] = {
     "backbone.name": _backbone,
     "backbone.prompt": _prompt,
-    "adapter.alpha": _alpha,
-    "adapter.num_experts": _num_experts,
-    "adapter.scales": _scales,
+    "adapter.rank": adapter_choices.rank,
+    "adapter.alpha": adapter_choices.alpha,
+    "adapter.num_experts": adapter_choices.num_experts,
+    "adapter.scales": adapter_choices.scales,
     "head.kind": _head,
     "head.num_tokens": _num_tokens,
     "loss.kind": _loss,
@@ -372,9 +313,9 @@ CHOICES: Mapping[str, Callable[[Facts, Mapping[str, Any]], Decision]] = {
     "loss.balance_weight": _balance_weight,
     "optim.lr": _lr,
     "optim.decoder_lr": _decoder_lr,
-    "data.size": _size,
-    "data.scale": _scale,
-    "data.augment": _augment,
+    "data.size": input_choices.size,
+    "data.scale": input_choices.scale,
+    "data.augment": input_choices.augment,
     "train.batch_size": _batch_size,
     "train.precision": _precision,
     "train.micro_batch_size": _micro_batch_size,

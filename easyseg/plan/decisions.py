@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from easyseg.errors import OptionError
 from easyseg.plan.checks import check_values
 from easyseg.plan.choices import BALANCE_WEIGHT, CHOICES
+from easyseg.plan.costs import Costs, Estimate
 from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.facts import SET_BY_YOU, Decision, Facts
 from easyseg.plan.hardware import Hardware
 from easyseg.plan.plan import Plan
 from easyseg.plan.preset_choice import choose_preset
-from easyseg.plan.presets import list_presets, load_preset
+from easyseg.plan.presets import (
+    SYMMETRIES,
+    Asked,
+    load_domain,
+    load_preset,
+    parse_presets,
+)
 
 if TYPE_CHECKING:
     from easyseg.auditing.fingerprint import Fingerprint
@@ -36,7 +45,7 @@ _UNUSED = {
     "lora": _EXPERTS,
     "none": (*_EXPERTS, "adapter.rank", "adapter.alpha", "adapter.blocks"),
 }
-# Chosen only where it follows from another override.
+# Follows the scales where the user sets them, whatever the preset says.
 _FOLLOWING = "adapter.num_experts"
 
 
@@ -46,11 +55,12 @@ def decide(
     *,
     problem_type: str,
     num_classes: int,
-    presets: str = "auto",
+    presets: str | Sequence[str] = "auto",
     overrides: Mapping[str, Any] | None = None,
     eval_metric: str | None = None,
     time_limit: float | None = None,
     obtainable: Collection[str] = (),
+    costs: Costs | None = None,
 ) -> Plan:
     """Decide everything that a fit needs to know.
 
@@ -59,12 +69,14 @@ def decide(
         hardware: What it trains on.
         problem_type: ``"binary"`` or ``"multiclass"``.
         num_classes: Classes, background included.
-        presets: ``"auto"`` or the name of a preset.
+        presets: ``"auto"``, the name of a preset or a domain, or several: see
+            :func:`easyseg.plan.presets.parse_presets`.
         overrides: The user's values, by dotted or nested keys; they win. ``"auto"`` as a value
             leaves the decision to easyseg, whatever the preset says.
         eval_metric: Validation metric; None for the default of the problem.
         time_limit: Seconds that the fit may take; None for no limit.
         obtainable: Backbones whose pretrained weights are on this machine or can be downloaded.
+        costs: What a probe of a first plan measured; with it a time limit decides the epochs.
 
     Returns:
         The plan, with a reason for every value.
@@ -79,16 +91,14 @@ def decide(
         raise OptionError(
             f"a {problem_type} problem cannot have {num_classes} classes (background included)."
         )
-    check_request(presets, overrides)
-    start = _preset(presets, fingerprint, hardware, time_limit)
+    asked = check_request(presets, overrides)
+    start = _whole_preset(asked.base, fingerprint, hardware, time_limit)
     content = load_preset(start.value)
-    where = f"preset {start.value}"
+    domains = {name: load_domain(name) for name in asked.domains}
     machine = "cpu" if hardware.accelerator == "cpu" else "gpu"
-    preset = _known(flatten(content["plan"], where=where), where)
-    for variant in (problem_type, machine):
-        preset |= _known(flatten(content["variants"].get(variant, {}), where=where), where)
+    preset = dict(_preset_values(start.value, content, domains, (problem_type, machine)))
     given = _known(flatten(overrides or {}), "hyperparameters")
-    preset |= {key: "auto" for key in CHOICES.keys() - {_FOLLOWING} if _is_auto(given.get(key))}
+    preset |= {key: Decision("auto", "") for key in CHOICES if _is_auto(given.get(key))}
     facts = Facts(
         fingerprint=fingerprint,
         hardware=hardware,
@@ -98,34 +108,76 @@ def decide(
         overrides={key: value for key, value in given.items() if not _is_auto(value)},
         time_limit=time_limit,
         obtainable=tuple(obtainable),
+        symmetries=_symmetries(domains),
+        costs=costs,
     )
     values: dict[str, Any] = {}
-    decisions = _top(facts, start, content["about"], eval_metric)
+    decisions = _top(facts, eval_metric, domains)
+    decisions["preset"] = _all_presets(start, content["about"], domains)
     for key in _ORDER:
-        decisions[key] = _decide_one(key, facts, values, Decision(preset[key], where))
+        decisions[key] = _decide_one(key, facts, values, preset[key])
         values[key] = decisions[key].value
     check_values(values, facts)
-    return Plan.from_values(
+    plan = Plan.from_values(
         {key: decision.value for key, decision in decisions.items()},
         {key: decisions[key].reason for key in (*Plan.TOP, *DOMAINS)},
     )
+    return plan if costs is None else replace(plan, estimate=_estimate(plan, facts, costs))
 
 
-def check_request(presets: str, overrides: Mapping[str, Any] | None) -> None:
+def _estimate(plan: Plan, facts: Facts, costs: Costs) -> Estimate:
+    """Return what the fit takes if nothing but the time limit ends it."""
+    train, found = plan.train, facts.fingerprint
+    an_epoch = math.ceil(found.num_images / train.batch_size)
+    steps = train.epochs * an_epoch
+    if train.max_steps > 0:
+        steps = min(steps, train.max_steps)
+    seconds = costs.seconds(steps, math.ceil(steps / an_epoch), found.num_tuning)
+    return Estimate(min(seconds, facts.time_limit or math.inf), costs.memory_gb)
+
+
+def check_request(presets: str | Sequence[str], overrides: Mapping[str, Any] | None) -> Asked:
     """Check what can be checked of a request before any image is read.
 
     Args:
         presets: As for :func:`decide`.
         overrides: As for :func:`decide`.
 
+    Returns:
+        The presets that are asked for.
+
     Raises:
         OptionError: If a preset or key is not known, or a value is not possible.
     """
     _known(flatten(overrides or {}), "hyperparameters")
-    if not isinstance(presets, str):
-        raise OptionError(f"presets={presets!r}: expected one name of {_preset_names()}.")
-    if presets != "auto":
-        load_preset(presets)
+    return parse_presets(presets)
+
+
+def _preset_values(
+    base: str,
+    content: Mapping[str, Any],
+    domains: Mapping[str, Mapping[str, Any]],
+    variants: Sequence[str],
+) -> Iterator[tuple[str, Decision]]:
+    """Yield what the whole preset says of each key, then what the domains say instead."""
+    for where, layer, because in (
+        (f"preset {base}", content, {}),
+        *((f"preset {name}", domain, domain["because"]) for name, domain in domains.items()),
+    ):
+        for part in (layer["plan"], *(layer["variants"].get(name, {}) for name in variants)):
+            for key, value in _known(flatten(part, where=where), where).items():
+                why = f": {because[key]}" if key in because else ""
+                yield key, Decision(value, f"{where}{why}")
+
+
+def _symmetries(domains: Mapping[str, Mapping[str, Any]]) -> Decision | None:
+    """Return the symmetries of the last domain that knows them."""
+    known = None
+    for name, domain in domains.items():
+        if domain["symmetries"] is not None:
+            why = f"preset {name}: {domain['because']['symmetries']}"
+            known = Decision(SYMMETRIES[domain["symmetries"]], why)
+    return known
 
 
 def _decide_one(key: str, facts: Facts, values: Mapping[str, Any], preset: Decision) -> Decision:
@@ -153,7 +205,7 @@ def _unused_by(key: str, values: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _preset(
+def _whole_preset(
     asked: str, fingerprint: Fingerprint, hardware: Hardware, time_limit: float | None
 ) -> Decision:
     if asked != "auto":
@@ -161,32 +213,43 @@ def _preset(
     return choose_preset(fingerprint, hardware, time_limit)
 
 
-def _top(
-    facts: Facts, preset: Decision, about: str, eval_metric: str | None
-) -> dict[str, Decision]:
-    """Decide what stands above the sections."""
-    from easyseg.metrics.streaming import check_metrics, default_metric
+def _all_presets(start: Decision, about: str, domains: Mapping[str, Mapping[str, Any]]) -> Decision:
+    """Return the names of all presets as `parse_presets` reads them, and why they are taken."""
+    added = "".join(
+        f"; {name} {SET_BY_YOU} ({domain['about']})" for name, domain in domains.items()
+    )
+    return Decision(",".join((start.value, *domains)), f"{start.reason} ({about}){added}")
 
+
+def _top(
+    facts: Facts, eval_metric: str | None, domains: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Decision]:
+    """Decide what stands above the sections, but for the preset."""
     binary = facts.problem_type == "binary"
-    names = tuple(facts.fingerprint.class_shares)
-    if eval_metric is None:
-        why = (
-            "the mean over images of the foreground's IoU" if binary else "the IoU, mean of classes"
-        )
-        metric = Decision(default_metric(binary), f"{why}: the default")
-    else:
-        metric = Decision(check_metrics(eval_metric, binary, names)[0], SET_BY_YOU)
     kind = "a foreground against the background" if binary else "a class for every pixel"
     return {
         "problem_type": Decision(facts.problem_type, kind),
-        "num_classes": Decision(facts.num_classes, ", ".join(names)),
-        "metric": metric,
-        "preset": Decision(preset.value, f"{preset.reason} ({about})"),
+        "num_classes": Decision(facts.num_classes, ", ".join(facts.fingerprint.class_shares)),
+        "metric": _metric(facts, eval_metric, domains),
     }
 
 
-def _preset_names() -> str:
-    return ", ".join(("auto", *list_presets()))
+def _metric(
+    facts: Facts, eval_metric: str | None, domains: Mapping[str, Mapping[str, Any]]
+) -> Decision:
+    """Take the user's metric, else that of the last domain that has one, else the default."""
+    from easyseg.metrics.streaming import check_metrics, default_metric
+
+    binary = facts.problem_type == "binary"
+    if eval_metric is not None:
+        names = tuple(facts.fingerprint.class_shares)
+        return Decision(check_metrics(eval_metric, binary, names)[0], SET_BY_YOU)
+    why = "the mean over images of the foreground's IoU" if binary else "the IoU, mean of classes"
+    metric = Decision(default_metric(binary), f"{why}: the default")
+    for name, domain in domains.items():
+        if binary and domain["metric"] is not None:
+            metric = Decision(domain["metric"], f"preset {name}: {domain['because']['metric']}")
+    return metric
 
 
 def _known(flat: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ class Domain:
     Attributes:
         text: The domain in words, for error messages.
         read: Turns a user's value into the plan's own type; raises ValueError or TypeError.
+        words: The words among its values, for a hint at the one that was meant.
     """
 
     text: str
     read: Callable[[Any], Any]
+    words: tuple[str, ...] = ()
 
 
 def _one_of(*words: str) -> Domain:
@@ -31,7 +34,7 @@ def _one_of(*words: str) -> Domain:
             raise ValueError
         return str(value)
 
-    return Domain(f"one of {', '.join(map(repr, words))}", read)
+    return Domain(f"one of {', '.join(map(repr, words))}", read, words)
 
 
 def _plain(value: Any) -> Any:
@@ -97,7 +100,7 @@ def _many(item: Domain, *, what: str) -> Domain:
             raise TypeError
         return tuple(item.read(each) for each in value)
 
-    return Domain(f"a list of {what}", read)
+    return Domain(f"a list of {what}", read, item.words)
 
 
 def _blocks() -> Domain:
@@ -105,6 +108,7 @@ def _blocks() -> Domain:
     return Domain(
         "'all', or k for the last k blocks (a whole number of at least 1)",
         lambda value: "all" if isinstance(value, str) and value == "all" else count.read(value),
+        ("all",),
     )
 
 
@@ -113,12 +117,13 @@ def _class_weights() -> Domain:
     return Domain(
         f"'none', or {weights.text}",
         lambda value: "none" if isinstance(value, str) and value == "none" else weights.read(value),
+        ("none",),
     )
 
 
 def _precision() -> Domain:
     words = _one_of("32", "bf16", "fp16")
-    return Domain(words.text, lambda value: words.read(str(_plain(value))))
+    return Domain(words.text, lambda value: words.read(str(_plain(value))), words.words)
 
 
 # The keys of AUGMENTATIONS in data/transforms.py, which a plan must not import: it loads torch.
@@ -184,13 +189,36 @@ def parse(key: str, value: Any, *, where: str = "hyperparameters") -> Any:
         (1, 3, 5)
     """
     if key not in DOMAINS:
-        raise OptionError(f"{where}: unknown key {key!r}. {nearest(key, DOMAINS)}")
+        raise OptionError(f"{where}: unknown key {key!r}. {_nearest_key(key)}")
     try:
         return DOMAINS[key].read(value)
     except (TypeError, ValueError, OverflowError):
         raise OptionError(
             f"{where}: {key} = {value!r} is not possible: expected {DOMAINS[key].text}."
+            f"{_nearest_word(value, (*DOMAINS[key].words, 'auto'))}"
         ) from None
+
+
+def _nearest_key(key: str) -> str:
+    """Return a hint at the key that was meant, also where its section is missing or wrong."""
+    section, _, name = key.rpartition(".")
+    same = [known for known in DOMAINS if known.rpartition(".")[2] == name]
+    if same and not section:
+        return f"Did you mean {' or '.join(map(repr, same))}?"
+    if same:
+        return f"Did you mean {difflib.get_close_matches(key, same, n=1, cutoff=0)[0]!r}?"
+    return nearest(key, DOMAINS)
+
+
+def _nearest_word(value: Any, words: Iterable[str]) -> str:
+    """Return a hint at the word that was meant by the first wrong one, or nothing."""
+    words = tuple(words)
+    given = [value] if isinstance(value, str) else value
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        return ""
+    wrong = [word for word in given if isinstance(word, str) and word not in words]
+    hint = nearest(wrong[0], words) if wrong else ""
+    return f" {hint}" if hint.startswith("Did you mean") else ""
 
 
 def flatten(nested: Mapping[str, Any], *, where: str = "hyperparameters") -> dict[str, Any]:

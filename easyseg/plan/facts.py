@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from easyseg.plan.costs import Costs
 from easyseg.plan.hardware import Hardware
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Facts:
         overrides: What the user set, by dotted key.
         time_limit: Seconds that the fit may take, or None.
         obtainable: Backbones whose pretrained weights are here or can be downloaded.
+        symmetries: The augmentations that a domain allows, and why; None if none is named.
+        costs: What the parts of the fit cost here, if a probe measured it.
     """
 
     fingerprint: Fingerprint
@@ -47,3 +50,5 @@ class Facts:
     overrides: Mapping[str, Any]
     time_limit: float | None
     obtainable: tuple[str, ...]
+    symmetries: Decision | None = None
+    costs: Costs | None = None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from easyseg.errors import OptionError, nearest
+from easyseg.plan.costs import Estimate
 from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.sections import (
     SECTIONS,
@@ -55,6 +56,7 @@ class Plan:
         data: How images enter the network.
         train: How long and in what portions.
         reasons: Why each value is what it is, by dotted key.
+        estimate: What the fit is expected to take, if a probe measured it; not a decision.
     """
 
     problem_type: str
@@ -69,6 +71,7 @@ class Plan:
     data: DataPlan
     train: TrainPlan
     reasons: Mapping[str, str] = field(default_factory=dict, hash=False)
+    estimate: Estimate | None = field(default=None, compare=False)
 
     TOP: ClassVar[tuple[str, ...]] = ("problem_type", "num_classes", "metric", "preset")
 
@@ -111,8 +114,11 @@ class Plan:
         return top | {f"{room}.{name}": getattr(getattr(self, room), name) for room, name in parts}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types: nested sections, tuples as lists."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        """Return plain JSON types: nested sections, tuples as lists; any estimate."""
+        record = dataclasses.asdict(self)
+        if self.estimate is None:
+            del record["estimate"]
+        return json.loads(json.dumps(record))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
@@ -122,8 +128,11 @@ class Plan:
             OptionError: If a key is missing or unknown, or a value is not possible.
         """
         rest = dict(data)
-        reasons = rest.pop("reasons", {})
-        return cls.from_values(flatten(rest, where="plan"), reasons)
+        reasons, estimate = rest.pop("reasons", {}), rest.pop("estimate", None)
+        plan = cls.from_values(flatten(rest, where="plan"), reasons)
+        return (
+            plan if estimate is None else dataclasses.replace(plan, estimate=Estimate(**estimate))
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON: beside the file first, then moved into its place."""
@@ -155,16 +164,23 @@ class Plan:
     def __str__(self) -> str:
         rows = self.rows()
         wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
-        return "\n".join(
+        lines = [
             f"{key:<{wide[0]}}  {value:<{wide[1]}}  {why}".rstrip() for key, value, why in rows
-        )
+        ]
+        return "\n".join([*lines, *self._expected()])
+
+    def _expected(self) -> list[str]:
+        """Return the estimate in words, if there is one."""
+        return [] if self.estimate is None else [f"expected: {self.estimate} on this machine"]
 
     def __rich__(self) -> Table:
         """Return the table that rich prints: decision, value, because."""
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title="Plan", title_justify="left", header_style="bold")
+        expected = "".join(self._expected()) or None
+        table = Table(title="Plan", caption=expected, header_style="bold")
+        table.title_justify = table.caption_justify = "left"
         table.add_column("decision", no_wrap=True)
         table.add_column("value", style="cyan", overflow="fold")
         table.add_column("because", style="dim")

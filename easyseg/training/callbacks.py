@@ -19,10 +19,11 @@ import lightning as L
 import torch
 
 from easyseg.artifact import write_artifact
+from easyseg.clock import Clock
 from easyseg.console import Reporter
 from easyseg.files import write_text
 from easyseg.models.network import load_trainable_state, trainable_state
-from easyseg.training.module import Clock, SegmentationModule, expert_layers
+from easyseg.training.module import SegmentationModule, expert_layers
 
 __all__ = ["AverageWeights", "BestModel", "Progress", "StopInTime"]
 
@@ -166,21 +167,25 @@ class StopInTime(L.Callback):
 
     It is decided after each optimizer step and after each validation, never in between: a
     validation always has a step before it. The time for the last validation, and for loading the
-    best model afterwards, is kept in reserve: as measured, before the first validation as guessed
-    from the training steps.
+    best model afterwards, is kept in reserve: as measured, before the first validation as expected,
+    or as guessed from the training steps.
 
     Args:
         clock: The budget.
         validation_share: Number of validation windows over number of training images of an
             optimizer step.
+        validation_seconds: What a validation is expected to take, if that is known.
     """
 
     RESERVE_SECONDS = 2.0
     MARGIN = 1.3
 
-    def __init__(self, clock: Clock, validation_share: float) -> None:
+    def __init__(
+        self, clock: Clock, validation_share: float, validation_seconds: float | None = None
+    ) -> None:
         self.clock = clock
         self.validation_share = validation_share
+        self.validation_seconds = validation_seconds
         self.interrupted = False
         self.out_of_time = False
         self._step_seconds = 0.0
@@ -244,6 +249,8 @@ class StopInTime(L.Callback):
             build_seconds: What building the network takes; it is built again around the best model.
         """
         validation = self._validation_seconds
+        if validation is None:
+            validation = self.validation_seconds
         if validation is None:
             validation = self._step_seconds * self.validation_share
         return (

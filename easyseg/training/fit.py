@@ -20,15 +20,16 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.nn.parallel import DistributedDataParallel
 
+from easyseg.allocator import keep_freed_memory
 from easyseg.artifact import preprocess_of
+from easyseg.clock import Clock
 from easyseg.console import Reporter
 from easyseg.errors import OptionError
 from easyseg.plan.hardware import Hardware
 from easyseg.preparation import Prepared
 from easyseg.ranks import is_first_process, leave_group_at_exit
-from easyseg.training.allocator import keep_freed_memory
 from easyseg.training.callbacks import AverageWeights, BestModel, Progress, StopInTime
-from easyseg.training.module import Clock, SegmentationModule
+from easyseg.training.module import SegmentationModule
 from easyseg.training.prefix_cache import remove_caches
 
 __all__ = ["Devices", "loader_workers", "train"]
@@ -170,7 +171,10 @@ def train(
 
         sharing = [WholeInValidation()]
     module = SegmentationModule(prepared, seed, clock, devices.num_workers, shard=shard)
-    stop = StopInTime(clock, _validation_windows(prepared) / plan.train.batch_size)
+    expected = None
+    if prepared.costs is not None:
+        expected = prepared.costs.image * len(prepared.validation_samples())
+    stop = StopInTime(clock, _validation_windows(prepared) / plan.train.batch_size, expected)
     their_bar = any(isinstance(c, ProgressBar) for c in callbacks)
     trainer = _trainer(
         accelerator="gpu"

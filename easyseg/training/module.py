@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from easyseg.artifact import TrainedModel, preprocess_of
+from easyseg.clock import Clock
 from easyseg.data.dataset import (
     EpochSampler,
     PredictionBatch,
@@ -39,7 +40,7 @@ from easyseg.preparation import Prepared
 from easyseg.ranks import Ranks
 from easyseg.training.prefix_cache import PrefixCache
 
-__all__ = ["Clock", "SegmentationModule", "expert_layers"]
+__all__ = ["SegmentationModule", "expert_layers", "new_optimizer"]
 
 log = logging.getLogger("easyseg")
 
@@ -53,31 +54,6 @@ _CACHE_DISK_BYTES = 20 * 2**30
 _NO_DECAY = ("lora_", "gate.", "experts.", "norm", "bias", "iou_token.", "mask_tokens.")
 # What the trainer of each rank was made with, before it heard of rank 0's plan.
 _OF_THE_TRAINER = ("precision", "epochs", "max_steps", "average", "patience")
-
-
-@dataclass(frozen=True)
-class Clock:
-    """The wall-clock budget of a fit.
-
-    Attributes:
-        started: ``time.monotonic()`` of the call of ``fit``.
-        limit: Seconds, or ``None``.
-    """
-
-    started: float
-    limit: float | None = None
-
-    def elapsed(self) -> float:
-        """Return the seconds since the start."""
-        return time.monotonic() - self.started
-
-    def remaining(self) -> float:
-        """Return the seconds left; infinite without a limit."""
-        return float("inf") if self.limit is None else self.limit - self.elapsed()
-
-    def share(self) -> float:
-        """Return the share of the budget that is used up, 0 without a limit."""
-        return 0.0 if self.limit is None else min(1.0, self.elapsed() / self.limit)
 
 
 class SegmentationModule(L.LightningModule):
@@ -219,7 +195,7 @@ class SegmentationModule(L.LightningModule):
             self.prepared.validation_samples(),
             preprocess_of(self.plan),
             self.label_map,
-            batch_size=auto_batch_size(self.plan),
+            batch_size=auto_batch_size(self.plan, self.device),
             rank=rank,
             world=trainer.world_size,
             num_workers=self.num_workers,
@@ -315,28 +291,11 @@ class SegmentationModule(L.LightningModule):
         self.log_dict(scores.compute())
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer, linear warm-up and decay; adapters, norms, tokens do not decay.
+        """Return the optimizer, and the linear warm-up and decay of its rates.
 
         The rate that is logged is that of the first group, the adapters if there are any.
         """
-        optim = self.plan.optim
-        members: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for name, parameter in self.network.named_parameters():
-            if parameter.requires_grad:
-                free = parameter.ndim < 2 or any(part in name for part in _NO_DECAY)
-                rate = optim.lr * (optim.decoder_lr if name.startswith("decoder.") else 1.0)
-                members.setdefault((rate, 0.0 if free else optim.weight_decay), []).append(
-                    parameter
-                )
-        groups = [
-            {"params": parameters, "lr": rate, "weight_decay": decay}
-            for (rate, decay), parameters in members.items()
-        ]
-        # PyTorch's own choice is good on a GPU, slow on a CPU; Lightning clips no gradients for a
-        # fused optimizer in mixed precision.
-        on_cpu = self.device.type == "cpu" and self.plan.train.precision == "32"
-        fused = True if on_cpu else None
-        optimizer = _OPTIMIZERS[optim.kind](groups, lr=optim.lr, fused=fused)
+        optimizer = new_optimizer(self.network, self.plan, self.device)
         total = max(1, int(self.trainer.estimated_stepping_batches))
         factor = self._rate_factor(total)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
@@ -358,6 +317,31 @@ class SegmentationModule(L.LightningModule):
         """Return the network as it is now, with the last validation scores."""
         scores = {k: float(v) for k, v in self.trainer.callback_metrics.items() if "@" in k}
         return replace(self.prepared.blank_model(self.network, self.seed_of_fit), metrics=scores)
+
+
+def new_optimizer(network: Network, plan: Plan, device: torch.device) -> torch.optim.Optimizer:
+    """Return the optimizer of a plan; weights of adapters, norms and tokens do not decay.
+
+    Args:
+        network: The network; what requires a gradient is trained.
+        plan: The plan.
+        device: Where the network is.
+    """
+    optim = plan.optim
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            free = parameter.ndim < 2 or any(part in name for part in _NO_DECAY)
+            rate = optim.lr * (optim.decoder_lr if name.startswith("decoder.") else 1.0)
+            members.setdefault((rate, 0.0 if free else optim.weight_decay), []).append(parameter)
+    groups = [
+        {"params": parameters, "lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in members.items()
+    ]
+    # PyTorch's own choice is good on a GPU, slow on a CPU; Lightning clips no gradients for a
+    # fused optimizer in mixed precision.
+    fused = True if device.type == "cpu" and plan.train.precision == "32" else None
+    return _OPTIMIZERS[optim.kind](groups, lr=optim.lr, fused=fused)
 
 
 def expert_layers(network: nn.Module) -> dict[str, Tensor]:

@@ -10,12 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from easyseg.auditing.encoding import mask_encoding
-from easyseg.auditing.fingerprint import Fingerprint, Quantiles, fingerprint
+from easyseg.auditing.fingerprint import (
+    SPECK,
+    Fingerprint,
+    Percentiles,
+    Quantiles,
+    fingerprint,
+)
+from easyseg.auditing.intensities import Intensities
 from easyseg.auditing.scan import ImageFacts, scan
+from easyseg.auditing.shapes import Shapes
 from easyseg.data.label_map import LabelMap
 from easyseg.data.table import read_samples
 from easyseg.errors import DataError
-from easyseg.plan.choices import UPRIGHT_ABOVE
+from easyseg.plan.input_choices import UPRIGHT_ABOVE
 
 # Whether up and down differ in the images of a real set.
 UPRIGHT = {
@@ -31,8 +39,33 @@ UPRIGHT = {
 }
 LABELS = LabelMap((0, 3, 7), ("soil", "crop", "weed"), 255, "uint8")
 FACTS = (
-    ImageFacts((10, 10), {0: 60, 3: 20, 255: 20}, "uint8", "RGB", 1.0, {0: 0.5, 3: 0.9, 255: 0.5}),
-    ImageFacts((20, 10), {0: 200}, "uint8", "L", 2.0, {0: 0.5}),
+    ImageFacts(
+        (10, 10),
+        {0: 60, 3: 20, 255: 20},
+        "uint8",
+        "RGB",
+        1.0,
+        {0: 0.5, 3: 0.9, 255: 0.5},
+        brightness=60.0,
+        shapes={
+            0: Shapes(1, (0.6,), 0.5),
+            3: Shapes(2, (0.05, 0.15), 0.2),
+            255: Shapes(9, (0.2,), 0.01),
+        },
+        intensities=Intensities((30.0, 60.0, 90.0), 5.0),
+    ),
+    ImageFacts(
+        (20, 10),
+        {0: 200},
+        "uint8",
+        "L",
+        2.0,
+        {0: 0.5},
+        grey=True,
+        brightness=90.0,
+        shapes={0: Shapes(1, (1.0,), 0.5)},
+        intensities=Intensities((90.0, 90.0, 90.0), 15.0),
+    ),
     ImageFacts((10, 40), {255: 400}, "uint8", "RGB", 6.0, {255: 0.5}),
 )
 
@@ -52,7 +85,56 @@ def test_hand_counted():
         empty_masks=2,
         ignored_share=420 / 700,
         uprightness=3 / 7**0.5,  # Brightness: mean 3, deviation sqrt(7); the soil lies evenly.
+        components=Quantiles(2, 2, 2),
+        object_sizes=Percentiles.of([0.05, 0.15]),
+        thickness={"crop": 0.2},
+        brightness=Quantiles(60, 75, 90),
+        contrast=Quantiles(5, 10, 15),
+        channels=(60.0, 75.0, 90.0),
+        grey_images=1,
     )
+
+
+def with_shapes(*shapes):
+    """Return a fact of a mask with these shapes, by value."""
+    return [
+        ImageFacts((9, 9), {0: 81}, "uint8", "L", 0.0, {0: 0.5}, shapes=each) for each in shapes
+    ]
+
+
+def test_shapes_are_those_of_all_classes_but_the_first():
+    soil = Shapes(50, (0.9,), 0.9)
+    found = fingerprint(
+        with_shapes(
+            {0: soil, 3: Shapes(1, (0.1,), 0.1), 7: Shapes(2, (0.2, 0.3), 0.3)},
+            {0: soil, 3: Shapes(4, (0.4, 0.4, 0.4, 0.4), 0.2)},
+            {0: soil, 3: Shapes(1, (0.5,), 0.6), 255: soil},
+            {0: soil},
+        ),
+        (),
+        LABELS,
+    )
+    assert found.components == Quantiles(1, 3, 4)
+    assert found.thickness == {"crop": 0.2, "weed": 0.3}
+    areas = [0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4, 0.5]
+    assert found.object_sizes == Percentiles(*np.quantile(areas, [0.1, 0.5, 0.9]).tolist())
+
+
+def test_specks_are_no_objects_unless_there_is_nothing_else():
+    speck, object_ = SPECK / 2, 0.2
+    mixed, alone = (
+        fingerprint(with_shapes({3: Shapes(len(areas), areas, 0.1)}), (), LABELS)
+        for areas in ((speck, speck, object_), (speck, speck))
+    )
+    assert mixed.object_sizes == Percentiles(object_, object_, object_)
+    assert mixed.components == Quantiles(3, 3, 3)
+    assert alone.object_sizes == Percentiles(speck, speck, speck)
+
+
+def test_nothing_measured_is_said_as_nothing():
+    found = fingerprint(FACTS[2:], (), LABELS)
+    assert (found.components, found.object_sizes, found.thickness) == (None, None, {})
+    assert (found.brightness, found.contrast, found.channels) == (None, None, None)
 
 
 def upright(leans, uppers):
@@ -94,10 +176,19 @@ def test_all_ignored_gives_shares_of_zero():
 @given(
     st.lists(
         st.builds(
-            lambda counts: ImageFacts(
-                (1, sum(counts.values())), counts, "uint8", "RGB", 0.0, dict.fromkeys(counts, 0.5)
+            lambda counts, shape, found: ImageFacts(
+                (1, sum(counts.values())),
+                counts,
+                "uint8",
+                "RGB",
+                0.0,
+                dict.fromkeys(counts, 0.5),
+                shapes=shape and dict.fromkeys(counts, shape),
+                intensities=found,
             ),
             st.dictionaries(st.sampled_from([0, 3, 7, 255]), st.integers(1, 10**9), min_size=1),
+            st.none() | st.just(Shapes(2, (1e-5, 0.3), 0.1)),
+            st.none() | st.just(Intensities((1.0, 2.0, 3.0), 4.0)),
         ),
         min_size=1,
         max_size=5,
@@ -105,7 +196,9 @@ def test_all_ignored_gives_shares_of_zero():
 )
 def test_json_round_trip_and_shares_that_sum_to_one(facts):
     found = fingerprint(facts, (), LABELS)
-    assert Fingerprint.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    record = json.loads(json.dumps(found.to_dict()))
+    assert Fingerprint.from_dict(record) == found
+    assert Fingerprint.from_dict(record | {"hardware": {"accelerator": "cpu"}}) == found
     assert np.isclose(sum(found.mask_values.values()), 1)
     assert found.ignored_share == 1 or np.isclose(sum(found.class_shares.values()), 1)
 
@@ -146,3 +239,32 @@ def test_real_sets_that_know_up_from_down(shared_data, name, upright):
     facts = scan(samples)
     label_map = mask_encoding(samples.labels, facts).label_map()
     assert (fingerprint(facts, (), label_map).uprightness > UPRIGHT_ABOVE) == upright
+
+
+# Shapes and intensities of real sets that anyone sees at a glance.
+
+
+@pytest.fixture(scope="module")
+def real(shared_data):
+    found = {}
+    for name in ("skin_isic", "cwfid", "polyp_cvc", "road_epfl"):
+        samples = read_samples(shared_data / name / "train.csv")
+        samples = samples.take(range(0, len(samples), max(1, len(samples) // 12)))
+        facts = scan(samples)
+        found[name] = fingerprint(facts, (), mask_encoding(samples.labels, facts).label_map())
+    return found
+
+
+def test_plants_are_thinner_smaller_and_more_than_lesions(real):
+    plants, lesions = real["cwfid"], real["skin_isic"]
+    assert max(plants.thickness.values()) < min(lesions.thickness.values()) / 3
+    assert plants.object_sizes.p50 < lesions.object_sizes.p50 / 5
+    assert plants.components.median > 5
+    assert lesions.components.median == 1
+
+
+def test_an_endoscope_is_in_the_dark_and_lesions_are_pale_red(real):
+    assert real["polyp_cvc"].brightness.median < real["skin_isic"].brightness.median
+    red, green, blue = real["skin_isic"].channels
+    assert red > max(green, blue)
+    assert all(found.grey_images == 0 for found in real.values())

@@ -17,7 +17,9 @@ from PIL import Image
 from easyseg.auditing import scan as module
 from easyseg.auditing.audit import examine, examine_labelled
 from easyseg.auditing.encoding import mask_encoding
+from easyseg.auditing.intensities import intensities
 from easyseg.auditing.scan import ImageFacts, check_readable, scan
+from easyseg.auditing.shapes import mask_shapes
 from easyseg.data.label_map import LabelMap, infer_label_map
 from easyseg.data.table import read_samples
 from easyseg.errors import DataError
@@ -44,6 +46,8 @@ def test_facts_of_files_and_arrays(tmp_path):
         ((8, 12), {0: 72, 255: 24}, "uint8", "RGB", leans[0], {0: 24 / 72, 255: 1.0}),
         ((8, 12), {0: 72, 1: 24}, "bool", "uint8", leans[1], upper),
     ]
+    assert [fact.shapes for fact in facts] == [mask_shapes(MASK), mask_shapes(MASK > 0)]
+    assert facts[0].intensities == intensities(RGB)
 
 
 def test_the_middle_row_of_an_odd_height_belongs_to_both_halves():
@@ -72,6 +76,8 @@ def test_images_alone_and_progress_in_order(monkeypatch):
     facts = scan(samples, progress=seen.append, workers=4)
     assert [fact.size for fact in facts] == [(n, 3) for n in range(1, 9)]
     assert facts[0].mask_counts is None
+    assert facts[0].shapes is None
+    assert facts[0].intensities is None
     assert facts[0].mask_dtype is None
     assert seen == list(range(1, 9))
 

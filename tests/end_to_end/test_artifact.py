@@ -85,7 +85,11 @@ def test_each_further_class_adds_its_hypernetwork_to_the_artifact():
             facts(names=names),
             problem_type="multiclass",
             num_classes=classes,
-            overrides={"backbone.name": "lite_medsam", "backbone.weights": "random"},
+            overrides={
+                "backbone.name": "lite_medsam",
+                "backbone.weights": "random",
+                "adapter.rank": 4,
+            },
         )
         state = trainable_state(build_network(plan, seed=0))
         return sum(value.numel() * value.element_size() for value in state.values())

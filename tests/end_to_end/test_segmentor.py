@@ -17,6 +17,7 @@ from tiny_sets import TINY, make_table
 from torch import nn
 
 from easyseg import SemanticSegmentor
+from easyseg.auditing.fingerprint import Fingerprint
 from easyseg.errors import DataError, NotFittedError, OptionError
 
 
@@ -60,6 +61,9 @@ def test_a_fit_leaves_its_attributes_and_files(fitted):
 def test_the_split_is_a_fifth_and_the_rest_is_trained_on(fitted):
     found = json.loads((fitted.path_ / "fingerprint.json").read_text())
     assert (found["num_images"], found["num_tuning"]) == (5, 1)
+    assert found["hardware"]["accelerator"] == "cpu"
+    assert found["object_sizes"]["p10"] > 0
+    assert Fingerprint.from_dict(found).num_images == 5
 
 
 def test_groups_are_held_out_whole_and_the_fingerprint_says_so(table, tmp_path):

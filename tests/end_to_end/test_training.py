@@ -15,12 +15,12 @@ import torch
 from tiny_sets import TINY
 
 from easyseg import SemanticSegmentor
+from easyseg.clock import Clock
 from easyseg.data.dataset import TrainingSet
 from easyseg.errors import WeightsError
 from easyseg.models.adapters.gate import NoisyTopOneGate
 from easyseg.models.network import trainable_state
 from easyseg.training.callbacks import StopInTime
-from easyseg.training.module import Clock
 
 
 def fit(table, path, **options) -> SemanticSegmentor:

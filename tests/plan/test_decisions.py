@@ -345,6 +345,9 @@ def test_all_contradictions_come_at_once():
     [
         {"presets": "bset"},
         {"presets": ["fast", "best"]},
+        {"presets": ["auto", "best"]},
+        {"presets": ["best", 3]},
+        {"presets": None},
         {"eval_metric": "iou"},
         {"problem_type": "auto"},
         {"num_classes": 3},

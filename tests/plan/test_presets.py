@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from easyseg.errors import OptionError
+from easyseg.plan.adapter_choices import RANKS
 from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.presets import list_presets, load_preset, presets_folder
 
@@ -15,6 +16,10 @@ def test_preset_names_every_key_and_only_possible_values(name):
     for key, value in values.items():
         assert value == "auto" or parse(key, value) is not None
     assert set(content["budget"]) == {"cpu", "gpu"}
+    for budget in content["budget"].values():
+        assert budget["rank"] in RANKS
+        assert budget["experts"] >= 2
+        assert 0 < budget["size_share"] <= budget["thin_share"] <= 1
     assert isinstance(values["optim.weight_decay"], float)  # 1e-4 without a point is text in YAML.
 
 

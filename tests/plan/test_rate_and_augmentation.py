@@ -9,13 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plan_makers import CPU, facts, plan_for
 
-from easyseg.plan.choices import (
-    ALPHA_PER_RANK,
-    COLOURS_FROM_EPOCHS,
-    CROPS_FROM_EPOCHS,
-    HIGHEST_LR,
-    HIGHEST_LR_UP_TO_STEPS,
-)
+from easyseg.plan.adapter_choices import ALPHA_PER_RANK
+from easyseg.plan.choices import HIGHEST_LR, HIGHEST_LR_UP_TO_STEPS
+from easyseg.plan.input_choices import COLOURS_FROM_EPOCHS, CROPS_FROM_EPOCHS
 
 
 def upright(value, count=64):

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 from plan_makers import plan_for
 
+from easyseg.clock import Clock
 from easyseg.errors import OptionError
 from easyseg.models.network import build_network
-from easyseg.training.module import Clock, SegmentationModule
+from easyseg.training.module import SegmentationModule
 
 
 class Kept:

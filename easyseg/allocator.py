@@ -1,4 +1,4 @@
-"""Freed memory stays with the process while it trains on a CPU, instead of being asked for anew."""
+"""Memory that is freed stays with the process while it trains or predicts."""
 
 from __future__ import annotations
 

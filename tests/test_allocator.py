@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from easyseg.training import allocator
-from easyseg.training.allocator import keep_freed_memory
+from easyseg import allocator
+from easyseg.allocator import keep_freed_memory
 
 # In a process of its own: what other tests left in the heap would count too.
 SCRIPT = """
 import json, resource
 import torch
-from easyseg.training.allocator import keep_freed_memory
+from easyseg.allocator import keep_freed_memory
 
 def new_pages(times):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,0 +1,74 @@
+"""What work costs on this machine, as a probe measured it, and what follows for a fit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+__all__ = ["Costs", "Estimate"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a fit is expected to take.
+
+    Attributes:
+        seconds: From its call to its return, unless early stopping ends it sooner.
+        memory_gb: Its largest share of memory, the process with all libraries included (on a GPU:
+            of the GPU's memory); NaN where the system does not tell.
+    """
+
+    seconds: float
+    memory_gb: float
+
+    def __str__(self) -> str:
+        minutes, seconds = divmod(round(self.seconds), 60)
+        time = f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+        memory = "" if math.isnan(self.memory_gb) else f" and {self.memory_gb:.1f} GB"
+        return f"about {time}{memory}"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds and memory of the parts of a fit.
+
+    Attributes:
+        step: Seconds of an optimizer step, reading its images included.
+        image: Seconds of validating an image.
+        build: Seconds of building the network; it is built again around the best weights.
+        before: Seconds of the fit before training starts.
+        memory_gb: Largest resident size of the process in GB after a step and a validation batch,
+            NaN where the system does not tell.
+    """
+
+    step: float
+    image: float
+    build: float
+    before: float
+    memory_gb: float
+
+    def seconds(self, steps: int, epochs: int, validation_images: int) -> float:
+        """Return what a fit takes, from its call to its return.
+
+        Args:
+            steps: Optimizer steps in all.
+            epochs: Validations.
+            validation_images: Images of each validation.
+        """
+        work = steps * self.step + epochs * validation_images * self.image
+        return self.before + 2 * self.build + work
+
+    def steps_within(self, seconds: float, steps_an_epoch: int, validation_images: int) -> int:
+        """Return how many steps a limit pays for, with a validation after each epoch and the last.
+
+        Args:
+            seconds: The limit of the whole fit.
+            steps_an_epoch: Optimizer steps of an epoch.
+            validation_images: Images of each validation.
+        """
+        validation = validation_images * self.image
+        left = seconds - self.seconds(0, 0, 0)
+        epochs = max(0, int(left / (steps_an_epoch * self.step + validation)))
+        left -= epochs * (steps_an_epoch * self.step + validation)
+        rest = max(0, int((left - validation) / self.step))
+        return epochs * steps_an_epoch + rest

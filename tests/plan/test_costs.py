@@ -1,0 +1,97 @@
+"""What a time limit pays for."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plan_makers import H200, facts, plan_for
+
+from easyseg.plan.costs import Costs, Estimate
+from easyseg.plan.plan import Plan
+
+SECONDS = st.floats(0.01, 20)
+
+
+def costs(step: float, image: float = 0.1, build: float = 1.0, before: float = 3.0) -> Costs:
+    return Costs(step, image, build, before, 1.0)
+
+
+@given(
+    step=SECONDS,
+    image=SECONDS,
+    build=SECONDS,
+    before=SECONDS,
+    limit=st.floats(1, 5000),
+    an_epoch=st.integers(1, 400),
+    images=st.integers(1, 50),
+)
+def test_a_limit_pays_for_these_steps_and_not_for_one_more(
+    step, image, build, before, limit, an_epoch, images
+):
+    paid = costs(step, image, build, before)
+    steps = paid.steps_within(limit, an_epoch, images)
+
+    def takes(count: int) -> float:
+        return paid.seconds(count, math.ceil(count / an_epoch), images)
+
+    assert steps == 0 or takes(steps) <= limit * (1 + 1e-9)
+    assert takes(steps + 1) > limit * (1 - 1e-9)
+
+
+def test_seconds_are_the_sum_of_the_parts():
+    assert costs(0.5, 0.1, 1.0, 3.0).seconds(10, 2, 5) == pytest.approx(3 + 2 + 5 + 1)
+
+
+@given(st.floats(60, 3000))
+def test_the_limit_decides_the_epochs(limit):
+    paid = costs(0.7)
+    epochs = plan_for(time_limit=limit, costs=paid, presets="fast").train.epochs
+    steps = paid.steps_within(limit, 32, 16)
+    assert epochs == min(30, max(1, math.ceil(steps / 32)))
+
+
+def test_more_time_is_more_epochs_and_the_reason_says_what_they_cost():
+    short, long = (plan_for(time_limit=limit, costs=costs(0.7)) for limit in (300, 600))
+    assert short.train.epochs < long.train.epochs
+    assert "600 s pay for about" in long.reasons["train.epochs"]
+    assert "0.7 s" in long.reasons["train.epochs"]
+
+
+def test_a_limit_beyond_the_most_epochs_stops_there():
+    plan = plan_for(time_limit=10**6, costs=costs(0.7))
+    assert plan.train.epochs == 30
+    assert "the preset's most of 30" in plan.reasons["train.epochs"]
+    assert plan_for(hardware=H200, time_limit=10**6, costs=costs(0.1)).train.epochs == 60
+
+
+def test_the_limit_may_not_pay_for_an_epoch():
+    assert plan_for(facts(count=5000), time_limit=60, costs=costs(0.7)).train.epochs == 1
+
+
+def test_what_the_user_sets_wins():
+    for key, value in {"train.epochs": 3, "train.max_steps": 5}.items():
+        plan = plan_for(time_limit=600, costs=costs(0.7), overrides={key: value})
+        assert plan.values()[key] == value
+    assert plan.train.epochs == 1
+
+
+def test_the_estimate_is_part_of_the_plan_and_of_no_decision(tmp_path):
+    paid = costs(0.7)
+    plan = plan_for(costs=paid)
+    steps = plan.train.epochs * 32
+    assert plan.estimate == Estimate(paid.seconds(steps, plan.train.epochs, 16), 1.0)
+    assert plan_for(time_limit=90, costs=paid, presets="best").estimate.seconds <= 90
+    assert plan == plan_for()
+    assert str(plan).endswith("and 1.0 GB on this machine")
+    plan.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json").estimate == plan.estimate
+    assert plan_for().estimate is None
+    assert "estimate" not in plan_for().to_dict()
+
+
+def test_an_estimate_in_words():
+    assert str(Estimate(59.6, 1.44)) == "about 1 min 00 s and 1.4 GB"
+    assert str(Estimate(7.2, float("nan"))) == "about 7 s"

@@ -1,0 +1,96 @@
+"""The probe: real steps, no trace."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_sets import TINY, make_table
+
+from easyseg.clock import Clock
+from easyseg.data.dataset import TrainingSet
+from easyseg.plan.hardware import detect_hardware
+from easyseg.preparation import prepare
+from easyseg.training import probe
+from easyseg.training.probe import measure_costs
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def draft(tiny_backbones, tmp_path: Path):
+    return partial(
+        prepare,
+        make_table(tmp_path / "set", 6),
+        None,
+        problem_type="auto",
+        image="image",
+        label="label",
+        classes=None,
+        ignore_index=None,
+        eval_metric=None,
+        data_root=None,
+        presets="fast",
+        hyperparameters={key: TINY[key] for key in TINY if key != "train.epochs"},
+        time_limit=60.0,
+        holdout_frac=0.3,
+        hardware=detect_hardware("cpu"),
+        seed=0,
+        run_folder=tmp_path / "run",
+    )
+
+
+def clock(limit: float | None = 60.0) -> Clock:
+    return Clock(time.monotonic(), limit)
+
+
+def test_the_plan_is_made_with_what_was_measured(draft):
+    prepared = draft(probe=lambda first: measure_costs(first, CPU, 0, clock()))
+    costs = prepared.costs
+    assert all(value > 0 for value in (costs.step, costs.image, costs.build))
+    assert costs.before >= costs.build
+    assert math.isnan(costs.memory_gb) or 0.1 < costs.memory_gb < 100
+    assert "pay for about" in prepared.plan.reasons["train.epochs"]
+    assert not prepared.run_folder.exists()
+    assert draft().costs is None
+
+
+def test_random_numbers_stay_as_they_were(draft):
+    prepared, state = draft(), torch.get_rng_state()
+    measure_costs(prepared, CPU, 0, clock())
+    assert torch.get_rng_state().equal(state)
+
+
+def test_steps_are_timed_with_their_images(draft, monkeypatch):
+    read = TrainingSet.__getitem__
+    taken = []
+
+    def slow(self, key):
+        taken.append(key)
+        time.sleep(0.05)
+        return read(self, key)
+
+    monkeypatch.setattr(TrainingSet, "__getitem__", slow)
+    prepared = draft()
+    train = replace(prepared.plan.train, batch_size=4, micro_batch_size=2)
+    prepared = replace(prepared, plan=replace(prepared.plan, train=train))
+    costs = measure_costs(prepared, CPU, 0, clock(limit=None))
+    assert costs.step > 0.2
+    assert len(taken) == 2 + probe._STEPS * 4  # Keys of few images come again.
+
+
+def test_a_step_that_is_too_long_for_the_limit_is_guessed(draft, monkeypatch):
+    prepared = draft()
+
+    def never(*arguments):
+        raise AssertionError("a step was taken")
+
+    monkeypatch.setattr(torch.Tensor, "backward", never)
+    assert measure_costs(prepared, CPU, 0, clock(limit=0.001)).step > 0
+    with pytest.raises(AssertionError, match="a step was taken"):
+        measure_costs(prepared, CPU, 0, clock(limit=None))
