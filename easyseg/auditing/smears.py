@@ -2,22 +2,22 @@
 
 All masks of a set are judged together. They are smeared if
 
-* two modes hold nearly all pixels: `ENDS_HOLD` of them lie within `NEAR` levels of 0 or of 255, and
-  the second most frequent level of either end holds at most `SECOND_HOLDS` of that end;
+* two ends hold nearly all pixels: `ENDS_HOLD` of them lie within `NEAR` levels of 0 or of 255;
 * there are several levels, `LEAST_LEVELS`, or one more than two if a mask is a JPEG;
-* what lies between the ends has no inside, as classes of their own have: at most `FLAT_HOLD` of all
-  pixels are between and within `FLAT` levels of all their neighbours;
+* no third level has insides, as a class has: in less than `INSIDES` of a level's pixels are all
+  neighbours equal (the two are the levels of either half that have most of them, since JPEG may
+  make 253 of 255);
 * and a smear was seen: a JPEG, or pixels between the ends of which `LEADING` lead from one to the
   other (they are strictly between the darkest and the brightest of their neighbours), or the four
   levels beside 0 and the four beside 255, which all occur.
 
-Ids without a gap, ids with gaps, and grey levels without two modes fail one of them.
+Ids without a gap, ids with gaps, and grey levels fail one of them, saved as JPEG or not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -31,13 +31,12 @@ __all__ = ["look_smeared"]
 
 NEAR = 32
 ENDS_HOLD = 0.9
-SECOND_HOLDS = 0.5
 LEAST_LEVELS = 5
-FLAT = 16
-FLAT_HOLD = 0.005
+INSIDES = 0.3
 LEADING = 0.5
 _BESIDE = (*range(1, 5), *range(251, 255))
-_LOOKED_AT = 32  # masks that are read again, of those with pixels between the ends
+_FEW_INSIDES = 16  # pixels; less are chance
+_MOST_MASKS, _MOST_PIXELS = 32, 2**25  # read again, those with the most levels first
 
 
 def look_smeared(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> bool:
@@ -54,28 +53,45 @@ def look_smeared(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> b
                 return False
             counts[value] += number
     lossy = any(fact.lossy for fact in facts)
-    if np.count_nonzero(counts) < (3 if lossy else LEAST_LEVELS) or not _two_modes(counts):
+    if np.count_nonzero(counts) < (3 if lossy else LEAST_LEVELS):
         return False
-    between = [any(NEAR < value < 255 - NEAR for value in fact.mask_counts or ()) for fact in facts]
-    positions = np.flatnonzero(between)
-    pixels = seen = flat = leading = 0
-    chosen = np.linspace(0, len(positions) - 1, min(_LOOKED_AT, len(positions))).round()
-    for position in positions[chosen.astype(int)]:
-        mask = read_mask(masks[position])
-        dark, bright = ndimage.minimum_filter(mask, 3), ndimage.maximum_filter(mask, 3)
-        middle = (mask > NEAR) & (mask < 255 - NEAR)
-        pixels += mask.size
-        seen += int(middle.sum())
-        flat += int((middle & (bright - dark <= FLAT)).sum())
-        leading += int((middle & (dark < mask) & (mask < bright)).sum())
-    if flat > FLAT_HOLD * pixels:
+    low, high = int(counts[: NEAR + 1].sum()), int(counts[255 - NEAR :].sum())
+    if not (low and high and low + high >= ENDS_HOLD * counts.sum()):
         return False
-    return lossy or (seen > 0 and leading >= LEADING * seen) or bool(counts[[*_BESIDE]].all())
+    order = sorted(range(len(facts)), key=lambda i: -len(facts[i].mask_counts or ()))
+    looks: list[_Look] = []
+    pixels = np.zeros(256, dtype=np.int64)
+    for position in order[:_MOST_MASKS]:
+        looks.append(_look(read_mask(masks[position])))
+        pixels += looks[-1].pixels
+        if pixels.sum() > _MOST_PIXELS:
+            break
+    insides = np.sum([look.insides for look in looks], axis=0)
+    third = (insides >= _FEW_INSIDES) & (insides >= INSIDES * pixels)
+    third[[insides[:128].argmax(), 128 + insides[128:].argmax()]] = False
+    if third.any():
+        return False
+    between = sum(look.between for look in looks)
+    leading = sum(look.leading for look in looks)
+    seen = between > 0 and leading >= LEADING * between
+    return lossy or seen or bool(counts[[*_BESIDE]].all())
 
 
-def _two_modes(counts: np.ndarray) -> bool:
-    """Return whether nearly all pixels are near 0 or 255, each with one level above the others."""
-    ends = counts[: NEAR + 1], counts[255 - NEAR :]
-    if sum(int(end.sum()) for end in ends) < ENDS_HOLD * counts.sum():
-        return False
-    return all(end.sum() > 0 and np.sort(end)[-2] <= SECOND_HOLDS * end.sum() for end in ends)
+class _Look(NamedTuple):
+    """What one mask shows: pixels and insides by level, pixels between the ends, leading ones."""
+
+    pixels: np.ndarray
+    insides: np.ndarray
+    between: int
+    leading: int
+
+
+def _look(mask: np.ndarray) -> _Look:
+    dark, bright = ndimage.minimum_filter(mask, 3), ndimage.maximum_filter(mask, 3)
+    between = (mask > NEAR) & (mask < 255 - NEAR)
+    return _Look(
+        np.bincount(mask.ravel(), minlength=256),
+        np.bincount(mask[dark == bright], minlength=256),
+        int(between.sum()),
+        int((between & (dark < mask) & (mask < bright)).sum()),
+    )

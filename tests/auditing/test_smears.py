@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from easyseg.auditing.encoding import mask_encoding
+from easyseg.auditing.encoding import MaskEncoding, mask_encoding
 from easyseg.auditing.scan import scan
 from easyseg.data.io import load_mask, read_mask
 from easyseg.data.table import read_samples
@@ -99,6 +99,17 @@ def test_real_ids_are_never_taken_for_smears(shared_data, name):
     assert not mask_encoding(samples.labels, scan(samples)).smeared
 
 
+@pytest.mark.parametrize("name", ["camvid", "highway_cdnet"])
+@pytest.mark.parametrize("quality", [75, 95])
+def test_real_ids_saved_as_jpeg_stay_an_error(shared_data, name, quality):
+    """Void is 255, and the ids are near 0: two ends, but with classes inside."""
+    samples = read_samples(shared_data / name / "train.csv").take(range(12))
+    found = encoding_of([jpeg(read_mask(mask), quality) for mask in samples.labels])
+    assert not found.smeared
+    with pytest.raises(DataError):
+        found.label_map()
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_classes_are_never_taken_for_smears(data):
@@ -144,6 +155,11 @@ def test_colours_palettes_and_wide_ids_are_never_smeared():
     with_palette.putpalette(list(range(256)) * 3)
     assert not encoding_of([with_palette]).smeared
     assert not encoding_of([mask.astype(np.uint16)]).smeared
+
+
+def test_masks_of_one_level_each_are_classes():
+    flat = [jpeg(np.full((9, 9), level, np.uint8), 95) for level in (0, 1, 254, 255)]
+    assert encoding_of(flat) == MaskEncoding((0, 1, 254, 255), "uint8")
 
 
 def test_few_levels_of_a_jpeg_are_not_ids_and_void():
