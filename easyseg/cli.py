@@ -200,7 +200,7 @@ def audit(
     code 1 if there are errors: a fit refuses such data.
     """
     verbosity = 0 if quiet else verbosity
-    named = parse_classes(classes)
+    named, ignored = parse_classes(classes), parse_raw_value(ignore_index)
     tables = {"train": train_data, "tuning": tuning_data, "test": test_data}
     _say(verbosity, f"reading {', '.join(str(t) for t in tables.values() if t is not None)} ...")
     from functools import partial
@@ -218,7 +218,7 @@ def audit(
             image=image,
             label=label,
             classes=named,
-            ignore_index=ignore_index,
+            ignore_index=ignored,
             data_root=data_root,
             watch=partial(reporter.progress, READING),
         )

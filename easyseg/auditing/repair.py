@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from easyseg.auditing.audit import Examined
 from easyseg.auditing.findings import Finding, Repair, Severity, counted
@@ -21,7 +20,7 @@ from easyseg.data.io import Mask, describe, image_size, load_mask
 from easyseg.data.label_map import LabelMap
 from easyseg.data.pairing import fit_to_image
 from easyseg.errors import DataError, OptionError
-from easyseg.inference.writers import output_names
+from easyseg.inference.writers import output_names, write_mask
 
 __all__ = ["Change", "Repaired", "check_target", "repair"]
 
@@ -169,7 +168,12 @@ def _write_table(
         if not wanted or "drop the row" in wanted:
             continue
         mask = _repaired(table, position, [*wanted], examined.audited.label_map)
-        _save(mask, folder / copies[position])
+        coloured = mask.dtype == "rgb"
+        write_mask(
+            folder / copies[position],
+            unpack_colours(mask.values) if coloured else mask.values,
+            None if coloured else mask.palette,
+        )
         found = "; ".join(wanted.values())
         own = describe(samples.labels[position])
         index = samples.index[position]
@@ -217,20 +221,6 @@ def _repaired(
     if "write 255 for 1" in wanted:
         values, dtype = values.view(np.uint8) * np.uint8(255), "uint8"
     return Mask(values, dtype, mask.palette, lossy=False)
-
-
-def _save(mask: Mask, path: Path) -> None:
-    """Write a mask as a PNG in the encoding that it came in."""
-    values = unpack_colours(mask.values) if mask.dtype == "rgb" else mask.values
-    if mask.dtype == "int32":
-        if int(values.max()) > np.iinfo(np.uint16).max:
-            raise DataError(f"{path}: a PNG holds values up to 65535, not {int(values.max())}")
-        values = values.astype(np.uint16)
-    picture = Image.fromarray(np.ascontiguousarray(values))
-    if mask.palette is not None and mask.dtype == "uint8":
-        picture.putpalette(mask.palette)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
 
 
 def _label_names(table: AuditTable) -> list[str]:

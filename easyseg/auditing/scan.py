@@ -131,7 +131,10 @@ def _look(image: ImageSource, mask: ImageSource | None, *, colour: bool = False)
         return fact
     if fact.mask_size != fact.size:
         return replace(fact, turned=(turns(orientation(image)), turns(orientation(mask))))
-    return replace(fact, identical=_identical(pixels, loaded, image, mask))
+    same_file = isinstance(image, Path) and isinstance(mask, Path) and image.samefile(mask)
+    # A black image with an empty mask is no mistake.
+    same = same_file or (not fact.constant and _identical(pixels, loaded))
+    return replace(fact, identical=same)
 
 
 def _with_image(fact: ImageFacts, pixels: np.ndarray, mode: str) -> ImageFacts:
@@ -234,10 +237,8 @@ def _count(raw: np.ndarray) -> dict[int, int]:
     return dict(zip(values.tolist(), found.tolist(), strict=True))
 
 
-def _identical(pixels: np.ndarray, label: Mask, image: ImageSource, mask: ImageSource) -> bool:
-    """Return whether a mask shows what its image shows: one file, or the same pixels."""
-    if isinstance(image, Path) and isinstance(mask, Path) and image.samefile(mask):
-        return True
+def _identical(pixels: np.ndarray, label: Mask) -> bool:
+    """Return whether a mask holds the pixels of its image."""
     if label.dtype == "rgb":
         return bool((pack_colours(pixels) == label.values).all())
     scale = 255 if label.dtype == "bool" else 1

@@ -259,3 +259,12 @@ def test_unknown_values_of_other_data_are_listed_with_their_files(tmp_path):
     assert "m.png: the mask holds the value 4" in first
     assert second.startswith("row 'c'")
     check(LabelMap((0, 3, 4), ("a", "b", "c"), 255, "uint8"))
+
+
+def test_wide_ids_among_colours_are_an_error_that_names_the_row():
+    rows = [[RGB, 255 - RGB], [RGB, np.full((8, 12), 300, np.uint16)]]
+    table = pd.DataFrame(rows, columns=["image", "label"], index=["a", "b"])
+    with pytest.raises(DataError) as caught:
+        examine({"train": table}, image="image", label="label").refuse_errors()
+    (line,) = caught.value.problems
+    assert line.startswith("row 'b': array uint16 [8, 12]: the mask holds")

@@ -64,25 +64,24 @@ def check_mixed_bits(audited: Audited) -> Iterator[Finding]:
 
 
 def check_unknown_values(audited: Audited) -> Iterator[Finding]:
-    """Yield an error for values of tuning and test masks that the training masks do not hold."""
+    """Yield an error for masks that are not coded as the training masks, or the model, say."""
     label_map = audited.label_map
     if label_map is None:
         return
     found = []
     for seen in audited.masks():
         fact = seen.fact
-        if fact.num_values > MOST_VALUES:
+        if seen.table.name == "train" or fact.num_values > MOST_VALUES:
             continue
-        detail = label_map.misfit(
-            fact.mask_counts or (), fact.mask_dtype or "uint8", fact.palette, seen.label
-        )
-        if detail is not None:
-            found.append(seen.evidence("label", detail=detail))
+        values, dtype = fact.mask_counts or (), fact.mask_dtype or label_map.dtype
+        line = label_map.misfit(values, dtype, fact.palette, seen.label)
+        if line is not None:
+            found.append(seen.evidence("label", detail=line))
     if found:
         yield Finding(
             Severity.ERROR,
             "unknown-values",
-            f"{counted(len(found), 'mask holds', 'masks hold')} values that no training mask holds",
+            f"{counted(len(found), 'mask is', 'masks are')} not coded like the training masks",
             "list a class in classes=, or ignore a value with ignore_index=",
             tuple(found),
             repair="drop the row",
