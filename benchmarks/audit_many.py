@@ -2,10 +2,10 @@
 
     python benchmarks/audit_many.py
 
-Each number of pairs, JPEG images of 512x512 (photo-like: soft blobs and fine grain) and PNG masks of
-three blobs, each another one, is written to a scratch folder and audited there in a fresh process, as
-`easyseg audit` does it: all files read, all checks run. Nothing else should use the cores. The result
-goes to benchmarks/results/audit_many.json and into benchmarks/README.md.
+Pairs of JPEG images of 512x512 (photo-like: soft blobs and fine grain) and PNG masks of three
+blobs, each another one, are written to a scratch folder and audited there in a fresh process, as
+`easyseg audit` does it: all files read, all checks run. Nothing else should use the cores. The
+result goes to benchmarks/results/audit_many.json and into benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -73,11 +73,13 @@ def measure(table: Path) -> dict[str, Any]:
 
 def table_of(result: Mapping[str, Any]) -> str:
     """Return a row for each number of images."""
-    lines = ["| images | seconds | ms an image | peak memory | of it before |", "|---|---|---|---|---|"]
-    for run in result["runs"]:
+    head = "| images | seconds | ms an image | peak memory | of it before |"
+    lines = [head, "|---|---|---|---|---|"]
+    for one in result["runs"]:
         lines.append(
-            f"| {run['images']} | {run['seconds']:.1f} | {1000 * run['seconds'] / run['images']:.1f}"
-            f" | {run['peak_gb']:.2f} GB | {run['peak_gb_before']:.2f} GB |"
+            f"| {one['images']} | {one['seconds']:.1f} |"
+            f" {1000 * one['seconds'] / one['images']:.1f} | {one['peak_gb']:.2f} GB |"
+            f" {one['peak_gb_before']:.2f} GB |"
         )
     return "\n".join(lines)
 
