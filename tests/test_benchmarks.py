@@ -24,6 +24,7 @@ with pytest.MonkeyPatch.context() as patch:
     import _eight_sets_table as tables
     import _eight_sets_worker as worker
     import _record as record
+    import audit_many
     import autogluon_step
     import effects
     import eight_sets
@@ -467,3 +468,15 @@ def test_a_table_goes_to_its_place_with_where_it_comes_from(tmp_path, monkeypatc
     lines = page.read_text(encoding="utf-8").split("\n")
     table = ["| t |", "m, commit 1 / m, commit 2."]
     assert [line for line in lines if line] == ["a", "<!-- new -->", *table, "<!-- /new -->", "b"]
+
+
+def test_many_images_are_audited_in_a_process_of_their_own(tmp_path):
+    table = audit_many.write_set(tmp_path / "set", 3)
+    command = [sys.executable, audit_many.__file__, "--here", table]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
+    run = json.loads(done.stdout)
+    assert run["images"] == 3
+    assert run["seconds"] > 0
+    assert run["findings"] == ["mask-encoding"]
+    row = audit_many.table_of({"runs": [run | {"seconds": 0.03, "peak_gb": 0.2}]}).splitlines()[-1]
+    assert row.startswith("| 3 | 0.0 | 10.0 | 0.20 GB |")

@@ -227,7 +227,7 @@ def test_help_comes_at_once(tmp_path):
     assert min(seconds() for _ in range(3)) < 0.7
 
 
-@pytest.mark.parametrize("command", ["fit", "predict", "evaluate", "info", "demo"])
+@pytest.mark.parametrize("command", ["fit", "audit", "predict", "evaluate", "info", "demo"])
 def test_help_of_each_command_has_an_example(command):
     done = invoke(command, "--help")
     assert done.exit_code == 0
@@ -239,6 +239,7 @@ def test_help_of_each_command_has_an_example(command):
     [
         (("fit", "train.csv"), "reading train.csv ..."),
         (("demo",), "generating a synthetic set ..."),
+        (("audit", "train.csv"), "reading train.csv ..."),
         (("predict", ".", "x.png", "--output-dir", "out"), "loading . ..."),
     ],
 )
@@ -474,3 +475,58 @@ def test_demo_needs_a_test_table(dataset, tmp_path):
     assert done.exit_code == 1
     assert "test.csv: missing" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+# The audit.
+
+
+def test_audit_has_the_words_of_the_api():
+    api = inspect.signature(easyseg.audit).parameters
+    command = inspect.signature(cli.audit).parameters
+    assert set(api) <= set(command)
+    assert set(command) - set(api) == {"as_json", "html", "fix", "quiet"}
+    for name, parameter in api.items():
+        if parameter.default is not inspect.Parameter.empty:
+            assert command[name].default == parameter.default, name
+
+
+def test_audit_prints_the_report_and_ends_with_0_without_errors(dataset, tmp_path):
+    page = tmp_path / "report.html"
+    done = invoke(
+        *("audit", dataset / "train.csv", "--tuning-data", dataset / "val.csv"),
+        *("--test-data", dataset / "test.csv", "--html", page),
+    )
+    assert done.exit_code == 0, done.stderr
+    assert "6 train, 2 tuning, 2 test samples: 0 errors" in done.stdout
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert str(page) in done.stderr
+    record = json.loads(invoke("audit", dataset / "train.csv", "--json", "-q").stdout)
+    assert record["num_samples"] == {"train": 6}
+
+
+def test_audit_ends_with_1_on_errors_and_repairs_them(dataset, tmp_path):
+    table = pd.read_csv(dataset / "train.csv")
+    table.loc[2, "label"] = "gone.png"
+    table.to_csv(tmp_path / "train.csv", index=False)
+    words = ("audit", tmp_path / "train.csv", "--data-root", dataset)
+    done = invoke(*words, "-q")
+    assert (done.exit_code, done.stderr) == (1, "")
+    assert "missing-file" in done.stdout
+    fixed = invoke(*words, "--fix", tmp_path / "fixed")
+    assert fixed.exit_code == 0, fixed.stderr
+    assert "1 dropped row" in fixed.stderr
+    again = invoke("audit", tmp_path / "fixed" / "train.csv", "-q")
+    assert (again.exit_code, len(pd.read_csv(tmp_path / "fixed" / "train.csv"))) == (0, 5)
+    assert invoke(*words, "--fix", tmp_path / "fixed").exit_code == 1
+
+
+def test_audit_hands_every_option_on(dataset, tmp_path):
+    table = pd.read_csv(dataset / "train.csv").rename(columns={"image": "photo", "label": "truth"})
+    table.to_csv(tmp_path / "train.csv", index=False)
+    words = ("audit", tmp_path / "train.csv", "--data-root", dataset, "--image", "photo", "-q")
+    assert "'label' is missing" in invoke(*words).stderr
+    done = invoke(*words, "--label", "truth", "--classes", "0=none,255=pad", "--json")
+    assert json.loads(done.stdout)["label_map"]["names"] == ["none", "pad"]
+    done = invoke(*words, "--label", "truth", "--ignore-index", "255")
+    assert done.exit_code == 1
+    assert "in masks of 0 and 255, 255 is the foreground" in done.stdout

@@ -108,7 +108,9 @@ def read_image(source: ImageSource) -> np.ndarray:
         pixels, _ = _decode(source)
         if isinstance(pixels, Image.Image):
             if pixels.mode not in ("I", "F") and not pixels.mode.startswith("I;"):
-                return _not_empty(np.array(pixels.convert("RGB")), source)
+                if pixels.mode != "RGB":  # a conversion to the same mode is a copy
+                    pixels = pixels.convert("RGB")
+                return _not_empty(np.array(pixels), source)
             pixels = np.array(pixels)
         return _image_from_array(pixels, source)
 
@@ -270,9 +272,13 @@ def _decode(source: ImageSource) -> tuple[Image.Image | np.ndarray, bool]:
     """Return upright pixels, as an array if PIL has no mode for them, and whether of a JPEG."""
     if isinstance(source, np.ndarray):
         return source, False
+    if isinstance(source, Image.Image):
+        return ImageOps.exif_transpose(source), source.format in _LOSSY_FORMATS
     with _opened(source) as image:
-        if isinstance(source, Image.Image) or not is_deep_colour(image):
-            return ImageOps.exif_transpose(image), image.format in _LOSSY_FORMATS
+        if not is_deep_colour(image):
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)  # most need no turn, and no copy then
+            return image, image.format in _LOSSY_FORMATS
     return read_deep_colour(source), False
 
 

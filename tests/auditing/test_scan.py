@@ -262,7 +262,8 @@ def test_unknown_values_of_other_data_are_listed_with_their_files(tmp_path):
 
 
 def test_wide_ids_among_colours_are_an_error_that_names_the_row():
-    rows = [[RGB, 255 - RGB], [RGB, np.full((8, 12), 300, np.uint16)]]
+    colours = np.where(MASK[..., None] > 0, np.uint8([128, 64, 128]), np.uint8(0))
+    rows = [[RGB, colours], [255 - RGB, np.full((8, 12), 300, np.uint16)]]
     table = pd.DataFrame(rows, columns=["image", "label"], index=["a", "b"])
     with pytest.raises(DataError) as caught:
         examine({"train": table}, image="image", label="label").refuse_errors()
