@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
     from easyseg.plan.plan import Plan
 
-# No deadline: a busy machine is not a bug.
-hypothesis.settings.register_profile("easyseg", deadline=None)
+# No deadlines, for examples or for making them: a busy machine is not a bug.
+hypothesis.settings.register_profile(
+    "easyseg", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("easyseg")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
