@@ -44,7 +44,7 @@ def check_channels(audited: Audited) -> Iterator[Finding]:
             "nothing, if that is right for these images; otherwise convert them to 8 bit RGB",
             tuple(seen.evidence("image", detail=f"{seen.image}: mode {mode}") for seen in found),
         )
-    known = [seen for seen in readable if seen.fact.digest]
+    known = [seen for seen in readable if seen.fact.digest and not seen.swapped]
     grey = [seen for seen in known if seen.fact.grey]
     if 0 < len(grey) < len(known):
         few, words = grey, "grey, the others coloured"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from easyseg.auditing.findings import Finding, Severity, counted
+from easyseg.auditing.scan import MOST_VALUES
 from easyseg.auditing.tables import Audited, Seen
 from easyseg.data.colours import hex_colour, palette_colours
 from easyseg.data.label_rules import some
@@ -23,18 +24,20 @@ def check_encodings(audited: Audited) -> Iterator[Finding]:
     """Yield a note for each way in which masks are coded, and one for gaps in the ids."""
     ways: dict[str, list[Seen]] = {}
     for seen in audited.masks():
+        if seen.fact.num_values > MOST_VALUES:
+            continue  # another check says that it is no mask
         ways.setdefault(_way(seen), []).append(seen)
     total = sum(map(len, ways.values()))
     for way, found in ways.items():
         values = sorted({value for seen in found for value in seen.fact.mask_counts or ()})
-        if way != "RGB colours" or len(values) <= 256:
-            yield Finding(
-                Severity.NOTE,
-                "mask-encoding",
-                f"{len(found)} of {counted(total, 'mask')}: {way}, {_values(values, found)}",
-                "nothing, if the classes are right; predictions come back in this encoding",
-                tuple(seen.evidence("label") for seen in found),
-            )
+        yield Finding(
+            Severity.NOTE,
+            "mask-encoding",
+            f"{len(found)} of {counted(total, 'mask')}: {way}, {_values(values, found)}",
+            "nothing, if the classes are right; predictions come back in this encoding",
+            # Of what all masks have in common, none is a better example than another one.
+            tuple(seen.evidence("label") for seen in found if len(found) < total),
+        )
     yield from _gaps(audited)
 
 

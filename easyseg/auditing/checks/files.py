@@ -9,18 +9,18 @@ from easyseg.auditing.findings import Evidence, Finding, Severity, counted
 from easyseg.auditing.tables import Audited
 
 _KINDS: dict[ProblemKind, tuple[str, str, str]] = {
-    "missing": ("missing-file", "cannot be found", "put the file back or drop the row"),
-    "empty": ("empty-file", "has no bytes", "replace the file or drop the row"),
-    "truncated": ("truncated-file", "ends too early", "copy it again or drop the row"),
-    "unreadable": ("unreadable-file", "cannot be read", "replace the file or drop the row"),
+    "missing": ("missing-file", "not found", "put the file back or drop the row"),
+    "empty": ("empty-file", "without any bytes", "replace the file or drop the row"),
+    "truncated": ("truncated-file", "cut short", "copy it again or drop the row"),
+    "unreadable": ("unreadable-file", "that cannot be read", "replace the file or drop the row"),
     "bomb": (
         "decompression-bomb",
-        "has more pixels than Pillow opens",
+        "of more pixels than Pillow opens",
         "cut it into tiles, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file",
     ),
     "values": (
         "unusable-values",
-        "holds what an image or a mask cannot hold",
+        "with values that an image or a mask cannot have",
         "save the image as 8 bit RGB, the mask as one whole class id a pixel",
     ),
 }
@@ -35,7 +35,7 @@ def check_files(audited: Audited) -> Iterator[Finding]:
             found.setdefault(problem.kind, []).append(item)
     for kind, (check, words, remedy) in _KINDS.items():
         if evidence := found.get(kind):
-            title = f"{counted(len(evidence), 'file')}: each {words}"
+            title = f"{counted(len(evidence), 'file')} {words}"
             yield Finding(
                 Severity.ERROR, check, title, remedy, tuple(evidence), repair="drop the row"
             )
@@ -44,8 +44,8 @@ def check_files(audited: Audited) -> Iterator[Finding]:
 def check_cells(audited: Audited) -> Iterator[Finding]:
     """Yield an error for cells that name no file, and one for files that are not there."""
     for named, check, words, remedy in (
-        (True, "missing-file", "names a file that is not there", _KINDS["missing"][2]),
-        (False, "empty-cell", "holds no image", "fill them in or drop the rows"),
+        (True, "missing-file", "naming a file that is not there", _KINDS["missing"][2]),
+        (False, "empty-cell", "without an image", "fill them in or drop the rows"),
     ):
         evidence = tuple(
             Evidence(
@@ -61,5 +61,5 @@ def check_cells(audited: Audited) -> Iterator[Finding]:
             if bool(cell.name) == named
         )
         if evidence:
-            title = f"{counted(len(evidence), 'cell')}: each {words}"
+            title = f"{counted(len(evidence), 'cell')} {words}"
             yield Finding(Severity.ERROR, check, title, remedy, evidence, repair="drop the row")
