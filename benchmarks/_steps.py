@@ -20,7 +20,7 @@ from easyseg.models.network import build_network
 from easyseg.plan.decisions import decide
 from easyseg.plan.hardware import Hardware, detect_hardware
 from easyseg.plan.plan import Plan
-from easyseg.training.module import new_optimizer
+from easyseg.training.module import new_optimizer, training_loss
 
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
 
@@ -126,9 +126,8 @@ class TrainingStep:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self.network = build_network(plan, seed=0)
+        self.plan, self.network = plan, build_network(plan, seed=0)
         self.optimizer = new_optimizer(self.network, plan, torch.device("cpu"))
-        self.precision = plan.train.precision
         size, batch = plan.data.size, plan.train.batch_size
         self.images = torch.randn(batch, 3, size, size)
         self.target = torch.zeros(batch, size, size, dtype=torch.uint8)
@@ -141,9 +140,9 @@ class TrainingStep:
             encode: What runs the frozen prefix, by default the network itself.
         """
         encode = encode or self.network.backbone.prefix
-        with autocast_for(self.precision, torch.device("cpu")):
+        with autocast_for(self.plan.train.precision, torch.device("cpu")):
             output = self.network.from_prefix(encode(self.images))
-            loss = self.network.head.loss(output.logits, self.target) + output.aux_losses
+            _, loss = training_loss(self.network, self.plan, output, self.target)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()

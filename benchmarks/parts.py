@@ -158,10 +158,7 @@ def measure_attention(options: argparse.Namespace) -> dict[str, Any]:
     with keep_freed_memory():
         found = {
             maps: medians({way: both_ways(way, *shape) for way in ways}, options.rounds)
-            for maps, shape in {
-                "25 windows of 14x14": (25, 14),
-                "one map of 64x64": (1, 64),
-            }.items()
+            for maps, shape in GRIDS.items()
         }
     return {"heads": heads, "width": width, "seconds": found}
 

@@ -211,11 +211,13 @@ class SemanticSegmentor:
         ):
             hardware = detect_hardware(accelerator, devices, num_nodes)
             clock, probe = Clock(started, time_limit), None
-            # Of several processes each would measure other costs, and plan another fit.
-            if (time_limit or 0) >= PROBED_FROM_SECONDS and hardware.processes == 1:
+            # Of several processes each would measure other costs, and plan another fit; processes
+            # that are forked later cannot use a GPU that was woken before.
+            alone = hardware.processes == 1 and strategy not in ("ddp_fork", "ddp_notebook")
+            if (time_limit or 0) >= PROBED_FROM_SECONDS and alone:
                 device = _device(hardware.accelerator, _index(devices))
                 probe = partial(measure_costs, device=device, seed=seed, clock=clock)
-            with reporter.progress("reading the images and masks", None) as advance:
+            with reporter.progress("reading the data, planning", None) as advance:
                 prepared = prepare(
                     train_data,
                     tuning_data,

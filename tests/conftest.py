@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,37 +144,16 @@ def tiny_plan(tiny_backbones: tuple[str, ...]) -> Callable[..., Plan]:
     Two classes mean a binary problem. What is not given comes from ``TINY_VALUES``, then from the
     decisions of the preset ``fast`` on a CPU.
     """
-    from easyseg.auditing.fingerprint import Fingerprint, Percentiles, Quantiles
-    from easyseg.plan.decisions import decide
+    from plan_makers import facts, plan_for
+
     from easyseg.plan.hardware import Hardware
 
     hardware = Hardware("cpu", 1, "a CPU", memory_gb=16.0, cpu_count=2, native_bf16=False)
-    side = Quantiles(128.0, 128.0, 128.0)
 
     def make(overrides: Mapping[str, Any] | None = None, *, num_classes: int = 2) -> Plan:
         names = tuple(f"class_{i}" for i in range(num_classes))
-        fingerprint = Fingerprint(
-            num_images=8,
-            num_tuning=2,
-            height=side,
-            width=side,
-            image_modes={"RGB": 8},
-            mask_dtype="uint8",
-            mask_values=dict.fromkeys(range(num_classes), 1 / num_classes),
-            class_shares=dict.fromkeys(names, 1 / num_classes),
-            images_with=dict.fromkeys(names, 8),
-            empty_masks=0,
-            ignored_share=0.0,
-            uprightness=0.0,
-            components=Quantiles(1, 1, 3),
-            object_sizes=Percentiles(0.001, 0.01, 0.1),
-            thickness=dict.fromkeys(names[1:], 0.1),
-            brightness=Quantiles(90, 120, 150),
-            contrast=Quantiles(40, 50, 60),
-            channels=(120.0, 120.0, 120.0),
-            grey_images=0,
-        )
-        return decide(
+        fingerprint = replace(facts(8, 128.0, names), num_tuning=2)
+        return plan_for(
             fingerprint,
             hardware,
             problem_type="binary" if num_classes == 2 else "multiclass",

@@ -167,9 +167,8 @@ def examine(
     with watch(sum(len(table.samples) for table in read)) as advance:
         found: list[AuditTable] = []
         for table in read:
-            # A mask that is all black is black in a set coded in colours, and not 0.
-            coloured = bool(found) and any(fact.mask_dtype == "rgb" for fact in found[0].facts)
-            found.append(with_facts(table, advance, colour=coloured))
+            colour = found[0].coloured if found else None
+            found.append(with_facts(table, advance, colour=colour))
     if not found:
         raise DataError(unread)
     audited = understand(

@@ -76,8 +76,10 @@ def check_target(folder: Path) -> None:
     """Refuse a folder that holds anything.
 
     Raises:
-        OptionError: It is not new and not empty.
+        OptionError: It is not new and not empty, or it is the working folder.
     """
+    if folder.resolve() == Path.cwd():
+        raise OptionError(f"{folder}: is the working folder; choose a new one")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OptionError(f"{folder}: exists and is not an empty folder; choose a new one")
 
@@ -104,9 +106,11 @@ def repair(
 
     Raises:
         OptionError: The folder is not empty.
-        DataError: A table would have no rows left, or a file cannot be written.
+        DataError: A table would have no rows left.
+        OSError: A file cannot be written.
     """
     check_target(folder)
+    folder = folder.absolute()
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)

@@ -177,7 +177,7 @@ def _with_mask(fact: ImageFacts, mask: Mask, mode: str) -> ImageFacts:
     if len(raw) % 2:  # the middle row is in both halves
         for value, number in _count(raw[len(raw) // 2]).items():
             counts[value] -= number
-    kept = sorted(counts, key=lambda value: (-counts[value], value))[:_KEPT_VALUES]
+    kept = set(sorted(counts, key=lambda value: (-counts[value], value))[:_KEPT_VALUES])
     frame = np.concatenate([raw[0], raw[-1], raw[1:-1, 0], raw[1:-1, -1]])
     border = _count(frame)
     return replace(
@@ -193,7 +193,7 @@ def _with_mask(fact: ImageFacts, mask: Mask, mode: str) -> ImageFacts:
         palette=mask.palette,
         lossy=mask.lossy,
         num_values=len(counts),
-        border_counts={value: border[value] for value in sorted(border) if value in counts},
+        border_counts={value: border[value] for value in sorted(border) if value in kept},
         mask_digest=content_digest(raw),
         shapes=mask_shapes(raw),
     )

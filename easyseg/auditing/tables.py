@@ -126,6 +126,19 @@ class AuditTable:
         """Number of rows of the table."""
         return len(self.samples) + len({cell.position for cell in self.cells})
 
+    @property
+    def class_masks(self) -> list[Seen]:
+        """The samples whose labels are masks that may hold classes, unlike photos among them."""
+        return [seen for seen in self if seen.is_mask and seen.fact.num_values <= MOST_VALUES]
+
+    @property
+    def coloured(self) -> bool:
+        """Whether the masks are coded in colours.
+
+        A mask that is all black in another table is then the colour black, and not 0.
+        """
+        return any(seen.fact.mask_dtype == "rgb" for seen in self.class_masks)
+
 
 @dataclass(frozen=True)
 class Audited:
@@ -234,16 +247,16 @@ def read_tables(
 
 
 def with_facts(
-    table: AuditTable, on_image: Callable[[int], None], *, colour: bool = False
+    table: AuditTable, on_image: Callable[[int], None], *, colour: bool | None
 ) -> AuditTable:
     """Return a table with the facts of its files.
 
     Args:
         table: The table.
         on_image: Called with 1 after each sample.
-        colour: Whether its masks are coded in colours, for certain.
+        colour: Whether its masks are coded in colours; None: they tell, all together.
     """
-    facts = scan(table.samples, colour=colour or None, progress=lambda done: on_image(1))
+    facts = scan(table.samples, colour=colour, progress=lambda done: on_image(1))
     return replace(table, facts=facts)
 
 
@@ -266,7 +279,7 @@ def understand(
         OptionError: ``problem_type``, ``classes`` or ``ignore_index`` makes no sense.
     """
     tables = tuple(tables)
-    masks = [seen for seen in tables[0] if seen.is_mask and seen.fact.num_values <= MOST_VALUES]
+    masks = tables[0].class_masks
     label_map: LabelMap | None = None
     problems: tuple[str, ...] = ()
     try:

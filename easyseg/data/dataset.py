@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from easyseg.data.geometry import Geometry, Normalization, Window, normalize, value_span
-from easyseg.data.io import read_image, read_mask
+from easyseg.data.io import describe, read_image, read_mask
 from easyseg.data.label_map import IGNORE, LabelMap
 from easyseg.data.pairing import fit_to_image
 from easyseg.data.table import Samples
@@ -294,7 +294,7 @@ def _read_ids(
     mask = samples.labels[position]
     raw = read_mask(mask, colour=label_map.coloured)
     raw = fit_to_image(raw, own, samples.images[position], mask)
-    return label_map.encode(raw, where=samples.names[position])
+    return label_map.encode(raw, where=f"{samples.row(position)}: {describe(mask)}")
 
 
 def collate_training(

@@ -50,11 +50,10 @@ def size_match(
     """
     if image_size == mask_size:
         return "equal"
-    if _near(image_size, mask_size):
-        return "near"
+    # Sides of a nearly square image are near in both ways: what an orientation explains wins.
     if turned[0] != turned[1] and _near(image_size, mask_size[::-1]):
         return "image turned" if turned[0] else "mask turned"
-    return "other"
+    return "near" if _near(image_size, mask_size) else "other"
 
 
 def fit_to_image(

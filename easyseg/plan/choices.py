@@ -269,7 +269,8 @@ def _epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
     if limit is not None and facts.costs is not None:
         return _epochs_within(facts, values, limit, facts.costs)
     if "epochs" in budget:
-        return Decision(int(budget["epochs"]), f"the preset's epochs on an accelerator{ends}")
+        machine = "a CPU" if facts.hardware.accelerator == "cpu" else "an accelerator"
+        return Decision(int(budget["epochs"]), f"the preset's epochs on {machine}{ends}")
     slow = values["train.precision"] == "32"
     samples = round(budget["samples"] * (FLOAT32_SAMPLES if slow else 1))
     wanted = round(samples / count)

@@ -180,6 +180,16 @@ def _symmetries(domains: Mapping[str, Mapping[str, Any]]) -> Decision | None:
     return known
 
 
+def _allowed(augment: Decision, symmetries: Decision) -> Decision:
+    """Take from a preset's augmentations the turns that a domain forbids."""
+    forbidden = set(SYMMETRIES["all"]) - set(symmetries.value)
+    kept = tuple(each for each in augment.value if each not in forbidden)
+    if kept == tuple(augment.value):
+        return augment
+    left_out = ", ".join(each for each in augment.value if each in forbidden)
+    return Decision(kept, f"{augment.reason}, without {left_out}; {symmetries.reason}")
+
+
 def _decide_one(key: str, facts: Facts, values: Mapping[str, Any], preset: Decision) -> Decision:
     """Take the user's value, else the preset's, else the one chosen from the facts."""
     follows = key == _FOLLOWING and "adapter.scales" in facts.overrides
@@ -187,6 +197,8 @@ def _decide_one(key: str, facts: Facts, values: Mapping[str, Any], preset: Decis
         decision = Decision(facts.overrides[key], SET_BY_YOU)
     elif follows or _is_auto(preset.value):
         decision = CHOICES[key](facts, values)
+    elif key == "data.augment" and facts.symmetries is not None:
+        decision = _allowed(preset, facts.symmetries)
     else:
         decision = preset
     unused = _unused_by(key, values)

@@ -48,7 +48,8 @@ def size_for(facts: Facts, spec: BackboneSpec) -> Decision:
     if larger == size:
         return Decision(size, f"{preset}, and its largest; {pixels}, under {THIN_BELOW_PIXELS:g}")
     limit = facts.time_limit
-    if limit is not None and limit < CPU_FAST_BELOW_SECONDS:
+    on_cpu = facts.hardware.accelerator == "cpu"
+    if on_cpu and limit is not None and limit < CPU_FAST_BELOW_SECONDS:
         few = f"but {limit:.0f} s are too few for {larger}"
         return Decision(size, f"{preset}; {pixels}, under {THIN_BELOW_PIXELS:g}, {few}")
     return Decision(

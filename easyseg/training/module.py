@@ -40,7 +40,7 @@ from easyseg.preparation import Prepared
 from easyseg.ranks import Ranks
 from easyseg.training.prefix_cache import PrefixCache
 
-__all__ = ["SegmentationModule", "expert_layers", "new_optimizer"]
+__all__ = ["SegmentationModule", "expert_layers", "new_optimizer", "training_loss"]
 
 log = logging.getLogger("easyseg")
 
@@ -227,10 +227,10 @@ class SegmentationModule(L.LightningModule):
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         """Return task loss plus weighted balance loss."""
         output = self._output(batch.images, batch.keys)
-        task = self.network.head.loss(output.logits, batch.targets, output.segments)
+        task, whole = training_loss(self.network, self.plan, output, batch.targets)
         self._train_losses.append(task.detach())
         self.log("train_loss", task, batch_size=len(batch.images))
-        return task + self.plan.loss.balance_weight * output.aux_losses
+        return whole
 
     def _output(self, images: Tensor, keys: Sequence[Hashable] | None) -> Output:
         """Run the network, from features that are kept where there are any."""
@@ -317,6 +317,21 @@ class SegmentationModule(L.LightningModule):
         """Return the network as it is now, with the last validation scores."""
         scores = {k: float(v) for k, v in self.trainer.callback_metrics.items() if "@" in k}
         return replace(self.prepared.blank_model(self.network, self.seed_of_fit), metrics=scores)
+
+
+def training_loss(
+    network: Network, plan: Plan, output: Output, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of the task, and the whole loss: the weighted balance loss is added.
+
+    Args:
+        network: The network.
+        plan: Its plan.
+        output: What it made of a batch.
+        targets: Class ids uint8 ``[B, H, W]``, 255 ignored.
+    """
+    task = network.head.loss(output.logits, targets, output.segments)
+    return task, task + plan.loss.balance_weight * output.aux_losses
 
 
 def new_optimizer(network: Network, plan: Plan, device: torch.device) -> torch.optim.Optimizer:

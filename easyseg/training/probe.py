@@ -17,10 +17,12 @@ from easyseg.data.dataset import EpochSampler, TrainingSet, collate_training
 from easyseg.inference.predict import auto_batch_size, autocast_for
 from easyseg.metrics.evaluate import score
 from easyseg.models.network import Network, build_network
+from easyseg.models.registry import get_spec
+from easyseg.models.weights import find_weights
 from easyseg.plan.costs import Costs
 from easyseg.preparation import Prepared
 from easyseg.ranks import Ranks
-from easyseg.training.module import new_optimizer
+from easyseg.training.module import new_optimizer, training_loss
 
 __all__ = ["PROBED_FROM_SECONDS", "measure_costs"]
 
@@ -30,13 +32,16 @@ PROBED_FROM_SECONDS = 60.0
 _STEP_SHARE = 0.02
 _STEP_PER_FORWARD = 3.0
 _STEPS = 2
+# Images that are scored, as long as scoring took less than this share of the limit.
 _SCORED = 4
+_SCORED_SHARE = 0.02
 
 
 def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Clock) -> Costs:
     """Build the network of a draft plan, take a few of its steps, score a few validation images.
 
-    The network is thrown away, and no random number of the fit is drawn.
+    The network is thrown away, and no random number of the fit is drawn (but on Apple's GPUs, whose
+    state PyTorch cannot put aside).
 
     Args:
         prepared: Samples and draft plan.
@@ -47,20 +52,34 @@ def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Cl
     Returns:
         The costs.
     """
-    started = time.monotonic()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        network = build_network(prepared.plan, seed=seed).to(device)
+    plan = prepared.plan
+    if plan.backbone.weights == "pretrained":
+        find_weights(get_spec(plan.backbone.name))  # A download is no part of building.
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    before = _peak_gb(device)
+    forked = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=forked), keep_freed_memory():
+        started = time.monotonic()
+        network = build_network(plan, seed=seed)
         build = time.monotonic() - started
-        with keep_freed_memory():
-            step = _step_seconds(prepared, network, device, seed, clock)
-        image = _image_seconds(prepared, network, device, seed)
-    return Costs(step, image, build, clock.elapsed(), _peak_gb(device))
+        network.to(device)
+        step, taken = _step_seconds(prepared, network, device, seed, clock)
+        image = _image_seconds(prepared, network, device, seed, clock)
+    peak = _peak_gb(device)
+    # Without a step its memory is not known; nor if this process has held more before.
+    memory = peak if taken and peak > before else float("nan")
+    return Costs(step, image, build, clock.elapsed(), memory)
 
 
 def _step_seconds(
     prepared: Prepared, network: Network, device: torch.device, seed: int, clock: Clock
-) -> float:
-    """Time steps after a forward pass that warms up; too long ones are three times that pass."""
+) -> tuple[float, bool]:
+    """Return the seconds of a step, and whether one was taken.
+
+    A step that would be too long for the limit is guessed: three times a forward pass that comes
+    after the one that warms up.
+    """
     plan = prepared.plan
     samples = prepared.training_samples()
     data = TrainingSet(samples, preprocess_of(plan), prepared.label_map, plan.data.augment, seed)
@@ -74,14 +93,15 @@ def _step_seconds(
         batch = collate_training(rows, with_keys=plan.train.prefix_cache)
         with autocast_for(plan.train.precision, device):
             output = network(batch.images.to(device))
-            task = network.head.loss(output.logits, batch.targets.to(device), output.segments)
-        return task + output.aux_losses
+            return training_loss(network, plan, output, batch.targets.to(device))[1]
 
     def seconds_of(work: Callable[[], object]) -> float:
         started = time.monotonic()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
+        elif device.type == "mps":
+            torch.mps.synchronize()
         return time.monotonic() - started
 
     def step() -> None:
@@ -90,23 +110,30 @@ def _step_seconds(
         optimizer.step()
         optimizer.zero_grad()
 
-    guess = _STEP_PER_FORWARD * passes * seconds_of(torch.no_grad()(loss))
-    if clock.limit is not None and guess > _STEP_SHARE * clock.limit:
-        return guess
-    return min(seconds_of(step) for _ in range(_STEPS))
+    forward = torch.no_grad()(loss)
+    for _ in range(2):
+        guess = _STEP_PER_FORWARD * passes * seconds_of(forward)
+        if clock.limit is None or guess <= _STEP_SHARE * clock.limit:
+            return [seconds_of(step) for _ in range(_STEPS)][-1], True
+    return guess, False
 
 
-def _image_seconds(prepared: Prepared, network: Network, device: torch.device, seed: int) -> float:
+def _image_seconds(
+    prepared: Prepared, network: Network, device: torch.device, seed: int, clock: Clock
+) -> float:
+    """Return the seconds of an image, the mean of a few."""
     samples = prepared.validation_samples()
-    few = samples.take(range(min(_SCORED, len(samples))))
-    started = time.monotonic()
-    score(
-        prepared.blank_model(network, seed),
-        few,
-        batch_size=auto_batch_size(prepared.plan, device),
-        ranks=Ranks(),
-    )
-    return (time.monotonic() - started) / len(few)
+    most = float("inf") if clock.limit is None else _SCORED_SHARE * clock.limit
+    started, done = time.monotonic(), 0
+    while done < min(_SCORED, len(samples)) and (not done or time.monotonic() - started < most):
+        score(
+            prepared.blank_model(network, seed),
+            samples.take([done]),
+            batch_size=auto_batch_size(prepared.plan, device),
+            ranks=Ranks(),
+        )
+        done += 1
+    return (time.monotonic() - started) / done
 
 
 def _peak_gb(device: torch.device) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -102,7 +103,7 @@ def test_one_bit_masks_among_black_and_white_ones(tmp_path):
     mixed = only(report, "mixed-bits")
     assert (report.errors, mixed.repair) == ((mixed,), "write 255 for 1")
     assert [item.position for item in mixed.evidence] == [0, 1, 2]
-    assert "have 1 bit" in fit_refuses(table)[0]
+    assert "mask_0.png: has 1 bit, others hold 0 and 255" in fit_refuses(table)[0]
 
 
 def test_zero_and_one_beside_zero_and_255(tmp_path):
@@ -121,7 +122,8 @@ def test_ambiguous_values_are_an_error_that_options_settle(tmp_path):
     table = write_set(tmp_path, CLASSES, lambda ids: values[ids])
     report = audit_of(table)
     assert [finding.check for finding in report.errors] == ["label-values"]
-    assert "whether 255 is a class or ignored cannot be told" in report.errors[0].line()
+    assert "whether 255 is a class or ignored cannot be told" in report.errors[0].found
+    assert report.errors[0].remedy.startswith("say what the values mean")
     assert report.label_map is None
     assert fit_refuses(table) == (report.errors[0].line(),)
     named = {0: "ground", 128: "pad", 255: "dots"}
@@ -199,7 +201,23 @@ def test_empty_and_full_masks(tmp_path):
         Image.fromarray(empty).save(file)
     report = audit_of(table)
     assert [finding.check for finding in report.errors] == ["label-values"]
+    assert "all masks hold the value 0 (ignored: none), expected two" in report.errors[0].found
     assert "all masks hold the value 0" in fit_refuses(table)[0]
+
+
+def test_one_photo_among_grey_masks_does_not_make_the_other_tables_coloured(tmp_path):
+    train, tuning = (write_set(tmp_path / n, scenes(6, seed=s)) for s, n in ((0, "a"), (7, "b")))
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize(Image.open(train["image"][0]).size).save(train["label"][0])
+    assert not audit_of(train, tuning).by_check("unknown-values")
+
+
+def test_one_coloured_mask_among_grey_ones_of_another_table_is_named_alone(tmp_path):
+    train, tuning = (write_set(tmp_path / n, scenes(6, seed=s)) for s, n in ((0, "a"), (7, "b")))
+    ids = np.asarray(Image.open(tuning["label"][2])) > 0
+    Image.fromarray(COLOURS[ids.astype(np.uint8)]).save(tuning["label"][2])
+    finding = only(audit_of(train, tuning), "unknown-values")
+    assert [item.files[-1] for item in finding.evidence] == [Path(tuning["label"][2]).as_posix()]
 
 
 def test_classes_that_a_table_lacks(tmp_path):

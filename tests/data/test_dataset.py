@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -259,5 +261,6 @@ def test_images_are_read_when_their_windows_are_due(samples, monkeypatch):
 def test_an_unknown_mask_value_names_its_sample(samples):
     labels = (np.full(SIZES[0], 9, np.uint8), *samples.labels[1:])
     broken = Samples(samples.index, samples.images, labels, samples.names)
-    with pytest.raises(DataError, match="image_00000"):
+    where = re.escape(f"{broken.row(0)}: array uint8 {list(SIZES[0])}: the mask holds the value 9")
+    with pytest.raises(DataError, match=where):
         training_set(broken)[0, 0]

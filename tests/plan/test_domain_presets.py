@@ -136,6 +136,9 @@ def test_fields_and_aerial_views_have_the_papers_higher_rate_on_a_gpu(name):
 
 
 def test_letters_are_never_mirrored():
+    paper = plan_for(presets=["paper", "text"], hardware=H200)
+    assert paper.data.augment == ()
+    assert "without hflip; preset text: mirrored" in paper.reasons["data.augment"]
     assert plan_for(presets="text", overrides={"train.epochs": 3}).data.augment == ()
     assert plan_for(presets="text", overrides={"train.epochs": 30}).data.augment == (
         "crop",

@@ -84,6 +84,23 @@ def test_steps_are_timed_with_their_images(draft, monkeypatch):
     assert len(taken) == 2 + probe._STEPS * 4  # Keys of few images come again.
 
 
+def test_scoring_stops_when_it_has_taken_its_share(draft, monkeypatch):
+    prepared, scored = draft(), []
+
+    def slow(model, samples, **options):
+        scored.append(len(samples))
+        time.sleep(0.1)
+
+    monkeypatch.setattr(probe, "score", slow)
+    few = len(prepared.validation_samples())
+    assert few > 1
+    assert measure_costs(prepared, CPU, 0, clock(limit=None)).image >= 0.1
+    assert scored == [1] * min(few, probe._SCORED)
+    scored.clear()
+    measure_costs(prepared, CPU, 0, clock(limit=0.001))
+    assert scored == [1]
+
+
 def test_a_step_that_is_too_long_for_the_limit_is_guessed(draft, monkeypatch):
     prepared = draft()
 
@@ -91,6 +108,8 @@ def test_a_step_that_is_too_long_for_the_limit_is_guessed(draft, monkeypatch):
         raise AssertionError("a step was taken")
 
     monkeypatch.setattr(torch.Tensor, "backward", never)
-    assert measure_costs(prepared, CPU, 0, clock(limit=0.001)).step > 0
+    costs = measure_costs(prepared, CPU, 0, clock(limit=0.001))
+    assert costs.step > 0
+    assert math.isnan(costs.memory_gb)
     with pytest.raises(AssertionError, match="a step was taken"):
         measure_costs(prepared, CPU, 0, clock(limit=None))

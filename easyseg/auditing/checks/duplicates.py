@@ -114,14 +114,16 @@ def _tables(group: list[Seen]) -> int:
 
 
 def _evidence(groups: list[list[Seen]]) -> tuple[Evidence, ...]:
-    """Return the samples of all groups, each with the name of the first one that is like it."""
+    """Return the samples of all groups, each with the name of one that is like it."""
     return tuple(
         seen.evidence("image", detail=_like(seen, group)) for group in groups for seen in group
     )
 
 
 def _like(seen: Seen, group: list[Seen]) -> str:
-    other = next(item for item in reversed(group) if item is not seen)
+    """Say which image is like it: one of another table if there is one, else of its own."""
+    others = [item for item in group if item is not seen]
+    other = next((item for item in others if item.table is not seen.table), others[-1])
     more = f" and {len(group) - 2} more" if len(group) > 2 else ""
     masks = ""
     if seen.fact.digest == other.fact.digest and seen.fact.mask_digest != other.fact.mask_digest:

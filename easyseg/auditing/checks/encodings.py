@@ -66,7 +66,7 @@ def _values(values: list[int], found: list[Seen]) -> str:
 
 def _gaps(audited: Audited) -> Iterator[Finding]:
     label_map = audited.label_map
-    if label_map is None or label_map.binary or label_map.dtype == "rgb":
+    if label_map is None or label_map.binary or label_map.dtype == "rgb" or audited.told:
         return
     first, last = label_map.values[0], label_map.values[-1]
     missing = sorted(set(range(first, last)) - set(label_map.values))

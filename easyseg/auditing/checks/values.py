@@ -38,12 +38,11 @@ def check_label_map(audited: Audited) -> Iterator[Finding]:
     if audited.mixed_bits() or not any(seen.is_mask for seen in audited.train):
         return  # other findings say why
     for problem in audited.label_problems:
-        found, _, remedy = problem.partition(": ")
         yield Finding(
             Severity.ERROR,
             "label-values",
-            found if remedy else problem,
-            remedy or "say what the values mean: classes={value: name, ...}, ignore_index=",
+            problem,
+            "say what the values mean, with classes={value: name, ...} or ignore_index=",
         )
 
 
@@ -58,7 +57,13 @@ def check_mixed_bits(audited: Audited) -> Iterator[Finding]:
             f"{len(bits)} of {total} masks have 1 bit, the others hold 0 and 255: a foreground of"
             " 1 bit reads as 1, of 8 bits as 255",
             "save all masks in one format",
-            tuple(seen.evidence("label") for seen in bits),
+            tuple(
+                seen.evidence(
+                    "label",
+                    detail=f"{seen.label}: has 1 bit, others hold 0 and 255; save all alike",
+                )
+                for seen in bits
+            ),
             repair="write 255 for 1",
         )
 
