@@ -147,7 +147,7 @@ def test_real_sets_train_on_the_pretrained_backbone(shared_data, tmp_path, name,
         tuning,
         accelerator="cpu",
         hyperparameters={
-            "data.size": 128,
+            "data.size": 112,
             "head.kind": head,
             "train.epochs": 3,
             "train.batch_size": 2,
@@ -182,7 +182,7 @@ table = pd.read_csv(sys.argv[1])
 segmentor.fit(
     table, sys.argv[3], accelerator="cpu", devices=2, strategy="ddp", callbacks=[Keep()],
     hyperparameters={"head.kind": "mask_classification", "train.max_steps": 3,
-                     "train.batch_size": 2, "train.precision": "32", "data.size": 128},
+                     "train.batch_size": 2, "train.precision": "32", "data.size": 112},
 )
 masks = segmentor.predict(table, batch_size=1)
 report = {"sums": [int(m.sum()) for m in masks], "best": segmentor.best_score_,

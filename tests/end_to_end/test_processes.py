@@ -41,7 +41,7 @@ out = sys.argv[2]
 segmentor = SemanticSegmentor(path=out + "/run", verbosity=0).fit(
     table, accelerator="cpu", devices=2, strategy=sys.argv[3], callbacks=[keep],
     time_limit=float(sys.argv[4]) or None,
-    hyperparameters={"train.max_steps": 2, "train.precision": "32", "data.size": 128,
+    hyperparameters={"train.max_steps": 2, "train.precision": "32", "data.size": 112,
                      "train.prefix_cache": True, "data.augment": ["hflip"]},
 )
 rank = os.environ["LOCAL_RANK"]
@@ -64,7 +64,7 @@ UNGUARDED_SCRIPT = """
 import sys
 from easyseg import SemanticSegmentor
 segmentor = SemanticSegmentor(path=sys.argv[2], verbosity=0)
-segmentor.fit(sys.argv[1], hyperparameters={"train.max_steps": 1, "data.size": 128},
+segmentor.fit(sys.argv[1], hyperparameters={"train.max_steps": 1, "data.size": 112},
               accelerator="cpu")
 print("epochs", len(segmentor.history_))
 """
@@ -82,7 +82,7 @@ if sys.argv[3] == "predict":
     segmentor = SemanticSegmentor.load(sys.argv[2] + "/run", device="cpu")
     segmentor.predict(sys.argv[1])
 else:
-    segmentor.fit(sys.argv[1], hyperparameters={"train.max_steps": 1, "data.size": 128},
+    segmentor.fit(sys.argv[1], hyperparameters={"train.max_steps": 1, "data.size": 112},
                   accelerator="cpu")
 """
 
