@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 __all__ = ["Costs", "Estimate"]
@@ -15,16 +14,16 @@ class Estimate:
     Attributes:
         seconds: From its call to its return, unless early stopping ends it sooner.
         memory_gb: Its largest share of memory, the process with all libraries included (on a GPU:
-            of the GPU's memory); NaN where the system does not tell.
+            of the GPU's memory); None where it is not known.
     """
 
     seconds: float
-    memory_gb: float
+    memory_gb: float | None
 
     def __str__(self) -> str:
         minutes, seconds = divmod(round(self.seconds), 60)
         time = f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
-        memory = "" if math.isnan(self.memory_gb) else f" and {self.memory_gb:.1f} GB"
+        memory = "" if self.memory_gb is None else f" and {self.memory_gb:.1f} GB"
         return f"about {time}{memory}"
 
 
@@ -38,14 +37,14 @@ class Costs:
         build: Seconds of building the network; it is built again around the best weights.
         before: Seconds of the fit before training starts.
         memory_gb: Largest resident size of the process in GB after a step and a validation batch,
-            NaN where the system does not tell.
+            None where it is not known.
     """
 
     step: float
     image: float
     build: float
     before: float
-    memory_gb: float
+    memory_gb: float | None
 
     def seconds(self, steps: int, epochs: int, validation_images: int) -> float:
         """Return what a fit takes, from its call to its return.

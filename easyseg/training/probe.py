@@ -68,8 +68,8 @@ def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Cl
         image = _image_seconds(prepared, network, device, seed, clock)
     peak = _peak_gb(device)
     # Without a step its memory is not known; nor if this process has held more before.
-    memory = peak if taken and peak > before else float("nan")
-    return Costs(step, image, build, clock.elapsed(), memory)
+    known = taken and before is not None and peak is not None and peak > before
+    return Costs(step, image, build, clock.elapsed(), peak if known else None)
 
 
 def _step_seconds(
@@ -136,13 +136,13 @@ def _image_seconds(
     return (time.monotonic() - started) / done
 
 
-def _peak_gb(device: torch.device) -> float:
-    """Return the most memory taken so far in GB, on a GPU or by this process; NaN if unknown."""
+def _peak_gb(device: torch.device) -> float | None:
+    """Return the most memory taken so far in GB, on a GPU or by this process; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     try:
         import resource
     except ImportError:  # Windows
-        return float("nan")
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9

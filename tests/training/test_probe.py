@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 import time
 from dataclasses import replace
 from functools import partial
@@ -15,6 +15,7 @@ from tiny_sets import TINY, make_table
 from easyseg.clock import Clock
 from easyseg.data.dataset import TrainingSet
 from easyseg.plan.hardware import detect_hardware
+from easyseg.plan.plan import Plan
 from easyseg.preparation import prepare
 from easyseg.training import probe
 from easyseg.training.probe import measure_costs
@@ -54,10 +55,19 @@ def test_the_plan_is_made_with_what_was_measured(draft):
     costs = prepared.costs
     assert all(value > 0 for value in (costs.step, costs.image, costs.build))
     assert costs.before >= costs.build
-    assert math.isnan(costs.memory_gb) or 0.1 < costs.memory_gb < 100
+    assert costs.memory_gb is None or 0.1 < costs.memory_gb < 100
     assert "pay for about" in prepared.plan.reasons["train.epochs"]
     assert not prepared.run_folder.exists()
     assert draft().costs is None
+
+
+def test_memory_is_unknown_where_the_process_has_held_more_before(draft, monkeypatch):
+    monkeypatch.setattr(probe, "_peak_gb", lambda device: 1.0)
+    plan = draft(probe=lambda first: measure_costs(first, CPU, 0, clock())).plan
+    assert plan.estimate.memory_gb is None
+    assert "GB" not in str(plan.estimate)
+    text = json.dumps(plan.to_dict(), allow_nan=False)  # What is saved knows no NaN.
+    assert Plan.from_dict(json.loads(text)) == plan
 
 
 def test_random_numbers_stay_as_they_were(draft):
@@ -110,6 +120,6 @@ def test_a_step_that_is_too_long_for_the_limit_is_guessed(draft, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "backward", never)
     costs = measure_costs(prepared, CPU, 0, clock(limit=0.001))
     assert costs.step > 0
-    assert math.isnan(costs.memory_gb)
+    assert costs.memory_gb is None
     with pytest.raises(AssertionError, match="a step was taken"):
         measure_costs(prepared, CPU, 0, clock(limit=None))
