@@ -459,7 +459,7 @@ def resuming(version, *, cut=False, accepts=True, content=CONTENT, told="ETag"):
 def test_a_cut_off_download_goes_on_where_it_ended(server, tmp_path, sha256, told):
     file = tmp_path / "set.zip"
     server.answer = resuming('"1"', cut=True, told=told)
-    with pytest.raises(DownloadError, match="cut off: .* what came is kept"):
+    with pytest.raises(DownloadError, match=r"cut off: .* what came is kept"):
         download_module.download(server.url, file, sha256)
     server.answer = resuming('"1"', told=told)
     download_module.download(server.url, file, sha256)
@@ -512,7 +512,7 @@ def test_a_busy_server_costs_nothing_of_what_is_kept(server, tmp_path):
     with pytest.raises(DownloadError, match="cut off"):
         download_module.download(server.url, file)
     server.answer = not_found
-    with pytest.raises(DownloadError, match="404.* what came is kept"):
+    with pytest.raises(DownloadError, match=r"404.* what came is kept"):
         download_module.download(server.url, file)
     server.answer = resuming('"1"')
     download_module.download(server.url, file)
