@@ -7,7 +7,7 @@ from easyseg.datasets.sample_sets import SAMPLE_SETS
 from easyseg.datasets.spec import DatasetSpec
 from easyseg.errors import OptionError, nearest
 
-__all__ = ["get_spec", "list_datasets"]
+__all__ = ["get_spec", "list_datasets", "whose_folder"]
 
 _SPECS = {spec.name: spec for spec in (*PAPER_SETS, *SAMPLE_SETS)}
 
@@ -38,3 +38,19 @@ def get_spec(name: str) -> DatasetSpec:
     if name not in _SPECS:
         raise OptionError(f"no data set is called {name!r}. {nearest(name, _SPECS)}")
     return _SPECS[name]
+
+
+def whose_folder(folder: str) -> str | None:
+    """Return which data set a folder is of, by its name alone; ``None`` if of none.
+
+    Args:
+        folder: The last part of its path.
+
+    Example:
+        >>> whose_folder("SBU-shadow")
+        'sbu_shadow'
+    """
+    return next(
+        (name for name, spec in _SPECS.items() if folder in (name, *spec.folders)),
+        None,
+    )

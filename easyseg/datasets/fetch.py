@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,9 @@ from easyseg.download import answers, download
 from easyseg.errors import DataError, DownloadError
 
 __all__ = ["fetch"]
+
+# A process that was killed while it unpacked leaves its folder; none unpacks for a day.
+_ABANDONED_AFTER = 86400.0
 
 
 def fetch(spec: DatasetSpec, folder: Path, other_ways: str) -> None:
@@ -39,6 +43,7 @@ def fetch(spec: DatasetSpec, folder: Path, other_ways: str) -> None:
         files = [_get(archive, store) for archive in archives]
     except DownloadError as error:
         raise DownloadError(f"{error}\nOr without easyseg: {other_ways}") from error
+    _remove_abandoned(folder, spec.name)
     beside = folder.with_name(f".{spec.name}.{uuid.uuid4().hex}.unpacking")
     try:
         beside.mkdir(parents=True)
@@ -78,6 +83,13 @@ def _unpack(file: Path, archive: Archive, folder: Path) -> None:
     except DataError as error:
         file.unlink(missing_ok=True)  # or the next call would meet it again
         raise DataError(f"{error}\nIt came from {archive.url} and is removed") from error
+
+
+def _remove_abandoned(folder: Path, name: str) -> None:
+    for left in folder.parent.glob(f".{name}.*.unpacking"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED_AFTER:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _tidy(files: list[Path], store: Path) -> None:

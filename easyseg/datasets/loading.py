@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from easyseg.datasets.catalog import get_spec
+from easyseg.datasets.catalog import get_spec, whose_folder
 from easyseg.datasets.layouts import Layout, describe_layouts, missing_places, read_parts
 from easyseg.datasets.spec import DatasetSpec
 from easyseg.errors import DataError
@@ -83,7 +83,8 @@ def load(
     ``EASYSEG_DATA`` names, then in the cache (``datasets/`` in the folder that ``EASYSEG_CACHE``
     names, or in ``~/.cache/easyseg``). In each of them it lies in a folder of its name, or of a
     name that its authors gave it; ``root`` may also be that folder itself. A set that is nowhere is
-    downloaded to the first of these places, if it can be.
+    downloaded to the first of these places, if it can be. (No address could be tried where this
+    was written: a set whose address has changed is an error that says how to get it by hand.)
 
     Args:
         name: Such as ``"isic2017"``; see `list_datasets`.
@@ -114,7 +115,7 @@ def load(
         with reporting(verbosity):
             fetch(spec, target, _by_hand(spec, places))
         found = _look(spec, [_Place(target, holds_sets=False)])
-        assert found is not None  # an unknown layout is an error of its own
+        assert found is not None  # files in no known layout are an error of their own
     return _dataset(spec, *found)
 
 
@@ -171,7 +172,8 @@ def _absolute(path: str | Path) -> Path:
 def _candidates(spec: DatasetSpec, place: _Place) -> Iterator[Path]:
     """Yield the folders that may be the set's; archives often unpack to a folder in a folder."""
     names = (spec.name, *spec.folders)
-    if not place.holds_sets:
+    # Many sets lie in the same way: the folder of one is not taken for that of another.
+    if not place.holds_sets and whose_folder(place.folder.name) in (spec.name, None):
         yield place.folder
     for name in names:
         yield place.folder / name

@@ -66,6 +66,10 @@ def unpack(archive: Path, folder: Path) -> None:
             entries = [entry for entry in opened.entries() if not _is_junk(entry.name)]
             _check(archive, folder, entries)
             files = [entry for entry in entries if entry.kind == "file"]
+            if not files:
+                raise DataError(
+                    f"{archive}: expected the files of a data set, found an empty archive"
+                )
             reporter = Reporter(int(LOGGER.isEnabledFor(logging.INFO)))
             with reporter.progress("unpacking", len(files)) as advance:
                 for entry in files:
