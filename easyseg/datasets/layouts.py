@@ -22,6 +22,7 @@ __all__ = [
     "Table",
     "describe_layouts",
     "missing_places",
+    "possible_layouts",
     "read_parts",
 ]
 
@@ -124,6 +125,22 @@ def describe_layouts(layouts: Sequence[Layout]) -> str:
         for layout in layouts
         for line in (f"  {layout.about}:", *(f"    {line}" for line in layout.lines()))
     )
+
+
+def possible_layouts(folder: Path, layouts: Sequence[Layout]) -> list[Layout]:
+    """Return the layouts that a folder may have: where one of its tables is, those with tables.
+
+    Folders of images may lie beside tables, and then do not make the parts.
+    """
+    tabled = [
+        layout
+        for layout in layouts
+        if any(
+            isinstance(source, Table) and (folder / source.file).exists()
+            for _, source in layout.sources()
+        )
+    ]
+    return tabled or list(layouts)
 
 
 def missing_places(folder: Path, layout: Layout) -> tuple[list[str], int]:

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from easyseg.datasets.catalog import get_spec, whose_folder
-from easyseg.datasets.layouts import Layout, describe_layouts, missing_places, read_parts
+from easyseg.datasets.layouts import (
+    Layout,
+    describe_layouts,
+    missing_places,
+    possible_layouts,
+    read_parts,
+)
 from easyseg.datasets.spec import DatasetSpec
 from easyseg.errors import DataError
 from easyseg.files import cache_folder
@@ -189,7 +195,7 @@ def _look(spec: DatasetSpec, places: list[_Place]) -> tuple[Path, Layout] | None
     lacking: list[tuple[int, Path, list[str]]] = []
     for place in places:
         for folder in _candidates(spec, place):
-            for layout in spec.layouts:
+            for layout in possible_layouts(folder, spec.layouts):
                 missing, there = missing_places(folder, layout)
                 if not missing:
                     return folder, layout
