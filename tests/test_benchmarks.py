@@ -21,15 +21,20 @@ ROOT = Path(__file__).resolve().parents[1]
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(ROOT / "benchmarks")
-    import _eight_sets_table as tables
+    import _cells as common
+    import _eight_sets_table as eight_sets_table
     import _eight_sets_worker as worker
+    import _plan_grid_table as plan_grid_table
     import _record as record
+    import _scoring as scoring
+    import _tables as tables
     import audit_many
     import autogluon_step
     import effects
     import eight_sets
     import memory
     import parts
+    import plan_grid
     import predict_many
     import scaling
     import throughput
@@ -58,7 +63,7 @@ def made_up_cell(name, method, seed, labels, folder, errors):
         "budget_seconds": 90.0,
         "fit_seconds": 88.8,
         "others_share": 0.024,
-        **worker.score(list(predicted.astype(np.uint8)), table, labels),
+        **scoring.score(list(predicted.astype(np.uint8)), table, labels),
         "machine": "a machine",
         "threads": 2,
         "torch": "2.9",
@@ -114,7 +119,9 @@ def test_an_image_without_a_score_is_left_out(cells):
 
 
 def test_the_table_holds_means_the_best_one_and_what_was_measured(cells):
-    text = tables.table(cells, {"unet": "U-Net", "lora": "LoRA", "conv_lora": "Conv-LoRA"})
+    text = eight_sets_table.table(
+        cells, {"unet": "U-Net", "lora": "LoRA", "conv_lora": "Conv-LoRA"}
+    )
     ours, theirs = (
         f"{statistics.mean(cell['score'] for cell in part):.3f}" for part in (cells[:2], cells[2:])
     )
@@ -181,6 +188,144 @@ def test_a_failed_cell_stops_no_other_one(run, tmp_path):
     assert (tmp_path / "results" / "eight_sets" / "cwfid-unet-0.json").exists()
 
 
+def grid_cell(name, setting, seed, score, images=12):
+    """Return a cell of plan_grid.py, all of whose images have one score."""
+    return {
+        "set": name,
+        "setting": setting,
+        "seed": seed,
+        "budget_seconds": 60.0,
+        "fit_seconds": 58.8,
+        "others_share": 0.01,
+        "metric": "iou@image",
+        "score": score,
+        "images": [{"iou@image": score} for _ in range(images)],
+        "plan": {"data": {"size": 112}, "optim": {"lr": 0.00086 if setting == "auto" else 0.001}},
+        "machine": "a machine",
+        "threads": 2,
+        "torch": "2.9",
+        "commit": "abc1234",
+    }
+
+
+GRID = {"slow": "112 px, 3e-4", "fast": "112 px, 1e-3"}
+HALVES = (("a", "c"), ("b", "d"))
+# On a and c "fast" is ahead, on b "slow" is.
+GRID_SCORES = {
+    "a": {"auto": 0.7, "slow": 0.5, "fast": 0.6},
+    "b": {"auto": 0.6, "slow": 0.65, "fast": 0.63},
+    "c": {"auto": 0.4, "slow": 0.46, "fast": 0.5},
+}
+
+
+def grid_cells(seeds=(0, 1)):
+    return [
+        grid_cell(name, setting, seed, score + (-1) ** seed * 0.01)
+        for name, scores in GRID_SCORES.items()
+        for setting, score in scores.items()
+        for seed in seeds
+    ]
+
+
+def test_each_half_chooses_the_best_setting_for_the_other_one():
+    scores = plan_grid_table.mean_scores(grid_cells())
+    assert scores == {name: pytest.approx(own) for name, own in GRID_SCORES.items()}
+    assert plan_grid_table.choose(scores, ("a", "c"), list(GRID)) == (
+        "fast",
+        ("a", "c"),
+        pytest.approx(0.55),
+    )
+    assert plan_grid_table.choose(scores, ("d",), list(GRID)) is None
+    chosen = plan_grid_table.choose_for(scores, HALVES, list(GRID))
+    assert {name: choice.setting for name, choice in chosen.items()} == {
+        "a": "slow",
+        "b": "fast",
+        "c": "slow",
+    }
+    del scores["b"]
+    assert plan_grid_table.choose_for(scores, HALVES, list(GRID)) == {}
+
+
+def test_what_not_all_settings_have_does_not_count():
+    cells = [c for c in grid_cells() if (c["set"], c["setting"], c["seed"]) != ("a", "slow", 1)]
+    used = plan_grid_table.whole(cells, ("auto", *GRID))
+    assert {(c["set"], c["seed"]) for c in used} == {
+        ("a", 0),
+        ("b", 0),
+        ("b", 1),
+        ("c", 0),
+        ("c", 1),
+    }
+    assert len(used) == 3 * 5
+    assert plan_grid_table.whole(cells, ("auto", "other")) == []
+
+
+def test_the_table_of_the_grid_says_what_was_chosen_and_who_is_ahead():
+    text = plan_grid_table.table(grid_cells(), "auto", GRID, HALVES)
+    row_of_a = (
+        "| a | `iou@image` | 0.700 (112 px, 0.00086) | **0.500** | 0.600 "
+        "| +0.200 (+0.200 to +0.200) |"
+    )
+    assert row_of_a in text
+    assert "| c | `iou@image` | 0.400 (112 px, 0.00086) | **0.460** | 0.500 | -0.060 " in text
+    assert "| mean |  | 0.567 | 0.537 | 0.577 | +0.037 |" in text
+    assert "Best on a, c: 112 px, 1e-3 (mean 0.550); applied to b." in text
+    assert "Best on b: 112 px, 3e-4 (mean 0.650); applied to a, c." in text
+    assert "0.567 by the automatic plan, 0.530 by the chosen settings (+0.037)" in text
+    assert "**higher, and more than 0.05 lower on c** (its worst set: c, -0.060)" in text
+    assert "mean over 2 seeds" in text
+    assert "18 cells." in text
+    without_c = [cell for cell in grid_cells((0,)) if cell["set"] != "c"]
+    text = plan_grid_table.table(without_c, "auto", GRID, HALVES)
+    assert "**higher, and on no set more than 0.05 lower** (its worst set: b, -0.030)" in text
+    assert "mean over 1 seed;" in text
+    only_a = [cell for cell in grid_cells() if cell["set"] == "a"]
+    assert "has all its cells yet" in plan_grid_table.table(only_a, "auto", GRID, HALVES)
+
+
+def test_the_grid_is_two_sizes_by_two_rates_and_its_halves_are_all_sets():
+    assert [sorted(values.items()) for values in plan_grid.GRID.values()] == [
+        [("data.size", size), ("optim.lr", rate)] for size in (112, 168) for rate in (3e-4, 1e-3)
+    ]
+    for values in plan_grid.SETTINGS.values():
+        planned = plan_for(overrides=values).values()
+        assert {key: planned[key] for key in values} == values
+    first, second = plan_grid.HALVES
+    assert len(first) == len(second) == 4
+    assert set(first) | set(second) == set(common.SETS)
+    cells = plan_grid.plan_cells(common.SETS, list(plan_grid.SETTINGS), plan_grid.SEEDS)
+    assert len(cells) == len(set(cells)) == 8 * 5 * 2
+    assert [cell.seed for cell in cells] == [0] * 40 + [1] * 40
+
+
+def test_finished_cells_of_the_grid_are_read_in_order_and_not_run_again(tmp_path, monkeypatch):
+    ran = []
+
+    def run_cell(cell, data, results, budget, busy):
+        ran.append(cell)
+        record.write_json(cell.file(results), grid_cell(*cell, 0.5) | {"budget_seconds": budget})
+        return cell.setting != "112px-3e-4"
+
+    def call(*words):
+        ran.clear()
+        monkeypatch.setattr("sys.argv", ["plan_grid.py", "--results", str(tmp_path), *words])
+        plan_grid.main()
+        return [cell.setting for cell in ran]
+
+    monkeypatch.setattr(plan_grid, "run_cell", run_cell)
+    two = ("--sets", "skin_isic", "--seeds", "0", "--settings", "168px-1e-3", "automatic")
+    assert call(*two) == ["168px-1e-3", "automatic"]
+    assert call(*two) == []
+    assert call(*two, "--budget", "5") == ["168px-1e-3", "automatic"]
+    found = plan_grid.read_cells(tmp_path, 5.0)
+    assert [cell.setting for cell in found] == ["automatic", "168px-1e-3"]
+    with pytest.raises(SystemExit, match="failed: skin_isic 112px-3e-4 0"):
+        call("--sets", "skin_isic", "leaf_disease", "--seeds", "0", "--budget", "5")
+    text = (tmp_path / "plan_grid.md").read_text(encoding="utf-8")
+    assert "| skin_isic | `iou@image` |" in text
+    assert "Best on leaf_disease: 112 px, 3e-4 (mean 0.500); applied to skin_isic." in text
+
+
 def test_a_measurement_is_dirty_if_code_changed_but_not_if_results_did(tmp_path, monkeypatch):
     for file in ("easyseg/a.py", "presets/a.yaml", "benchmarks/a.py", "benchmarks/results/a.json"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
@@ -208,6 +353,7 @@ def test_a_measurement_is_dirty_if_code_changed_but_not_if_results_did(tmp_path,
         ("benchmarks/README.md", "autogluon_step"),
         ("benchmarks/README.md", "effects"),
         ("benchmarks/README.md", "parts"),
+        ("benchmarks/README.md", "plan_grid"),
     ],
 )
 def test_a_page_has_a_place_for_the_table(page, name):
