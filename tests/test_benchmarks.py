@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import statistics
 import subprocess
 import sys
@@ -24,6 +25,8 @@ with pytest.MonkeyPatch.context() as patch:
     import _cells as common
     import _eight_sets_table as eight_sets_table
     import _eight_sets_worker as worker
+    import _estimates_table as estimates_table
+    import _estimates_worker as estimates_worker
     import _plan_grid_table as plan_grid_table
     import _record as record
     import _scoring as scoring
@@ -32,6 +35,7 @@ with pytest.MonkeyPatch.context() as patch:
     import autogluon_step
     import effects
     import eight_sets
+    import estimates
     import memory
     import parts
     import plan_grid
@@ -326,6 +330,141 @@ def test_finished_cells_of_the_grid_are_read_in_order_and_not_run_again(tmp_path
     assert "Best on leaf_disease: 112 px, 3e-4 (mean 0.500); applied to skin_isic." in text
 
 
+def estimated_cell(name, case, seconds, memory=2.0, **other):
+    """Return a cell of estimates.py whose fit took 50 s and 2 GB, by default."""
+    limited = case == estimates.LIMITED
+    return {
+        "set": name,
+        "case": case,
+        "backbone": "lite_medsam" if limited else case,
+        "weights": "pretrained",
+        "asked_seconds": 120.0 if limited else 50.0,
+        "limit": 120.0 if limited else None,
+        "estimate": {"seconds": seconds, "memory_gb": memory},
+        "fit_seconds": 50.0,
+        "peak_gb": 2.0,
+        "others_share": 0.01,
+        "ended": "all planned steps are done",
+        "steps": 61,
+        "metric": "iou@image",
+        "score": 0.5,
+        "plan": {"data": {"size": 112}},
+        "machine": "a machine",
+        "torch": "2.9",
+        "commit": "abc1234",
+        **other,
+    }
+
+
+def test_estimates_are_judged_by_what_was_measured():
+    cells = [
+        estimated_cell("camvid", "lite_medsam", 60.0, 1.5),
+        estimated_cell("camvid", "mobile_sam", 62.5, None, weights="random"),
+        estimated_cell("cwfid", "lite_medsam", 35.0, 2.4),
+        estimated_cell("cwfid", "mobile_sam", None, None, estimate=None),
+    ]
+    text = estimates_table.table(cells)
+    ours = "| {} | `{}` | 112 px | 61 | {} s | 50.0 s | {} | {} | 2.00 GB | {} |"
+    rows = [
+        ours.format("camvid", "lite_medsam", "60.0", "+20%", "1.50 GB", "-25%"),
+        ours.format("camvid", "mobile_sam", "62.5", "+25%", "–", "–"),
+        ours.format("cwfid", "lite_medsam", "35.0", "-30%", "2.40 GB", "+20%"),
+        ours.format("cwfid", "mobile_sam", "–", "–", "–", "–").replace("– s", "–"),
+    ]
+    assert [line for line in text.splitlines() if line.startswith("| c")] == rows
+    assert "Time: 2 of 4 within 25%, farthest -30% (cwfid, lite_medsam)." in text
+    assert "Memory: 1 of 4 within 20%, farthest -25% (camvid, lite_medsam)." in text
+    assert "Random weights, as none were at hand: mobile_sam." in text
+    assert "time limit" not in text
+    assert "Memory: not estimated." in estimates_table.table(cells[1:2])
+
+
+def test_fits_in_limited_time_end_within_their_bounds_unless_they_stop_early():
+    early = {"ended": "no better validation score in 5 epochs"}
+    cells = [
+        estimated_cell(name, estimates.LIMITED, 100.0, fit_seconds=seconds, **other)
+        for name, seconds, other in (
+            ("on_time", 119.0, {}),
+            ("early", 60.0, early),
+            ("sooner", 89.0, {}),
+            ("late", 131.0, early),
+        )
+    ]
+    assert [estimates_table.ended_in_time(cell) for cell in cells] == [True, True, False, False]
+    assert estimates_table.ended_in_time(cells[0] | {"fit_seconds": 90.0})
+    assert estimates_table.ended_in_time(cells[0] | {"fit_seconds": 130.0})
+    assert not estimates_table.ended_in_time(cells[2] | {"ended": None})
+    text = estimates_table.table(cells)
+    assert (
+        "| early | 120 s | 100.0 s | 60.0 s | +67% | 2.00 GB | 2.00 GB | +0% | 61 "
+        "| no better validation score in 5 epochs | `iou@image` | 0.500 |"
+    ) in text
+    assert "2 of 4 fits ended between 90 and 130 s, or sooner by early stopping." in text
+    assert "Outside: sooner, late." in text
+    assert "Early stopping ended early, late." in text
+
+
+def test_the_reason_why_a_fit_ended_is_heard_in_its_log():
+    words = estimates_worker.LastWords()
+    log = logging.getLogger("easyseg.of.a.test")
+    log.addHandler(words)
+    log.warning("epoch %d", 1)
+    assert words.reason is None
+    log.warning("training ended in epoch %d: %s", 3, "no better validation score in 5 epochs")
+    assert words.reason == "no better validation score in 5 epochs"
+
+
+def test_steps_are_planned_that_take_about_as_long_as_asked():
+    assert estimates.steps_for(60, 42.0, 50.0) == 60
+    assert estimates.steps_for(60, 59.0, 50.0) == 60
+    assert estimates.steps_for(60, 100.0, 50.0) == 30
+    assert estimates.steps_for(60, 25.0, 50.0) == 120
+    assert estimates.steps_for(1, 1000.0, 50.0) == 1
+
+
+def test_estimates_are_written_down_with_the_plan_that_was_fitted(tmp_path, monkeypatch):
+    calls = []
+
+    def run_worker(script, work, folder, *arguments):
+        calls.append(work)
+        told = dict(zip(arguments[::2], arguments[1::2], strict=True))
+        if work == "plan":
+            steps = json.loads(told["--hyperparameters"])["train.max_steps"]
+            estimate = {"seconds": 10 + 1.5 * steps, "memory_gb": 1.5}
+            record.write_json(told["--target"], {"steps": steps, "estimate": estimate})
+            return True
+        limited = "--time-limit" in told
+        plan = {} if limited else json.loads(told["--plan"].read_text(encoding="utf-8"))
+        own = {"seconds": 118.0, "memory_gb": 1.2} if limited else plan.get("estimate")
+        fitted = estimated_cell("", "", 0)
+        kept = ("fit_seconds", "peak_gb", "others_share", "ended", "metric", "score")
+        values = {"data": {"size": 112}, "backbone": {"name": "lite_medsam"}, "estimate": own}
+        steps = plan.get("steps", 140)
+        content = {key: fitted[key] for key in kept} | {"steps": steps, "plan": values}
+        record.write_json(told["--target"], content)
+        return folder.name != "cwfid"
+
+    monkeypatch.setattr(common, "run_worker", run_worker)
+    monkeypatch.setattr(estimates, "weights_of", lambda backbone: "random")
+
+    def call(*words):
+        calls.clear()
+        monkeypatch.setattr("sys.argv", ["estimates.py", "--results", str(tmp_path), *words])
+        estimates.main()
+        return list(calls)
+
+    with pytest.raises(SystemExit, match="failed: cwfid lite_medsam"):
+        call("--sets", "camvid", "cwfid", "--cases", "lite_medsam")
+    assert calls == ["plan", "plan", "fit"] * 2  # 60 steps would have taken 100 s.
+    assert call("--sets", "camvid", "--cases", "time_limit", "lite_medsam") == ["fit"]
+    planned, limited = estimates.read_cells(tmp_path).values()
+    assert (planned["steps"], planned["estimate"]["seconds"]) == (30, 55.0)
+    assert (limited["limit"], limited["estimate"]["seconds"]) == (120.0, 118.0)
+    text = (tmp_path / "estimates.md").read_text(encoding="utf-8")
+    assert "| camvid | `lite_medsam` | 112 px | 30 | 55.0 s | 50.0 s | +10% |" in text
+    assert "0 of 1 fits ended between 90 and 130 s" in text
+
+
 def test_a_measurement_is_dirty_if_code_changed_but_not_if_results_did(tmp_path, monkeypatch):
     for file in ("easyseg/a.py", "presets/a.yaml", "benchmarks/a.py", "benchmarks/results/a.json"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
@@ -352,6 +491,7 @@ def test_a_measurement_is_dirty_if_code_changed_but_not_if_results_did(tmp_path,
         ("README.md", "real_sets"),
         ("benchmarks/README.md", "autogluon_step"),
         ("benchmarks/README.md", "effects"),
+        ("benchmarks/README.md", "estimates"),
         ("benchmarks/README.md", "parts"),
         ("benchmarks/README.md", "plan_grid"),
     ],
