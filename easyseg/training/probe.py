@@ -31,7 +31,7 @@ PROBED_FROM_SECONDS = 60.0
 # What a probe may take of the limit; a step that would take more is guessed from its forward pass.
 _SHARE = 0.05
 _STEP_PER_FORWARD = 3.0
-# Images that are scored, as long as there is time.
+# Images that are scored after the first one, as far as there is time.
 _SCORED = 4
 
 
@@ -132,18 +132,23 @@ def _step_seconds(
 def _image_seconds(
     prepared: Prepared, network: Network, device: torch.device, seed: int, end: float
 ) -> float:
-    """Return the seconds of an image, the mean of as many as there is time for, at least one."""
+    """Return the seconds of an image: the first one warms up, if there is time for some more."""
     samples = prepared.validation_samples()
-    started, done = time.monotonic(), 0
-    while done < min(_SCORED, len(samples)) and (not done or time.monotonic() < end):
+
+    def seconds_of(positions: range) -> float:
+        started = time.monotonic()
         score(
             prepared.blank_model(network, seed),
-            samples.take([done]),
+            samples.take(list(positions)),
             batch_size=auto_batch_size(prepared.plan, device),
             ranks=Ranks(),
         )
-        done += 1
-    return (time.monotonic() - started) / done
+        return (time.monotonic() - started) / len(positions)
+
+    first = seconds_of(range(1))
+    paid = (end - time.monotonic()) / first
+    more = range(1, 1 + int(min(_SCORED, len(samples) - 1, max(0, paid))))
+    return seconds_of(more) if more else first
 
 
 def _peak_gb(device: torch.device) -> float | None:
