@@ -14,27 +14,17 @@ does). The table goes to standard output, to benchmarks/results/eight_sets.md an
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import _cells
 from _eight_sets_table import table
-from _record import README, RESULTS, put_into_page
+from _record import README
 
-SETS = {
+SETS = dict.fromkeys(_cells.SETS, (0,)) | {
     "skin_isic": (0, 1, 2),
     "leaf_disease": (0, 1, 2),
-    "polyp_cvc": (0,),
-    "road_epfl": (0,),
-    "glass_gdd": (0,),
-    "camvid": (0,),
-    "cwfid": (0,),
-    "highway_cdnet": (0,),
 }
 METHODS = {
     "constant": "constant mask",
@@ -44,7 +34,6 @@ METHODS = {
     "conv_lora": "Conv-LoRA",
 }
 BUDGET = 90.0
-THREADS = 2
 
 
 class Cell(NamedTuple):
@@ -81,8 +70,7 @@ def plan_cells(
 def read_cells(results: Path, budget: float) -> dict[Cell, dict[str, Any]]:
     """Return the finished cells of a budget, in the order of sets, methods and seeds."""
     found = {}
-    for file in (results / "eight_sets").glob("*.json"):
-        content = json.loads(file.read_text(encoding="utf-8"))
+    for content in _cells.read_results(results / "eight_sets"):
         if content["budget_seconds"] == budget:
             found[Cell(content["set"], content["method"], content["seed"])] = content
     sets, methods = list(SETS), list(METHODS)
@@ -92,44 +80,31 @@ def read_cells(results: Path, budget: float) -> dict[Cell, dict[str, Any]]:
 
 def run_cell(cell: Cell, data: Path, results: Path, budget: float, busy: bool) -> bool:
     """Run one cell in a fresh process; return whether it came to its end."""
-    worker = Path(__file__).with_name("_eight_sets_worker.py")
-    command = [sys.executable, str(worker), str((data / cell.name).resolve()), cell.method]
-    command += ["--seed", str(cell.seed), "--budget", str(budget)]
-    command += ["--target", str(cell.file(results).resolve()), *(["--busy"] if busy else [])]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
-    return subprocess.run(command, env=environment).returncode == 0
+    return _cells.run_worker(
+        "_eight_sets_worker.py",
+        (data / cell.name).resolve(),
+        cell.method,
+        *("--seed", cell.seed, "--budget", budget, "--target", cell.file(results).resolve()),
+        *(["--busy"] if busy else []),
+    )
 
 
 def main() -> None:
     """Run what is missing and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser = _cells.parser(__doc__, seeds="0, or 0 1 2, by set")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--seeds", nargs="+", type=int, help="default: 0, or 0 1 2, by set")
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of a cell")
-    parser.add_argument("--again", action="store_true", help="run finished cells again")
-    parser.add_argument("--busy", action="store_true", help="do not wait for idle cores")
-    parser.add_argument("--table", action="store_true", help="only write the table")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="elsewhere: README stays")
     options = parser.parse_args()
     cells = plan_cells(options.sets, options.methods, options.seeds)
     done = set() if options.again else set(read_cells(options.results, options.budget))
-    missing = [] if options.table else [cell for cell in cells if cell not in done]
-    failed = []
-    for number, cell in enumerate(missing, start=1):
-        print(f"{number} of {len(missing)}: {' '.join(map(str, cell))}", flush=True)
-        if not run_cell(cell, options.data, options.results, options.budget, options.busy):
-            failed.append(cell)
+    failed = _cells.run_cells(
+        [] if options.table else [cell for cell in cells if cell not in done],
+        lambda c: run_cell(c, options.data, options.results, options.budget, options.busy),
+    )
     finished = list(read_cells(options.results, options.budget).values())
     if finished:
-        text = table(finished, METHODS)
-        (options.results / "eight_sets.md").write_text(text + "\n", encoding="utf-8")
-        if options.results == RESULTS:
-            put_into_page(README, text, "eight_sets")
-        print(text)
-    if failed:
-        sys.exit(f"failed: {', '.join(' '.join(map(str, cell)) for cell in failed)}")
+        _cells.write_table(table(finished, METHODS), options.results, "eight_sets", README)
+    _cells.exit_if(failed)
 
 
 if __name__ == "__main__":

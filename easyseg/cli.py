@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from easyseg.auditing.findings import AuditReport
+    from easyseg.plan.plan import Plan
     from easyseg.segmentor import SemanticSegmentor
 
 __all__ = ["app", "main"]
@@ -67,6 +68,7 @@ app = typer.Typer(
     epilog="First steps:\n\n"
     "easyseg demo\n\n"
     "easyseg audit train.csv\n\n"
+    "easyseg plan train.csv\n\n"
     "easyseg fit train.csv --path lesions\n\n"
     "easyseg predict lesions photos/ --output-dir predicted",
     no_args_is_help=True,
@@ -99,7 +101,8 @@ def _root(
     epilog="Examples:\n\n"
     "easyseg fit train.csv --tuning-data val.csv --path lesions\n\n"
     'easyseg fit train.csv --classes "0=background,255=lesion" --presets best,skin_lesion\n\n'
-    "easyseg fit train.csv --set adapter.rank=8 --set data.size=256 --time-limit 600"
+    "easyseg fit train.csv --set adapter.rank=8 --set data.size=256 --time-limit 600\n\n"
+    "easyseg fit train.csv --plan plan.json"
 )
 def fit(
     train_data: opt.Train,
@@ -114,6 +117,7 @@ def fit(
     data_root: opt.DataRoot = None,
     presets: opt.Presets = None,
     overrides: opt.Overrides = None,
+    plan: opt.PlanFile = None,
     time_limit: opt.TimeLimit = None,
     holdout_frac: opt.HoldoutFrac = 0.2,
     groups: opt.Groups = None,
@@ -162,6 +166,7 @@ def fit(
         strategy=strategy,
         num_workers=workers,  # type: ignore[arg-type]
         seed=seed,
+        plan=plan,
     )
     _print_rows(
         [
@@ -170,6 +175,84 @@ def fit(
             ("model", str(segmentor.path_ / "model")),
         ]
     )
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "easyseg plan train.csv --time-limit 600\n\n"
+    "easyseg plan train.csv --presets best --output plan.json && "
+    "easyseg fit train.csv --plan plan.json"
+)
+def plan(
+    train_data: opt.Train,
+    tuning_data: opt.TuningData = None,
+    output: opt.PlanTarget = None,
+    problem_type: opt.ProblemType = "auto",
+    image: opt.ImageColumn = "image",
+    label: opt.LabelColumn = "label",
+    classes: opt.ClassNames = None,
+    ignore_index: opt.IgnoreIndex = None,
+    eval_metric: opt.EvalMetric = None,
+    data_root: opt.DataRoot = None,
+    presets: opt.Presets = None,
+    overrides: opt.Overrides = None,
+    time_limit: opt.TimeLimit = None,
+    holdout_frac: opt.HoldoutFrac = 0.2,
+    groups: opt.Groups = None,
+    accelerator: opt.Accelerator = "auto",
+    devices: opt.Devices = "auto",
+    num_nodes: opt.NumNodes = 1,
+    seed: opt.Seed = 0,
+    as_json: opt.PlanAsJson = False,
+    verbosity: opt.Verbosity = 1,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Show what fit would do with this data on this machine, and why; train nothing.
+
+    Every decision with its value and its reason, and the time and the memory that the fit will
+    take, from a few steps that are timed. The plan that --output writes can be edited and handed to
+    fit --plan.
+    """
+    verbosity = 0 if quiet else verbosity
+    named, ignored = parse_classes(classes), parse_raw_value(ignore_index)
+    asked, hyperparameters = parse_devices(devices), parse_overrides(overrides or ())
+    if output is not None and output.exists():
+        raise typer.BadParameter(f"{output} exists.", param_hint="--output")
+    _say(verbosity, f"reading {train_data} ...")
+    from easyseg.segmentor import SemanticSegmentor
+
+    planned = SemanticSegmentor(
+        problem_type,  # type: ignore[arg-type]
+        image=image,
+        label=label,
+        classes=named,
+        ignore_index=ignored,
+        eval_metric=eval_metric,
+        data_root=data_root,
+        verbosity=verbosity,
+    ).plan(
+        train_data,
+        tuning_data,
+        presets=presets or "auto",
+        hyperparameters=hyperparameters,
+        time_limit=time_limit,
+        holdout_frac=holdout_frac,
+        groups=groups,
+        accelerator=accelerator,
+        devices=asked,
+        num_nodes=num_nodes,
+        seed=seed,
+    )
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        planned.save(output)
+        _say(verbosity, f"plan: {output}")
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(planned.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        _print_in_colours(planned)
 
 
 @app.command(
@@ -483,16 +566,21 @@ def _write_per_image(
 
 
 def _print_report(report: AuditReport, *, as_json: bool) -> None:
-    """Print a report: in colours on a terminal, as plain lines into a pipe."""
+    if as_json:
+        typer.echo(report.to_json())
+    else:
+        _print_in_colours(report)
+
+
+def _print_in_colours(what: AuditReport | Plan) -> None:
+    """Print in colours on a terminal, as plain lines into a pipe."""
     from rich.console import Console
 
     console = Console()
-    if as_json:
-        typer.echo(report.to_json())
-    elif console.is_terminal:
-        console.print(report)
+    if console.is_terminal:
+        console.print(what)
     else:
-        typer.echo(str(report))
+        typer.echo(str(what))
 
 
 def _print_scores(scores: Mapping[str, float], *, as_json: bool = False) -> None:

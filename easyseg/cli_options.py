@@ -135,6 +135,17 @@ Overrides = Annotated[
         metavar="KEY=VALUE",
     ),
 ]
+PlanFile = Annotated[
+    Path | None,
+    _in(
+        _TRAINING,
+        "A whole plan, as plan --output or a run folder's plan.json has it, perhaps edited: what "
+        "it says is what runs, instead of --presets and --set.",
+        "--plan",
+        metavar="FILE",
+        **_FILE,
+    ),
+]
 TimeLimit = Annotated[
     float | None, _in(_TRAINING, "Wall-clock seconds that the fit may take.", metavar="SECONDS")
 ]
@@ -172,6 +183,16 @@ BatchSize = Annotated[str, _in(_MACHINE, "Images (tiles: windows) a forward pass
 RunFolder = Annotated[
     Path | None,
     _in(_OUTPUT, "Run folder, new or empty; default: easyseg-runs/<UTC time>.", "--path"),
+]
+PlanTarget = Annotated[
+    Path | None,
+    _in(
+        _OUTPUT,
+        "Also write the plan to this file, a new one: edit it, and hand it to fit --plan.",
+        "--output",
+        dir_okay=False,
+        metavar="FILE",
+    ),
 ]
 MaskFolder = Annotated[
     Path,
@@ -253,6 +274,7 @@ Fix = Annotated[
     ),
 ]
 ReportAsJson = Annotated[bool, _in(_OUTPUT, "Print the report as JSON.", "--json")]
+PlanAsJson = Annotated[bool, _in(_OUTPUT, "Print the plan as JSON.", "--json")]
 AsJson = Annotated[bool, _in(_OUTPUT, "Print the scores as JSON.", "--json")]
 Verbosity = Annotated[
     int,

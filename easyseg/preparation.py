@@ -30,7 +30,7 @@ from easyseg.models.network import Network
 from easyseg.models.registry import get_spec, list_backbones
 from easyseg.models.weights import is_obtainable
 from easyseg.plan.costs import Costs
-from easyseg.plan.decisions import check_request, decide
+from easyseg.plan.decisions import check_given, check_request, decide
 from easyseg.plan.domains import flatten
 from easyseg.plan.hardware import Hardware
 from easyseg.plan.plan import Plan
@@ -158,6 +158,7 @@ def prepare(
     seed: int,
     run_folder: Path,
     groups: Groups | None = None,
+    plan: Plan | None = None,
     on_image: Callable[[int], None] | None = None,
     probe: Callable[[Prepared], Costs] | None = None,
 ) -> Prepared:
@@ -181,13 +182,23 @@ def prepare(
         seed: Seed of the split.
         run_folder: Where the fit will write.
         groups: Column of groups that no split tears apart, or a function from a row to its group.
+        plan: A whole plan, instead of presets and hyperparameters.
         on_image: Called with the number of pairs that were just checked.
         probe: Measures what a first plan costs; the plan is then made anew with that in mind.
 
     Raises:
         DataError: All problems of both tables at once.
-        OptionError: Unknown presets, overrides or metrics.
+        OptionError: Unknown presets, overrides or metrics; a plan that is for another problem.
     """
+    if plan is not None:
+        check_given(
+            plan,
+            presets=presets,
+            hyperparameters=hyperparameters,
+            problem_type=problem_type,
+            eval_metric=eval_metric,
+        )
+        problem_type, plan = plan.problem_type, _with_absolute_weights_in(plan)
     hyperparameters = _with_absolute_weights(hyperparameters or {})
     check_request(presets, hyperparameters)
     examined = examine(
@@ -234,6 +245,7 @@ def prepare(
         eval_metric=eval_metric,
         time_limit=time_limit,
         obtainable=_obtainable(hardware, presets, hyperparameters),
+        given=plan,
     )
     prepared = Prepared(
         train.samples,
@@ -255,10 +267,22 @@ def prepare(
 def _with_absolute_weights(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return overrides whose weights file is found from any folder: the model keeps its path."""
     values, key = flatten(hyperparameters), "backbone.weights"
-    given = values.get(key)
-    if isinstance(given, (str, os.PathLike)) and given not in ("pretrained", "random", "auto", ""):
-        values[key] = os.path.abspath(os.path.expanduser(given))  # noqa: PTH100, PTH111
+    if key in values:
+        values[key] = _absolute(values[key])
     return values
+
+
+def _with_absolute_weights_in(plan: Plan) -> Plan:
+    weights = _absolute(plan.backbone.weights)
+    return replace(plan, backbone=replace(plan.backbone, weights=weights))
+
+
+def _absolute(weights: Any) -> Any:
+    """Return the absolute path of a weights file; words such as ``"pretrained"`` stay."""
+    is_path = isinstance(weights, (str, os.PathLike))
+    if not is_path or weights in ("pretrained", "random", "auto", ""):
+        return weights
+    return os.path.abspath(os.path.expanduser(weights))  # noqa: PTH100, PTH111
 
 
 def read_labelled(

@@ -1,14 +1,17 @@
-"""Which part of a table this process predicts, and how the parts come together."""
+"""Which part of a table this process predicts, and how the parts come together.
+
+Who only asks whether it is the first process, such as the command line, does not import torch.
+"""
 
 from __future__ import annotations
 
 import atexit
 import os
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-import torch.distributed as dist
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Ranks", "current_ranks", "is_first_process", "leave_group_at_exit", "local_rank"]
 
@@ -31,6 +34,8 @@ class Ranks:
         """Return the values of all ranks, in their order, on every rank."""
         if self.world == 1:
             return [value]
+        import torch.distributed as dist
+
         values: list[Any] = [None] * self.world
         dist.all_gather_object(values, value)
         return values
@@ -46,6 +51,8 @@ def current_ranks(device: torch.device) -> Ranks:
     Args:
         device: Where the network is.
     """
+    import torch.distributed as dist
+
     if not dist.is_available():
         return Ranks()
     if not dist.is_initialized():
@@ -64,12 +71,16 @@ def leave_group_at_exit() -> None:
     Gloo's threads may hold tensors a little longer than the call that they served; one that frees
     them while Python ends aborts the process ("terminate called without an active exception").
     """
+    import torch.distributed as dist
+
     if dist.is_available() and dist.is_initialized():
         atexit.unregister(_leave_group)  # known once, however often it is asked for
         atexit.register(_leave_group)
 
 
 def _leave_group() -> None:
+    import torch.distributed as dist
+
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     import torch
 
     from easyseg.artifact import TrainedModel
+    from easyseg.clock import Clock
+    from easyseg.console import Reporter
     from easyseg.data.label_map import LabelMap
     from easyseg.data.table import Groups, Samples
     from easyseg.inference.predict import Prediction
+    from easyseg.plan.hardware import Hardware
     from easyseg.plan.plan import Plan
+    from easyseg.preparation import Prepared
     from easyseg.ranks import Ranks
 
 __all__ = ["SemanticSegmentor"]
@@ -145,6 +149,7 @@ class SemanticSegmentor:
         strategy: Any = "auto",
         num_workers: int | Literal["auto"] = "auto",
         seed: int = 0,
+        plan: Plan | str | os.PathLike[str] | None = None,
         callbacks: Sequence[L.Callback] | None = None,
         logger: Any = None,
     ) -> SemanticSegmentor:
@@ -180,6 +185,9 @@ class SemanticSegmentor:
                 ``"auto"``: DDP on several devices.
             num_workers: Loader processes of each rank.
             seed: Seed of split, adapters, order, augmentation and gate noise.
+            plan: A whole plan, or the file of one (``plan.json`` of a run folder, or what
+                ``easyseg plan --output`` wrote), perhaps edited: what it says is what runs, instead
+                of ``presets`` and ``hyperparameters``.
             callbacks: Lightning callbacks beside our own.
             logger: Lightning logger or loggers.
 
@@ -193,52 +201,38 @@ class SemanticSegmentor:
         """
         started = time.monotonic()
         self._check_options(time_limit, seed, num_workers, num_nodes)
-        if tuning_data is None and not 0 < holdout_frac < 1:
-            raise OptionError(f"holdout_frac is {holdout_frac}, expected a share between 0 and 1")
         from easyseg.artifact import read_artifact
         from easyseg.clock import Clock
         from easyseg.console import reporting
         from easyseg.plan.hardware import detect_hardware
-        from easyseg.preparation import prepare
         from easyseg.ranks import is_first_process
         from easyseg.training.fit import Devices, loader_workers, train
-        from easyseg.training.probe import PROBED_FROM_SECONDS, measure_costs
+        from easyseg.training.probe import PROBED_FROM_SECONDS
 
-        first = is_first_process()
+        first, clock = is_first_process(), Clock(started, time_limit)
         with (
             run_folder_of(self.path, first=first) as run_folder,
             reporting(self.verbosity if first else 0) as reporter,
         ):
             hardware = detect_hardware(accelerator, devices, num_nodes)
-            clock, probe = Clock(started, time_limit), None
-            # Of several processes each would measure other costs, and plan another fit; processes
-            # that are forked later cannot use a GPU that was woken before.
-            alone = hardware.processes == 1 and strategy not in ("ddp_fork", "ddp_notebook")
-            if (time_limit or 0) >= PROBED_FROM_SECONDS and alone:
-                device = _device(hardware.accelerator, _index(devices))
-                probe = partial(measure_costs, device=device, seed=seed, clock=clock)
-            with reporter.progress("reading the data, planning", None) as advance:
-                prepared = prepare(
-                    train_data,
-                    tuning_data,
-                    problem_type=self.problem_type,
-                    image=self.image,
-                    label=self.label,
-                    classes=self.classes,
-                    ignore_index=self.ignore_index,
-                    eval_metric=self.eval_metric,
-                    data_root=self.data_root,
-                    presets=presets,
-                    hyperparameters=hyperparameters,
-                    time_limit=time_limit,
-                    holdout_frac=holdout_frac,
-                    groups=groups,
-                    hardware=hardware,
-                    seed=seed,
-                    run_folder=run_folder,
-                    on_image=advance,
-                    probe=probe,
-                )
+            # Processes that are forked later cannot use a GPU that was woken before.
+            forked = strategy in ("ddp_fork", "ddp_notebook")
+            prepared = self._prepare(
+                train_data,
+                tuning_data,
+                presets=presets,
+                hyperparameters=hyperparameters,
+                plan=plan,
+                holdout_frac=holdout_frac,
+                groups=groups,
+                hardware=hardware,
+                index=_index(devices),
+                seed=seed,
+                clock=clock,
+                probed=plan is None and (time_limit or 0) >= PROBED_FROM_SECONDS and not forked,
+                run_folder=run_folder,
+                reporter=reporter,
+            )
             reporter.show(prepared.plan)
             log.info("classes: %s", prepared.label_map)
             log.info("run folder: %s", run_folder)
@@ -260,6 +254,73 @@ class SemanticSegmentor:
             self._adopt(model, prepared.run_folder, device)
             log.info("best %s: %.4f", self.plan_.metric, self.best_score_)
         return self
+
+    def plan(
+        self,
+        train_data: Any,
+        tuning_data: Any = None,
+        *,
+        presets: str | Sequence[str] = "auto",
+        hyperparameters: Mapping[str, Any] | None = None,
+        time_limit: float | None = None,
+        holdout_frac: float = 0.2,
+        groups: Groups | None = None,
+        accelerator: str = "auto",
+        devices: int | str | Sequence[int] = "auto",
+        num_nodes: int = 1,
+        seed: int = 0,
+    ) -> Plan:
+        """Check the data and decide as ``fit`` would, with the same arguments; train nothing.
+
+        A few steps and predictions are timed, and thrown away, so that ``plan.estimate`` tells the
+        time and the memory that the fit will take on this machine (of one process; with several
+        there is no estimate). Nothing is written. Edit the plan with ``dataclasses.replace``, or as
+        a file (``plan.save``), and hand it to ``fit(plan=...)``.
+
+        Args:
+            train_data: As for :meth:`fit`, as is all that follows.
+            tuning_data: As for :meth:`fit`.
+            presets: As for :meth:`fit`.
+            hyperparameters: As for :meth:`fit`.
+            time_limit: As for :meth:`fit`.
+            holdout_frac: As for :meth:`fit`.
+            groups: As for :meth:`fit`.
+            accelerator: As for :meth:`fit`.
+            devices: As for :meth:`fit`.
+            num_nodes: As for :meth:`fit`.
+            seed: As for :meth:`fit`.
+
+        Returns:
+            Every decision with its reason; ``print`` shows them.
+
+        Raises:
+            DataError: All problems of the tables at once.
+            OptionError: Unknown options or values out of range.
+            WeightsError: If the pretrained weights cannot be had.
+        """
+        started = time.monotonic()
+        self._check_options(time_limit, seed, "auto", num_nodes)
+        from easyseg.clock import Clock
+        from easyseg.console import reporting
+        from easyseg.plan.hardware import detect_hardware
+
+        with reporting(self.verbosity) as reporter:
+            return self._prepare(
+                train_data,
+                tuning_data,
+                presets=presets,
+                hyperparameters=hyperparameters,
+                plan=None,
+                holdout_frac=holdout_frac,
+                groups=groups,
+                hardware=detect_hardware(accelerator, devices, num_nodes),
+                index=_index(devices),
+                seed=seed,
+                clock=Clock(started, time_limit),
+                probed=True,
+                run_folder=Path(),
+                reporter=reporter,
+            ).plan
 
     def predict(
         self,
@@ -516,6 +577,60 @@ class SemanticSegmentor:
             raise OptionError(f"num_workers is {num_workers!r}, expected 'auto' or at least 0")
         if not isinstance(num_nodes, int) or num_nodes < 1:
             raise OptionError(f"num_nodes is {num_nodes!r}, expected at least 1")
+
+    def _prepare(
+        self,
+        train_data: Any,
+        tuning_data: Any,
+        *,
+        presets: str | Sequence[str],
+        hyperparameters: Mapping[str, Any] | None,
+        plan: Plan | str | os.PathLike[str] | None,
+        holdout_frac: float,
+        groups: Groups | None,
+        hardware: Hardware,
+        index: int,
+        seed: int,
+        clock: Clock,
+        probed: bool,
+        run_folder: Path,
+        reporter: Reporter,
+    ) -> Prepared:
+        """Check the data and decide, after a probe where one process trains."""
+        if tuning_data is None and not 0 < holdout_frac < 1:
+            raise OptionError(f"holdout_frac is {holdout_frac}, expected a share between 0 and 1")
+        from easyseg.plan.plan import Plan
+        from easyseg.preparation import prepare
+        from easyseg.training.probe import measure_costs
+
+        probe = None
+        # Of several processes each would measure other costs, and plan another fit.
+        if probed and hardware.processes == 1:
+            device = _device(hardware.accelerator, index)
+            probe = partial(measure_costs, device=device, seed=seed, clock=clock)
+        with reporter.progress("reading the data, planning", None) as advance:
+            return prepare(
+                train_data,
+                tuning_data,
+                problem_type=self.problem_type,
+                image=self.image,
+                label=self.label,
+                classes=self.classes,
+                ignore_index=self.ignore_index,
+                eval_metric=self.eval_metric,
+                data_root=self.data_root,
+                presets=presets,
+                hyperparameters=hyperparameters,
+                time_limit=clock.limit,
+                holdout_frac=holdout_frac,
+                groups=groups,
+                hardware=hardware,
+                seed=seed,
+                run_folder=run_folder,
+                plan=plan if plan is None or isinstance(plan, Plan) else Plan.load(plan),
+                on_image=advance,
+                probe=probe,
+            )
 
     def _adopt(self, model: TrainedModel, path: Path, device: torch.device) -> None:
         import pandas as pd

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import statistics
 import subprocess
 import sys
@@ -21,15 +22,23 @@ ROOT = Path(__file__).resolve().parents[1]
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(ROOT / "benchmarks")
-    import _eight_sets_table as tables
+    import _cells as common
+    import _eight_sets_table as eight_sets_table
     import _eight_sets_worker as worker
+    import _estimates_table as estimates_table
+    import _estimates_worker as estimates_worker
+    import _plan_grid_table as plan_grid_table
     import _record as record
+    import _scoring as scoring
+    import _tables as tables
     import audit_many
     import autogluon_step
     import effects
     import eight_sets
+    import estimates
     import memory
     import parts
+    import plan_grid
     import predict_many
     import scaling
     import throughput
@@ -58,7 +67,7 @@ def made_up_cell(name, method, seed, labels, folder, errors):
         "budget_seconds": 90.0,
         "fit_seconds": 88.8,
         "others_share": 0.024,
-        **worker.score(list(predicted.astype(np.uint8)), table, labels),
+        **scoring.score(list(predicted.astype(np.uint8)), table, labels),
         "machine": "a machine",
         "threads": 2,
         "torch": "2.9",
@@ -114,7 +123,9 @@ def test_an_image_without_a_score_is_left_out(cells):
 
 
 def test_the_table_holds_means_the_best_one_and_what_was_measured(cells):
-    text = tables.table(cells, {"unet": "U-Net", "lora": "LoRA", "conv_lora": "Conv-LoRA"})
+    text = eight_sets_table.table(
+        cells, {"unet": "U-Net", "lora": "LoRA", "conv_lora": "Conv-LoRA"}
+    )
     ours, theirs = (
         f"{statistics.mean(cell['score'] for cell in part):.3f}" for part in (cells[:2], cells[2:])
     )
@@ -181,6 +192,279 @@ def test_a_failed_cell_stops_no_other_one(run, tmp_path):
     assert (tmp_path / "results" / "eight_sets" / "cwfid-unet-0.json").exists()
 
 
+def grid_cell(name, setting, seed, score, images=12):
+    """Return a cell of plan_grid.py, all of whose images have one score."""
+    return {
+        "set": name,
+        "setting": setting,
+        "seed": seed,
+        "budget_seconds": 60.0,
+        "fit_seconds": 58.8,
+        "others_share": 0.01,
+        "metric": "iou@image",
+        "score": score,
+        "images": [{"iou@image": score} for _ in range(images)],
+        "plan": {"data": {"size": 112}, "optim": {"lr": 0.00086 if setting == "auto" else 0.001}},
+        "machine": "a machine",
+        "threads": 2,
+        "torch": "2.9",
+        "commit": "abc1234",
+    }
+
+
+GRID = {"slow": "112 px, 3e-4", "fast": "112 px, 1e-3"}
+HALVES = (("a", "c"), ("b", "d"))
+# On a and c "fast" is ahead, on b "slow" is.
+GRID_SCORES = {
+    "a": {"auto": 0.7, "slow": 0.5, "fast": 0.6},
+    "b": {"auto": 0.6, "slow": 0.65, "fast": 0.63},
+    "c": {"auto": 0.4, "slow": 0.46, "fast": 0.5},
+}
+
+
+def grid_cells(seeds=(0, 1)):
+    return [
+        grid_cell(name, setting, seed, score + (-1) ** seed * 0.01)
+        for name, scores in GRID_SCORES.items()
+        for setting, score in scores.items()
+        for seed in seeds
+    ]
+
+
+def test_each_half_chooses_the_best_setting_for_the_other_one():
+    scores = plan_grid_table.mean_scores(grid_cells())
+    assert scores == {name: pytest.approx(own) for name, own in GRID_SCORES.items()}
+    assert plan_grid_table.choose(scores, ("a", "c"), list(GRID)) == (
+        "fast",
+        ("a", "c"),
+        pytest.approx(0.55),
+    )
+    assert plan_grid_table.choose(scores, ("d",), list(GRID)) is None
+    chosen = plan_grid_table.choose_for(scores, HALVES, list(GRID))
+    assert {name: choice.setting for name, choice in chosen.items()} == {
+        "a": "slow",
+        "b": "fast",
+        "c": "slow",
+    }
+    del scores["b"]
+    assert plan_grid_table.choose_for(scores, HALVES, list(GRID)) == {}
+
+
+def test_what_not_all_settings_have_does_not_count():
+    cells = [c for c in grid_cells() if (c["set"], c["setting"], c["seed"]) != ("a", "slow", 1)]
+    used = plan_grid_table.whole(cells, ("auto", *GRID))
+    assert {(c["set"], c["seed"]) for c in used} == {
+        ("a", 0),
+        ("b", 0),
+        ("b", 1),
+        ("c", 0),
+        ("c", 1),
+    }
+    assert len(used) == 3 * 5
+    assert plan_grid_table.whole(cells, ("auto", "other")) == []
+
+
+def test_the_table_of_the_grid_says_what_was_chosen_and_who_is_ahead():
+    text = plan_grid_table.table(grid_cells(), "auto", GRID, HALVES)
+    row_of_a = (
+        "| a | `iou@image` | 0.700 (112 px, 0.00086) | **0.500** | 0.600 "
+        "| +0.200 (+0.200 to +0.200) |"
+    )
+    assert row_of_a in text
+    assert "| c | `iou@image` | 0.400 (112 px, 0.00086) | **0.460** | 0.500 | -0.060 " in text
+    assert "| mean |  | 0.567 | 0.537 | 0.577 | +0.037 |" in text
+    assert "Best on a, c: 112 px, 1e-3 (mean 0.550); applied to b." in text
+    assert "Best on b: 112 px, 3e-4 (mean 0.650); applied to a, c." in text
+    assert "0.567 by the automatic plan, 0.530 by the chosen settings (+0.037)" in text
+    assert "**higher, and more than 0.05 lower on c** (its worst set: c, -0.060)" in text
+    assert "mean over 2 seeds" in text
+    assert "18 cells." in text
+    without_c = [cell for cell in grid_cells((0,)) if cell["set"] != "c"]
+    text = plan_grid_table.table(without_c, "auto", GRID, HALVES)
+    assert "**higher, and on no set more than 0.05 lower** (its worst set: b, -0.030)" in text
+    assert "mean over 1 seed;" in text
+    only_a = [cell for cell in grid_cells() if cell["set"] == "a"]
+    assert "has all its cells yet" in plan_grid_table.table(only_a, "auto", GRID, HALVES)
+
+
+def test_the_grid_is_two_sizes_by_two_rates_and_its_halves_are_all_sets():
+    assert [sorted(values.items()) for values in plan_grid.GRID.values()] == [
+        [("data.size", size), ("optim.lr", rate)] for size in (112, 168) for rate in (3e-4, 1e-3)
+    ]
+    for values in plan_grid.SETTINGS.values():
+        planned = plan_for(overrides=values).values()
+        assert {key: planned[key] for key in values} == values
+    first, second = plan_grid.HALVES
+    assert len(first) == len(second) == 4
+    assert set(first) | set(second) == set(common.SETS)
+    cells = plan_grid.plan_cells(common.SETS, list(plan_grid.SETTINGS), plan_grid.SEEDS)
+    assert len(cells) == len(set(cells)) == 8 * 5 * 2
+    assert [cell.seed for cell in cells] == [0] * 40 + [1] * 40
+
+
+def test_finished_cells_of_the_grid_are_read_in_order_and_not_run_again(tmp_path, monkeypatch):
+    ran = []
+
+    def run_cell(cell, data, results, budget, busy):
+        ran.append(cell)
+        record.write_json(cell.file(results), grid_cell(*cell, 0.5) | {"budget_seconds": budget})
+        return cell.setting != "112px-3e-4"
+
+    def call(*words):
+        ran.clear()
+        monkeypatch.setattr("sys.argv", ["plan_grid.py", "--results", str(tmp_path), *words])
+        plan_grid.main()
+        return [cell.setting for cell in ran]
+
+    monkeypatch.setattr(plan_grid, "run_cell", run_cell)
+    two = ("--sets", "skin_isic", "--seeds", "0", "--settings", "168px-1e-3", "automatic")
+    assert call(*two) == ["168px-1e-3", "automatic"]
+    assert call(*two) == []
+    assert call(*two, "--budget", "5") == ["168px-1e-3", "automatic"]
+    found = plan_grid.read_cells(tmp_path, 5.0)
+    assert [cell.setting for cell in found] == ["automatic", "168px-1e-3"]
+    with pytest.raises(SystemExit, match="failed: skin_isic 112px-3e-4 0"):
+        call("--sets", "skin_isic", "leaf_disease", "--seeds", "0", "--budget", "5")
+    text = (tmp_path / "plan_grid.md").read_text(encoding="utf-8")
+    assert "| skin_isic | `iou@image` |" in text
+    assert "Best on leaf_disease: 112 px, 3e-4 (mean 0.500); applied to skin_isic." in text
+
+
+def estimated_cell(name, case, seconds, memory=2.0, **other):
+    """Return a cell of estimates.py whose fit took 50 s and 2 GB, by default."""
+    limited = case == estimates.LIMITED
+    return {
+        "set": name,
+        "case": case,
+        "backbone": "lite_medsam" if limited else case,
+        "weights": "pretrained",
+        "asked_seconds": 120.0 if limited else 50.0,
+        "limit": 120.0 if limited else None,
+        "estimate": {"seconds": seconds, "memory_gb": memory},
+        "fit_seconds": 50.0,
+        "peak_gb": 2.0,
+        "others_share": 0.01,
+        "ended": "all planned steps are done",
+        "steps": 61,
+        "metric": "iou@image",
+        "score": 0.5,
+        "plan": {"data": {"size": 112}},
+        "machine": "a machine",
+        "torch": "2.9",
+        "commit": "abc1234",
+        **other,
+    }
+
+
+def test_estimates_are_judged_by_what_was_measured():
+    cells = [
+        estimated_cell("camvid", "lite_medsam", 60.0, 1.5),
+        estimated_cell("camvid", "mobile_sam", 62.5, None, weights="random"),
+        estimated_cell("cwfid", "lite_medsam", 35.0, 2.4),
+        estimated_cell("cwfid", "mobile_sam", None, None, estimate=None),
+    ]
+    text = estimates_table.table(cells)
+    ours = "| {} | `{}` | 112 px | 61 | {} s | 50.0 s | {} | {} | 2.00 GB | {} |"
+    rows = [
+        ours.format("camvid", "lite_medsam", "60.0", "+20%", "1.50 GB", "-25%"),
+        ours.format("camvid", "mobile_sam", "62.5", "+25%", "–", "–"),
+        ours.format("cwfid", "lite_medsam", "35.0", "-30%", "2.40 GB", "+20%"),
+        ours.format("cwfid", "mobile_sam", "–", "–", "–", "–").replace("– s", "–"),
+    ]
+    assert [line for line in text.splitlines() if line.startswith("| c")] == rows
+    assert "Time: 2 of 4 within 25%, farthest -30% (cwfid, lite_medsam)." in text
+    assert "Memory: 1 of 4 within 20%, farthest -25% (camvid, lite_medsam)." in text
+    assert "Random weights, as none were at hand: mobile_sam." in text
+    assert "time limit" not in text
+    assert "Memory: not estimated." in estimates_table.table(cells[1:2])
+
+
+def test_fits_in_limited_time_end_within_their_bounds_unless_they_stop_early():
+    early = {"ended": "no better validation score in 5 epochs"}
+    cells = [
+        estimated_cell(name, estimates.LIMITED, 100.0, fit_seconds=seconds, **other)
+        for name, seconds, other in (
+            ("on_time", 119.0, {}),
+            ("early", 60.0, early),
+            ("sooner", 89.0, {}),
+            ("late", 131.0, early),
+        )
+    ]
+    assert [estimates_table.ended_in_time(cell) for cell in cells] == [True, True, False, False]
+    assert estimates_table.ended_in_time(cells[0] | {"fit_seconds": 90.0})
+    assert estimates_table.ended_in_time(cells[0] | {"fit_seconds": 130.0})
+    assert not estimates_table.ended_in_time(cells[2] | {"ended": None})
+    text = estimates_table.table(cells)
+    assert (
+        "| early | 120 s | 100.0 s | 60.0 s | +67% | 2.00 GB | 2.00 GB | +0% | 61 "
+        "| no better validation score in 5 epochs | `iou@image` | 0.500 |"
+    ) in text
+    assert "2 of 4 fits ended between 90 and 130 s, or sooner by early stopping." in text
+    assert "Outside: sooner, late." in text
+    assert "Early stopping ended early, late." in text
+
+
+def test_the_reason_why_a_fit_ended_is_heard_in_its_log():
+    words = estimates_worker.LastWords()
+    log = logging.getLogger("easyseg.of.a.test")
+    log.addHandler(words)
+    log.warning("epoch %d", 1)
+    assert words.reason is None
+    log.warning("training ended in epoch %d: %s", 3, "no better validation score in 5 epochs")
+    assert words.reason == "no better validation score in 5 epochs"
+
+
+def test_steps_are_planned_that_take_about_as_long_as_asked():
+    assert estimates.steps_for(60, 42.0, 50.0) == 60
+    assert estimates.steps_for(60, 59.0, 50.0) == 60
+    assert estimates.steps_for(60, 100.0, 50.0) == 30
+    assert estimates.steps_for(60, 25.0, 50.0) == 120
+    assert estimates.steps_for(1, 1000.0, 50.0) == 1
+
+
+def test_estimates_are_written_down_with_the_plan_that_was_fitted(tmp_path, monkeypatch):
+    calls = []
+
+    def run_worker(script, work, folder, *arguments):
+        calls.append(work)
+        told = dict(zip(arguments[::2], arguments[1::2], strict=True))
+        if work == "plan":
+            steps = json.loads(told["--hyperparameters"])["train.max_steps"]
+            estimate = {"seconds": 10 + 1.5 * steps, "memory_gb": 1.5}
+            record.write_json(told["--target"], {"steps": steps, "estimate": estimate})
+            return True
+        limited = "--time-limit" in told
+        plan = {} if limited else json.loads(told["--plan"].read_text(encoding="utf-8"))
+        own = {"seconds": 118.0, "memory_gb": 1.2} if limited else plan.get("estimate")
+        fitted = estimated_cell("", "", 0)
+        kept = ("fit_seconds", "peak_gb", "others_share", "ended", "metric", "score")
+        values = {"data": {"size": 112}, "backbone": {"name": "lite_medsam"}, "estimate": own}
+        steps = plan.get("steps", 140)
+        content = {key: fitted[key] for key in kept} | {"steps": steps, "plan": values}
+        record.write_json(told["--target"], content)
+        return folder.name != "cwfid"
+
+    monkeypatch.setattr(common, "run_worker", run_worker)
+    monkeypatch.setattr(estimates, "weights_of", lambda backbone: "random")
+
+    def call(*words):
+        calls.clear()
+        monkeypatch.setattr("sys.argv", ["estimates.py", "--results", str(tmp_path), *words])
+        estimates.main()
+        return list(calls)
+
+    with pytest.raises(SystemExit, match="failed: cwfid lite_medsam"):
+        call("--sets", "camvid", "cwfid", "--cases", "lite_medsam")
+    assert calls == ["plan", "plan", "fit"] * 2  # 60 steps would have taken 100 s.
+    assert call("--sets", "camvid", "--cases", "time_limit", "lite_medsam") == ["fit"]
+    planned, limited = estimates.read_cells(tmp_path).values()
+    assert (planned["steps"], planned["estimate"]["seconds"]) == (30, 55.0)
+    assert (limited["limit"], limited["estimate"]["seconds"]) == (120.0, 118.0)
+    text = (tmp_path / "estimates.md").read_text(encoding="utf-8")
+    assert "| camvid | `lite_medsam` | 112 px | 30 | 55.0 s | 50.0 s | +10% |" in text
+    assert "0 of 1 fits ended between 90 and 130 s" in text
+
+
 def test_a_measurement_is_dirty_if_code_changed_but_not_if_results_did(tmp_path, monkeypatch):
     for file in ("easyseg/a.py", "presets/a.yaml", "benchmarks/a.py", "benchmarks/results/a.json"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
@@ -207,7 +491,9 @@ def test_a_measurement_is_dirty_if_code_changed_but_not_if_results_did(tmp_path,
         ("README.md", "real_sets"),
         ("benchmarks/README.md", "autogluon_step"),
         ("benchmarks/README.md", "effects"),
+        ("benchmarks/README.md", "estimates"),
         ("benchmarks/README.md", "parts"),
+        ("benchmarks/README.md", "plan_grid"),
     ],
 )
 def test_a_page_has_a_place_for_the_table(page, name):

@@ -82,20 +82,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     table = pd.DataFrame(rows, columns=["image", "label"])
     for name, part in {"train": table[:5], "val": table[5:6], "test": table[6:]}.items():
         part.to_csv(tmp_path / f"{name}.csv", index=False)
+    (tmp_path / "plan.json").write_text("{}", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.mark.slow
 def test_the_python_blocks_run_in_their_order(folder, monkeypatch):
-    fit = SemanticSegmentor.fit
+    def short(method):
+        @functools.wraps(method)
+        def shortened(self, *args, **options):
+            if "plan" not in options:
+                options["hyperparameters"] = {**options.get("hyperparameters", {}), **QUICK}
+            return method(self, *args, accelerator="cpu", **options)
 
-    @functools.wraps(fit)
-    def short_fit(self, *args, hyperparameters=None, **options):
-        values = {**(hyperparameters or {}), **QUICK}
-        return fit(self, *args, hyperparameters=values, accelerator="cpu", **options)
+        return shortened
 
-    monkeypatch.setattr(SemanticSegmentor, "fit", short_fit)
+    for name in ("plan", "fit"):
+        monkeypatch.setattr(SemanticSegmentor, name, short(getattr(SemanticSegmentor, name)))
     names: dict[str, object] = {"__name__": "readme"}
     for block, following in zip(BLOCKS, [*BLOCKS[1:], None], strict=True):
         if block.language != "python":

@@ -14,7 +14,7 @@ from easyseg.plan.costs import Costs, Estimate
 from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.facts import SET_BY_YOU, Decision, Facts
 from easyseg.plan.hardware import Hardware
-from easyseg.plan.plan import Plan
+from easyseg.plan.plan import Plan, in_words
 from easyseg.plan.preset_choice import choose_preset
 from easyseg.plan.presets import (
     SYMMETRIES,
@@ -27,7 +27,7 @@ from easyseg.plan.presets import (
 if TYPE_CHECKING:
     from easyseg.auditing.fingerprint import Fingerprint
 
-__all__ = ["Decision", "check_request", "decide"]
+__all__ = ["Decision", "check_given", "check_request", "decide"]
 
 # Decided first because others look at them; the rest follows in the order of DOMAINS.
 _FIRST = (
@@ -45,6 +45,7 @@ _UNUSED = {
     "lora": _EXPERTS,
     "none": (*_EXPERTS, "adapter.rank", "adapter.alpha", "adapter.blocks"),
 }
+FROM_YOUR_PLAN = "from the plan you gave"
 # Follows the scales where the user sets them, whatever the preset says.
 _FOLLOWING = "adapter.num_experts"
 
@@ -61,6 +62,7 @@ def decide(
     time_limit: float | None = None,
     obtainable: Collection[str] = (),
     costs: Costs | None = None,
+    given: Plan | None = None,
 ) -> Plan:
     """Decide everything that a fit needs to know.
 
@@ -77,6 +79,8 @@ def decide(
         time_limit: Seconds that the fit may take; None for no limit.
         obtainable: Backbones whose pretrained weights are on this machine or can be downloaded.
         costs: What a probe of a first plan measured; with it a time limit decides the epochs.
+        given: A whole plan, whose values are taken as they are, instead of ``presets``,
+            ``overrides`` and ``eval_metric``; the reasons say where easyseg would decide otherwise.
 
     Returns:
         The plan, with a reason for every value.
@@ -91,21 +95,25 @@ def decide(
         raise OptionError(
             f"a {problem_type} problem cannot have {num_classes} classes (background included)."
         )
+    taken: Mapping[str, Any] = {}
+    if given is not None:
+        _check_problem(given, problem_type, num_classes)
+        taken, presets, eval_metric = given.values(), given.preset, given.metric
     asked = check_request(presets, overrides)
     start = _whole_preset(asked.base, fingerprint, hardware, time_limit)
     content = load_preset(start.value)
     domains = {name: load_domain(name) for name in asked.domains}
     machine = "cpu" if hardware.accelerator == "cpu" else "gpu"
     preset = dict(_preset_values(start.value, content, domains, (problem_type, machine)))
-    given = _known(flatten(overrides or {}), "hyperparameters")
-    preset |= {key: Decision("auto", "") for key in CHOICES if _is_auto(given.get(key))}
+    wanted = _known(flatten(overrides or {}), "hyperparameters")
+    preset |= {key: Decision("auto", "") for key in CHOICES if _is_auto(wanted.get(key))}
     facts = Facts(
         fingerprint=fingerprint,
         hardware=hardware,
         problem_type=problem_type,
         num_classes=num_classes,
         budget=content["budget"][machine],
-        overrides={key: value for key, value in given.items() if not _is_auto(value)},
+        overrides={key: value for key, value in wanted.items() if not _is_auto(value)},
         time_limit=time_limit,
         obtainable=tuple(obtainable),
         symmetries=_symmetries(domains),
@@ -114,8 +122,10 @@ def decide(
     values: dict[str, Any] = {}
     decisions = _top(facts, eval_metric, domains)
     decisions["preset"] = _all_presets(start, content["about"], domains)
+    if given is not None:
+        decisions |= {key: Decision(taken[key], FROM_YOUR_PLAN) for key in ("preset", "metric")}
     for key in _ORDER:
-        decisions[key] = _decide_one(key, facts, values, preset[key])
+        decisions[key] = _decide_one(key, facts, values, preset[key], taken)
         values[key] = decisions[key].value
     check_values(values, facts)
     plan = Plan.from_values(
@@ -151,6 +161,42 @@ def check_request(presets: str | Sequence[str], overrides: Mapping[str, Any] | N
     """
     _known(flatten(overrides or {}), "hyperparameters")
     return parse_presets(presets)
+
+
+def check_given(
+    plan: Plan,
+    *,
+    presets: str | Sequence[str],
+    hyperparameters: Mapping[str, Any] | None,
+    problem_type: str,
+    eval_metric: str | None,
+) -> None:
+    """Check that nothing else is asked for beside a whole plan, before any image is read.
+
+    Args:
+        plan: The plan.
+        presets: As for :func:`decide`.
+        hyperparameters: Its ``overrides``.
+        problem_type: ``"auto"`` or what the user set.
+        eval_metric: None or what the user set.
+
+    Raises:
+        OptionError: If anything else is; it lists all of it.
+    """
+    found = []
+    if presets != "auto":
+        found.append(f"presets={presets!r}")
+    if hyperparameters:
+        found.append(f"hyperparameters for {', '.join(flatten(hyperparameters))}")
+    if problem_type not in ("auto", plan.problem_type):
+        found.append(f"problem_type={problem_type!r} (the plan has {plan.problem_type!r})")
+    if eval_metric not in (None, plan.metric):
+        found.append(f"eval_metric={eval_metric!r} (the plan has {plan.metric!r})")
+    if found:
+        raise OptionError(
+            f"plan= holds every decision, but you set {'; '.join(found)}: leave this out, or edit "
+            "the plan."
+        )
 
 
 def _preset_values(
@@ -190,8 +236,24 @@ def _allowed(augment: Decision, symmetries: Decision) -> Decision:
     return Decision(kept, f"{augment.reason}, without {left_out}; {symmetries.reason}")
 
 
-def _decide_one(key: str, facts: Facts, values: Mapping[str, Any], preset: Decision) -> Decision:
-    """Take the user's value, else the preset's, else the one chosen from the facts."""
+def _check_problem(given: Plan, problem_type: str, num_classes: int) -> None:
+    """Refuse a plan that was made for another problem."""
+    if (given.problem_type, given.num_classes) != (problem_type, num_classes):
+        raise OptionError(
+            f"the plan is for a {given.problem_type} problem of {given.num_classes} classes, the "
+            f"masks hold a {problem_type} problem of {num_classes} (background included): plan "
+            "anew with these data, or say with classes= which values the masks hold."
+        )
+
+
+def _decide_one(
+    key: str,
+    facts: Facts,
+    values: Mapping[str, Any],
+    preset: Decision,
+    given: Mapping[str, Any],
+) -> Decision:
+    """Take the given value, else the user's, else the preset's, else what the facts say."""
     follows = key == _FOLLOWING and "adapter.scales" in facts.overrides
     if key in facts.overrides:
         decision = Decision(facts.overrides[key], SET_BY_YOU)
@@ -201,6 +263,9 @@ def _decide_one(key: str, facts: Facts, values: Mapping[str, Any], preset: Decis
         decision = _allowed(preset, facts.symmetries)
     else:
         decision = preset
+    if key in given and given[key] != decision.value:
+        otherwise = f"easyseg would take {in_words(decision.value)}"
+        decision = Decision(given[key], f"{FROM_YOUR_PLAN}; {otherwise}")
     unused = _unused_by(key, values)
     if unused is not None:
         return Decision(decision.value, f"{decision.reason}; without effect on {unused}")

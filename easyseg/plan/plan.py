@@ -36,6 +36,7 @@ __all__ = [
     "OptimPlan",
     "Plan",
     "TrainPlan",
+    "in_words",
 ]
 
 
@@ -130,9 +131,12 @@ class Plan:
         rest = dict(data)
         reasons, estimate = rest.pop("reasons", {}), rest.pop("estimate", None)
         plan = cls.from_values(flatten(rest, where="plan"), reasons)
-        return (
-            plan if estimate is None else dataclasses.replace(plan, estimate=Estimate(**estimate))
-        )
+        if estimate is None:
+            return plan
+        try:
+            return dataclasses.replace(plan, estimate=Estimate(**estimate))
+        except TypeError as error:
+            raise OptionError(f"plan: the estimate is {estimate!r}: leave it out.") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON: beside the file first, then moved into its place."""
@@ -147,19 +151,24 @@ class Plan:
         """Read a plan that :meth:`save` wrote, or that was edited by hand.
 
         Raises:
-            OptionError: If the file is no JSON object, or holds no plan.
+            OptionError: If the file cannot be read, is no JSON object, or holds no plan.
         """
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise OptionError(f"{path} cannot be read as a plan: {error.strerror}.") from error
         except ValueError as error:
-            raise OptionError(f"{path} is no JSON: {error}. Restore it or fit again.") from error
+            raise OptionError(f"{path} is no JSON: {error}. Restore it or plan anew.") from error
         if not isinstance(data, dict):
             raise OptionError(f"{path} must hold a JSON object, found {type(data).__name__}.")
-        return cls.from_dict(data)
+        try:
+            return cls.from_dict(data)
+        except OptionError as error:
+            raise OptionError(f"{path}: {error}") from error
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return every decision as (dotted key, value in words, reason)."""
-        return [(key, _words(v), self.reasons.get(key, "")) for key, v in self.values().items()]
+        return [(key, in_words(v), self.reasons.get(key, "")) for key, v in self.values().items()]
 
     def __str__(self) -> str:
         rows = self.rows()
@@ -189,11 +198,11 @@ class Plan:
         return table
 
 
-def _words(value: Any) -> str:
+def in_words(value: Any) -> str:
     """Write a value for people.
 
     Example:
-        >>> _words((1, 2, 3)), _words(True), _words(0.0003)
+        >>> in_words((1, 2, 3)), in_words(True), in_words(0.0003)
         ('1, 2, 3', 'yes', '0.0003')
     """
     if isinstance(value, bool):

@@ -28,13 +28,11 @@ __all__ = ["PROBED_FROM_SECONDS", "measure_costs"]
 
 # Below it a probe would take more of the time than it is worth.
 PROBED_FROM_SECONDS = 60.0
-# What a probe's step may take of the limit; a longer one is guessed from its forward pass.
-_STEP_SHARE = 0.02
+# What a probe may take of the limit; a step that would take more is guessed from its forward pass.
+_SHARE = 0.05
 _STEP_PER_FORWARD = 3.0
-_STEPS = 2
-# Images that are scored, as long as scoring took less than this share of the limit.
+# Images that are scored after the first one, as far as there is time.
 _SCORED = 4
-_SCORED_SHARE = 0.02
 
 
 def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Clock) -> Costs:
@@ -61,11 +59,12 @@ def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Cl
     forked = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=forked), keep_freed_memory():
         started = time.monotonic()
+        end = started + _SHARE * (float("inf") if clock.limit is None else clock.limit)
         network = build_network(plan, seed=seed)
         build = time.monotonic() - started
         network.to(device)
-        step, taken = _step_seconds(prepared, network, device, seed, clock)
-        image = _image_seconds(prepared, network, device, seed, clock)
+        step, taken = _step_seconds(prepared, network, device, seed, end)
+        image = _image_seconds(prepared, network, device, seed, end)
     peak = _peak_gb(device)
     # Without a step its memory is not known; nor if this process has held more before.
     known = taken and before is not None and peak is not None and peak > before
@@ -73,12 +72,19 @@ def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Cl
 
 
 def _step_seconds(
-    prepared: Prepared, network: Network, device: torch.device, seed: int, clock: Clock
+    prepared: Prepared, network: Network, device: torch.device, seed: int, end: float
 ) -> tuple[float, bool]:
     """Return the seconds of a step, and whether one was taken.
 
-    A step that would be too long for the limit is guessed: three times a forward pass that comes
-    after the one that warms up.
+    The first step warms up, if there is time for another one. If there is no time for a step, it is
+    guessed: three times a forward pass.
+
+    Args:
+        prepared: Samples and draft plan.
+        network: The network.
+        device: Where it is.
+        seed: Seed of order and augmentation.
+        end: When the probe should end, in ``time.monotonic()``.
     """
     plan = prepared.plan
     samples = prepared.training_samples()
@@ -110,30 +116,39 @@ def _step_seconds(
         optimizer.step()
         optimizer.zero_grad()
 
+    def is_time_for(seconds: float) -> bool:
+        return time.monotonic() + seconds <= end
+
     forward = torch.no_grad()(loss)
-    for _ in range(2):
-        guess = _STEP_PER_FORWARD * passes * seconds_of(forward)
-        if clock.limit is None or guess <= _STEP_SHARE * clock.limit:
-            return [seconds_of(step) for _ in range(_STEPS)][-1], True
-    return guess, False
+    seconds = _STEP_PER_FORWARD * passes * seconds_of(forward)
+    if not is_time_for(seconds):  # The first pass takes longer than others.
+        seconds = _STEP_PER_FORWARD * passes * seconds_of(forward)
+    if not is_time_for(seconds):
+        return seconds, False
+    seconds = seconds_of(step)
+    return (seconds_of(step) if is_time_for(seconds) else seconds), True
 
 
 def _image_seconds(
-    prepared: Prepared, network: Network, device: torch.device, seed: int, clock: Clock
+    prepared: Prepared, network: Network, device: torch.device, seed: int, end: float
 ) -> float:
-    """Return the seconds of an image, the mean of a few."""
+    """Return the seconds of an image: the first one warms up, if there is time for some more."""
     samples = prepared.validation_samples()
-    most = float("inf") if clock.limit is None else _SCORED_SHARE * clock.limit
-    started, done = time.monotonic(), 0
-    while done < min(_SCORED, len(samples)) and (not done or time.monotonic() - started < most):
+
+    def seconds_of(positions: range) -> float:
+        started = time.monotonic()
         score(
             prepared.blank_model(network, seed),
-            samples.take([done]),
+            samples.take(list(positions)),
             batch_size=auto_batch_size(prepared.plan, device),
             ranks=Ranks(),
         )
-        done += 1
-    return (time.monotonic() - started) / done
+        return (time.monotonic() - started) / len(positions)
+
+    first = seconds_of(range(1))
+    paid = (end - time.monotonic()) / first
+    more = range(1, 1 + int(min(_SCORED, len(samples) - 1, max(0, paid))))
+    return seconds_of(more) if more else first
 
 
 def _peak_gb(device: torch.device) -> float | None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plan_makers import H200, facts, plan_for
 
+from easyseg.plan.choices import SPARE_STEPS
 from easyseg.plan.costs import Costs, Estimate
 from easyseg.plan.plan import Plan
 
@@ -50,7 +51,7 @@ def test_the_limit_decides_the_epochs(limit):
     paid = costs(0.7)
     epochs = plan_for(time_limit=limit, costs=paid, presets="fast").train.epochs
     steps = paid.steps_within(limit, 32, 16)
-    assert epochs == min(30, max(1, math.ceil(steps / 32)))
+    assert epochs == min(30, max(1, math.ceil(SPARE_STEPS * steps / 32)))
 
 
 def test_more_time_is_more_epochs_and_the_reason_says_what_they_cost():

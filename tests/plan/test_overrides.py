@@ -5,47 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plan_makers import plan_for
+from plan_makers import OTHER, plan_for
 
 from easyseg.errors import OptionError
 from easyseg.plan.domains import DOMAINS, parse
 
-# Another value than the plan's own for each key, and what it does not go without.
-OTHER = {
-    "backbone.name": "vit_b",
-    "backbone.weights": "random",
-    "backbone.prompt": "none",
-    "adapter.kind": "lora",
-    "adapter.rank": 5,
-    "adapter.num_experts": 3,
-    "adapter.scales": (1, 4),
-    "adapter.alpha": 7.0,
-    "adapter.gate": "constant",
-    "adapter.blocks": 2,
-    "head.kind": "softmax",
-    "head.num_tokens": (5, {"head.kind": "mask_classification"}),
-    "loss.kind": "balanced_bce",
-    "loss.class_weights": ((1.0, 3.0), {"loss.kind": "focal"}),
-    "loss.balance_weight": 0.5,
-    "optim.kind": "adam",
-    "optim.lr": 5e-4,
-    "optim.decoder_lr": 0.7,
-    "optim.weight_decay": 0.0,
-    "optim.warmup": 0.2,
-    "data.size": 176,
-    "data.geometry": "letterbox",
-    "data.scale": (0.5, {"data.geometry": "tile"}),
-    "data.augment": ("hflip", "rotate"),
-    "train.epochs": 7,
-    "train.max_steps": 50,
-    "train.batch_size": 6,
-    "train.micro_batch_size": 1,
-    "train.precision": "32",
-    "train.gradient_checkpointing": True,
-    "train.prefix_cache": True,
-    "train.patience": 3,
-    "train.average": 0.0,
-}
 # Long enough for a typo, and none that a typo makes of another ("adam", "adamw").
 WORDS = [
     (key, word)

@@ -91,23 +91,23 @@ def test_steps_are_timed_with_their_images(draft, monkeypatch):
     prepared = replace(prepared, plan=replace(prepared.plan, train=train))
     costs = measure_costs(prepared, CPU, 0, clock(limit=None))
     assert costs.step > 0.2
-    assert len(taken) == 2 + probe._STEPS * 4  # Keys of few images come again.
+    assert len(taken) == 2 + 2 * 4  # A forward pass and two steps; keys of few images come again.
 
 
-def test_scoring_stops_when_it_has_taken_its_share(draft, monkeypatch):
+def test_the_first_scored_image_warms_up_and_others_follow_if_there_is_time(draft, monkeypatch):
     prepared, scored = draft(), []
 
     def slow(model, samples, **options):
         scored.append(len(samples))
-        time.sleep(0.1)
+        time.sleep(0.3 if len(scored) == 1 else 0.1)
 
     monkeypatch.setattr(probe, "score", slow)
     few = len(prepared.validation_samples())
-    assert few > 1
-    assert measure_costs(prepared, CPU, 0, clock(limit=None)).image >= 0.1
-    assert scored == [1] * min(few, probe._SCORED)
+    assert 1 < few <= 1 + probe._SCORED
+    assert 0.3 > measure_costs(prepared, CPU, 0, clock(limit=None)).image * (few - 1) >= 0.1
+    assert scored == [1, few - 1]
     scored.clear()
-    measure_costs(prepared, CPU, 0, clock(limit=0.001))
+    assert measure_costs(prepared, CPU, 0, clock(limit=0.001)).image >= 0.3
     assert scored == [1]
 
 

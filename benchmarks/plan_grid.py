@@ -1,0 +1,116 @@
+"""The automatic plan against a grid of two input sizes and two learning rates: 60 s on 2 cores.
+
+    pip install -e '.[benchmarks]'
+    python benchmarks/plan_grid.py --data ../shared/data
+
+A cell is one setting on one set with one seed, as in eight_sets.py: a fresh process of two threads,
+whose 60 seconds run from the call of fit to its return. The settings are the plan as it decides by
+itself, and four that have input size and learning rate set for all sets and the rest automatic. The
+sizes are those that the presets take for lite_medsam on a CPU: 112, and 168 where objects are thin;
+both fill its windows.
+
+Of the four the one with the best mean test score is chosen on one half of the sets and applied to
+the other half, and the other way round: what somebody would have found who tuned on four problems
+and kept the setting for the next one. The halves take turns in the list of sets, so that both hold
+binary and multi-class ones.
+
+Finished cells are kept as JSON below benchmarks/results/plan_grid/ and not run again (--again
+does). The table goes to standard output, to benchmarks/results/plan_grid.md and into
+benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import _cells
+from _plan_grid_table import table
+
+AUTOMATIC = "automatic"
+SIZES = (112, 168)
+RATES = ("3e-4", "1e-3")
+GRID = {
+    f"{size}px-{rate}": {"data.size": size, "optim.lr": float(rate)}
+    for size in SIZES
+    for rate in RATES
+}
+SETTINGS: dict[str, dict[str, Any]] = {AUTOMATIC: {}, **GRID}
+HEADINGS = {name: name.replace("px-", " px, ") for name in GRID}
+HALVES = (_cells.SETS[::2], _cells.SETS[1::2])
+SEEDS = (0, 1)
+BUDGET = 60.0
+
+
+class Cell(NamedTuple):
+    """One setting on one set with one seed."""
+
+    name: str
+    setting: str
+    seed: int
+
+    def file(self, results: Path) -> Path:
+        """Return where its result is kept."""
+        return results / "plan_grid" / f"{self.name}-{self.setting}-{self.seed}.json"
+
+
+def plan_cells(sets: Sequence[str], settings: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
+    """Return the cells in the order in which they are run: the first seed of everything first.
+
+    Args:
+        sets: Names of the sets.
+        settings: Names of the settings.
+        seeds: The seeds.
+    """
+    return [Cell(name, setting, seed) for seed in seeds for name in sets for setting in settings]
+
+
+def read_cells(results: Path, budget: float) -> dict[Cell, dict[str, Any]]:
+    """Return the finished cells of a budget, in the order of sets, settings and seeds."""
+    found = {
+        Cell(content["set"], content["setting"], content["seed"]): content
+        for content in _cells.read_results(results / "plan_grid")
+        if content["budget_seconds"] == budget
+    }
+    settings = list(SETTINGS)
+    order = sorted(
+        found, key=lambda c: (_cells.SETS.index(c.name), settings.index(c.setting), c.seed)
+    )
+    return {cell: found[cell] for cell in order}
+
+
+def run_cell(cell: Cell, data: Path, results: Path, budget: float, busy: bool) -> bool:
+    """Run one cell in a fresh process; return whether it came to its end."""
+    return _cells.run_worker(
+        "_plan_grid_worker.py",
+        (data / cell.name).resolve(),
+        cell.setting,
+        *("--hyperparameters", json.dumps(SETTINGS[cell.setting])),
+        *("--seed", cell.seed, "--budget", budget, "--target", cell.file(results).resolve()),
+        *(["--busy"] if busy else []),
+    )
+
+
+def main() -> None:
+    """Run what is missing and write the table."""
+    parser = _cells.parser(__doc__, seeds=" ".join(map(str, SEEDS)))
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of a cell")
+    options = parser.parse_args()
+    cells = plan_cells(options.sets, options.settings, options.seeds or SEEDS)
+    done = set() if options.again else set(read_cells(options.results, options.budget))
+    failed = _cells.run_cells(
+        [] if options.table else [cell for cell in cells if cell not in done],
+        lambda c: run_cell(c, options.data, options.results, options.budget, options.busy),
+    )
+    finished = list(read_cells(options.results, options.budget).values())
+    if finished:
+        text = table(finished, AUTOMATIC, HEADINGS, HALVES)
+        _cells.write_table(text, options.results, "plan_grid", _cells.PAGE)
+    _cells.exit_if(failed)
+
+
+if __name__ == "__main__":
+    main()
