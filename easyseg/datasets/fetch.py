@@ -32,13 +32,13 @@ def fetch(spec: DatasetSpec, folder: Path, other_ways: str) -> None:
         other_ways: How to get the set without a download, for the message.
 
     Raises:
-        DownloadError: If no source answers or an archive cannot be had.
+        DownloadError: If an archive cannot be had, or is another one than the known.
         DataError: If an archive is damaged or unsafe; it is removed.
         OSError: If the disk cannot hold it.
     """
     LOGGER.info("%s · licence: %s · cite: %s", spec.name, spec.licence, spec.citation)
     store = folder.parent / ".downloads" / spec.name
-    archives = _source(spec, other_ways)
+    archives = _source(spec)
     try:
         files = [_get(archive, store) for archive in archives]
     except DownloadError as error:
@@ -59,15 +59,13 @@ def fetch(spec: DatasetSpec, folder: Path, other_ways: str) -> None:
     _tidy(files, store)
 
 
-def _source(spec: DatasetSpec, other_ways: str) -> tuple[Archive, ...]:
-    for archives in spec.sources:
-        if all(answers(archive.url) for archive in archives):
-            return archives
-    tried = ", ".join(archives[0].url for archives in spec.sources)
-    raise DownloadError(
-        f"{spec.name} cannot be downloaded now: no server offers it ({tried}). No network here, or"
-        f" the address has changed; try again later, or without easyseg: {other_ways}"
-    )
+def _source(spec: DatasetSpec) -> tuple[Archive, ...]:
+    """Return the first source that answers; if none does, the first one, which then says why."""
+    if len(spec.sources) > 1:
+        for archives in spec.sources:
+            if all(answers(archive.url) for archive in archives):
+                return archives
+    return spec.sources[0]
 
 
 def _get(archive: Archive, store: Path) -> Path:
