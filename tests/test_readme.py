@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
+from layout_trees import TREES
 from PIL import Image
 
 from easyseg import SemanticSegmentor, cli
@@ -83,6 +84,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, part in {"train": table[:5], "val": table[5:6], "test": table[6:]}.items():
         part.to_csv(tmp_path / f"{name}.csv", index=False)
     (tmp_path / "plan.json").write_text("{}", encoding="utf-8")
+    next(tree for tree in TREES if tree.name == "isic2017").write(tmp_path / "public")
+    monkeypatch.setenv("EASYSEG_DATA", str(tmp_path / "public"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
