@@ -10,20 +10,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from easyseg.errors import DataError, OptionError
 from easyseg.metrics.catalogue import METRICS, Key, check_metrics, known_metrics, report_keys
 from easyseg.metrics.functional import confusion_matrix, mean_defined
 from easyseg.metrics.measure import COUNTS, View, count, image_scores, pooled_score
+from easyseg.metrics.pool import CountPool
 from easyseg.metrics.reference import Squashed, reference_scores
 
 __all__ = ["EMPTY_KEY", "SegmentationScores"]
 
 EMPTY_KEY = "empty@image"
 """A count, not a score: images whose union is empty, left out of the means over images."""
-
-_RESAMPLED_AT_ONCE = 64
 
 
 class SegmentationScores:
@@ -74,22 +72,26 @@ class SegmentationScores:
         asked = check_metrics(metrics, binary, self.names)
         self._keys = {key: known[key] for key in (*report_keys(binary, self.names), *asked)}
         self._row_keys = tuple(key for key, of in self._keys.items() if of.of_image)
+        self._of_squashed = [k for k, of in self._keys.items() if of.averaging == "reference"]
+        self._of_maps = [
+            key
+            for key, of in self._keys.items()
+            if METRICS[of.metric].of_map and key not in self._of_squashed
+        ]
         kinds = {"confusion", *(_counts_of(of) for of in self._keys.values() if not of.of_image)}
-        self._sums: dict[str, np.ndarray | None] = dict.fromkeys(sorted(kinds))
-        self._each: dict[str, list[Any]] | None = {k: [] for k in self._sums} if resampled else None
+        self._pool = CountPool(kinds, each=resampled)
+        self._resampled = resampled
         self._rows: list[tuple[float, ...]] = []
 
     @property
     def needs_probabilities(self) -> bool:
         """Whether ``update`` has to be given the map of probabilities."""
-        return any(
-            METRICS[k.metric].of_map for k in self._keys.values() if k.averaging != "reference"
-        )
+        return bool(self._of_maps)
 
     @property
     def needs_squashed(self) -> bool:
         """Whether ``update`` has to be given the image as the reference code sees it."""
-        return any(key.averaging == "reference" for key in self._keys.values())
+        return bool(self._of_squashed)
 
     def __len__(self) -> int:
         """Return the number of images seen."""
@@ -118,20 +120,17 @@ class SegmentationScores:
         self._check_given(probabilities, squashed)
         view = View(prediction, target, matrix, self.binary, probabilities)
         row = self._row(view, squashed)
-        counts = {kind: self._count(view, squashed, kind) for kind in self._sums}
+        counts = {kind: self._count(view, squashed, kind) for kind in self._pool.kinds}
         self._rows.append(row)
-        for kind, own in counts.items():
-            self._add(kind, own)
-            if self._each is not None:
-                self._each[kind].append(sparse.csr_array(own.reshape(1, -1)))
+        self._pool.add(counts)
 
     def _check_given(self, probabilities: np.ndarray | None, squashed: Squashed | None) -> None:
-        if self.needs_probabilities and probabilities is None:
-            needy = [k for k, of in self._keys.items() if METRICS[of.metric].of_map]
-            raise DataError(f"{', '.join(needy)}: needs the map of probabilities of each image.")
-        if self.needs_squashed and squashed is None:
-            needy = [k for k, of in self._keys.items() if of.averaging == "reference"]
-            raise DataError(f"{', '.join(needy)}: needs each image as the reference code sees it.")
+        if self._of_maps and probabilities is None:
+            raise DataError(f"{', '.join(self._of_maps)}: needs each image's probabilities.")
+        if self._of_squashed and squashed is None:
+            raise DataError(
+                f"{', '.join(self._of_squashed)}: needs each image as the reference code sees it."
+            )
 
     def _row(self, view: View, squashed: Squashed | None) -> tuple[float, ...]:
         keys = [self._keys[key] for key in self._row_keys]
@@ -147,24 +146,19 @@ class SegmentationScores:
         assert squashed is not None
         return confusion_matrix(squashed.prediction, squashed.target, len(self.names))
 
-    def _add(self, kind: str, counts: np.ndarray | None) -> None:
-        before = self._sums[kind]
-        if counts is not None:
-            self._sums[kind] = counts if before is None else before + counts
-
     def state(self) -> dict[str, Any]:
-        """Return all that was gathered, as plain arrays that can be sent to another process.
+        """Return all that was gathered, as plain values that can be sent to another process.
 
         Returns:
             ``rows``: float64 ``[images, R]``, the scores of each image in update order; ``sums``:
             the pooled counts, int64, by their name (None without images); ``each``: those of each
-            image as a sparse matrix, if they are kept.
+            image as sparse matrices, if they are kept; and what they are of.
         """
-        each = None
-        if self._each is not None:
-            each = {k: sparse.vstack(v, format="csr") for k, v in self._each.items() if v}
         rows = np.array(self._rows, np.float64).reshape(-1, len(self._row_keys))
-        return {"rows": rows, "sums": dict(self._sums), "each": each}
+        return {"of": self._of(), "rows": rows, **self._pool.state()}
+
+    def _of(self) -> tuple[Any, ...]:
+        return self.names, self.binary, tuple(self._keys), self._resampled
 
     def merge(self, other: SegmentationScores | Mapping[str, Any]) -> SegmentationScores:
         """Add what another process gathered; its images follow the ones seen here.
@@ -178,30 +172,19 @@ class SegmentationScores:
         Raises:
             OptionError: If the other scores are of other classes or metrics.
         """
-        if isinstance(other, SegmentationScores):
-            if (other.names, other.binary) != (self.names, self.binary):
+        state = other.state() if isinstance(other, SegmentationScores) else other
+        for what, mine, theirs in zip(
+            ("classes", "problem (binary)", "metrics", "resampled"),
+            self._of(),
+            state["of"],
+            strict=True,
+        ):
+            if mine != theirs:
                 raise OptionError(
-                    f"Only scores of the same classes can be merged, found {self.names} "
-                    f"(binary={self.binary}) and {other.names} (binary={other.binary})."
+                    f"Only scores of the same {what} can be merged, found {mine} and {theirs}."
                 )
-            other = other.state()
-        confusion = other["sums"].get("confusion")
-        if confusion is not None and len(confusion) != len(self.names):
-            raise OptionError(
-                f"Only scores of the same classes can be merged, found {len(self.names)} and "
-                f"{len(confusion)} classes."
-            )
-        same = other["rows"].shape[1] == len(self._row_keys) and other["sums"].keys() == (
-            self._sums.keys()
-        )
-        if not same or (other["each"] is None) != (self._each is None):
-            raise OptionError("Only scores of the same metrics can be merged; ask for the same.")
-        self._rows.extend(tuple(row) for row in other["rows"].tolist())
-        for kind, counts in other["sums"].items():
-            self._add(kind, counts)
-        if self._each is not None:
-            for kind, counts in other["each"].items():
-                self._each[kind].append(counts)
+        self._rows.extend(tuple(row) for row in state["rows"].tolist())
+        self._pool.merge(state)
         return self
 
     def take(self, positions: Sequence[int] | np.ndarray) -> SegmentationScores:
@@ -217,9 +200,10 @@ class SegmentationScores:
         if not np.array_equal(np.sort(order), np.arange(len(self))):
             raise OptionError(f"Expected each of the {len(self)} images once.")
         state = self.state()
-        asked = tuple(self._keys)
-        again = SegmentationScores(self.names, self.binary, asked, resampled=self._each is not None)
-        each = state["each"] and {kind: counts[order] for kind, counts in state["each"].items()}
+        each = state["each"] and {kind: rows[order] for kind, rows in state["each"].items()}
+        again = SegmentationScores(
+            self.names, self.binary, tuple(self._keys), resampled=self._resampled
+        )
         return again.merge({**state, "rows": state["rows"][order], "each": each})
 
     def compute(self, metrics: Sequence[str] | str | None = None) -> dict[str, float]:
@@ -239,8 +223,8 @@ class SegmentationScores:
         columns = dict(zip(self._row_keys, zip(*self._rows, strict=True), strict=False))
         scores = {
             key: mean_defined(columns.get(key, ()))
-            if key in self._row_keys
-            else self._pooled(self._keys[key], self._sums[_counts_of(self._keys[key])])
+            if self._is_row(key)
+            else self._pooled(self._keys[key], self._pool.total(_counts_of(self._keys[key])))
             for key in keys
         }
         if metrics is None:
@@ -279,30 +263,24 @@ class SegmentationScores:
         Raises:
             OptionError: If the scores were not made with ``resampled=True``.
         """
-        if self._each is None:
+        if not self._resampled:
             raise OptionError("Resampling needs the counts of each image: resampled=True.")
-        state = self.state()
-        found: dict[str, np.ndarray] = {}
-        pooled: dict[str, list[str]] = {}
-        for key in self._gathered(metrics):
-            if key in self._row_keys:
-                found[key] = _weighted_mean(state["rows"][:, self._row_keys.index(key)], weights)
-            else:
-                pooled.setdefault(_counts_of(self._keys[key]), []).append(key)
-        for kind, keys in pooled.items():
-            pool = self._sums[kind]
-            if pool is None:  # no images
-                found |= {key: np.full(len(weights), np.nan) for key in keys}
-                continue
-            values: dict[str, list[float]] = {key: [] for key in keys}
-            for start in range(0, len(weights), _RESAMPLED_AT_ONCE):
-                for counts in weights[start : start + _RESAMPLED_AT_ONCE] @ state["each"][kind]:
-                    for key in keys:
-                        values[key].append(
-                            self._pooled(self._keys[key], counts.reshape(pool.shape))
-                        )
-            found |= {key: np.array(numbers) for key, numbers in values.items()}
-        return {key: found[key] for key in self._gathered(metrics)}
+        asked = self._gathered(metrics)
+        if not len(self):
+            return {key: np.full(len(weights), np.nan) for key in asked}
+        rows = self.state()["rows"]
+        values: dict[str, Any] = {key: [] for key in asked}
+        for kind in self._pool.kinds:
+            keys = [k for k in asked if not self._is_row(k) and _counts_of(self._keys[k]) == kind]
+            for counts in self._pool.resampled(kind, weights) if keys else ():
+                for key in keys:
+                    values[key].append(self._pooled(self._keys[key], counts))
+        for key in filter(self._is_row, asked):
+            values[key] = _weighted_mean(rows[:, self._row_keys.index(key)], weights)
+        return {key: np.asarray(numbers) for key, numbers in values.items()}
+
+    def _is_row(self, key: str) -> bool:
+        return self._keys[key].of_image
 
 
 def _counts_of(key: Key) -> str:

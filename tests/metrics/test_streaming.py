@@ -234,7 +234,7 @@ def test_only_what_is_asked_for_is_kept_and_it_stays_small():
 
 def test_what_an_image_lacks_for_a_metric_is_an_error():
     mask = np.zeros((2, 2), np.uint8)
-    with pytest.raises(DataError, match="s_measure@image: needs the map"):
+    with pytest.raises(DataError, match="s_measure@image: needs each image's probabilities"):
         SegmentationScores(BINARY, True, "s_measure@image").update(mask, mask)
     with pytest.raises(DataError, match="iou@reference: needs each image"):
         SegmentationScores(BINARY, True, "iou@reference").update(mask, mask)
@@ -346,16 +346,14 @@ def test_scores_of_other_classes_do_not_merge():
         gather([]).merge(gather([], BINARY, binary=True))
     with pytest.raises(OptionError, match="same classes"):
         gather([]).merge(gather([], BINARY, binary=True).state())
-    with pytest.raises(OptionError, match="same classes"):
+    with pytest.raises(OptionError, match="same problem"):
         gather([], BINARY, binary=True).merge(gather([], BINARY, binary=False))
 
 
 def test_scores_of_other_metrics_do_not_merge():
     plain = gather([], BINARY, binary=True)
-    for other in (
-        SegmentationScores(BINARY, True, "hd95@image"),
-        SegmentationScores(BINARY, True, "boundary_iou@dataset"),
-        SegmentationScores(BINARY, True, resampled=True),
-    ):
-        with pytest.raises(OptionError, match="same metrics"):
-            plain.merge(other)
+    for key in ("hd95@image", "boundary_iou@dataset", "ber@dataset"):
+        with pytest.raises(OptionError, match=f"same metrics.*{key}"):
+            plain.merge(SegmentationScores(BINARY, True, key))
+    with pytest.raises(OptionError, match="same resampled"):
+        plain.merge(SegmentationScores(BINARY, True, resampled=True))
