@@ -38,7 +38,7 @@ def official_band(mask, ratio):
     return mask - eroded[1:-1, 1:-1]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(blob_pairs(num_classes=3), st.sampled_from([0.02, 0.1]))
 def test_boundary_iou_is_that_of_the_bands_of_its_authors(pair, ratio):
     counts = boundary_counts(*pair, 3, band=ratio)
@@ -58,7 +58,7 @@ def slow_hausdorff95(prediction, target):
     return max(np.percentile(distances.min(axis=axis), 95) for axis in (0, 1))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(blob_pairs(num_classes=3))
 def test_hausdorff_is_that_of_all_pairs_of_points(pair):
     for index, value in enumerate(hausdorff95(*pair, 3)):
@@ -91,7 +91,7 @@ def test_torchmetrics_agrees_where_the_worst_point_counts():
     assert hausdorff95(*masks, 2)[1] == pytest.approx(float(expected)) == 13
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(blob_pairs(num_classes=3, ignored=(0.0, 0.2, 1.0)), st.data())
 def test_ignored_pixels_are_absent_pixels(pair, data):
     prediction, target = pair

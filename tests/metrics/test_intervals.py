@@ -74,16 +74,16 @@ def test_a_seed_repeats_and_levels_nest():
 
 def test_ninety_five_of_a_hundred_intervals_hold_the_truth():
     """Of images with known scores: a share of foreground pixels that is found."""
-    rng, inside, runs = np.random.default_rng(0), 0, 120
+    rng, inside, runs = np.random.default_rng(0), 0, 30
     for _ in range(runs):
         found = rng.random(40)  # the mean of the recall of all images there could be is 0.5
         target = np.ones((1, 100), np.uint8)
         pairs = [((np.arange(100) < 100 * f).astype(np.uint8)[None], target) for f in found]
         scores = scored(pairs, metrics="recall@image", resampled=True)
-        interval = bootstrap_intervals(scores, "recall@image", resamples=300)
+        interval = bootstrap_intervals(scores, "recall@image", resamples=200)
         low, high = interval["recall@image"]
         inside += low <= 0.505 <= high  # rounding up to whole pixels adds half a percent
-    assert 0.88 <= inside / runs <= 0.99
+    assert 0.84 <= inside / runs < 1
 
 
 def test_what_is_not_known_is_nan():

@@ -100,7 +100,7 @@ def test_f_curve_is_f_at_each_threshold(pair, beta2):
         assert curve[threshold] == pytest.approx(expected)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(map_pairs(ignored=(0.0, 0.2, 0.9, 1.0)), st.data())
 def test_ignored_pixels_are_absent_pixels(pair, data):
     values, truth = pair

@@ -138,7 +138,7 @@ ALL = metric_keys(True, BINARY)
 MAPS = st.lists(map_pairs(ignored=(0.0, 0.3, 1.0), largest=10), min_size=1, max_size=5)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(MAPS, st.randoms(use_true_random=False), st.integers(1, 3))
 def test_every_metric_is_the_same_in_any_order_and_over_any_number_of_processes(
     pairs, random, shards
@@ -152,14 +152,14 @@ def test_every_metric_is_the_same_in_any_order_and_over_any_number_of_processes(
     np.testing.assert_equal(merged.compute(), expected)  # to the last bit
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(MAPS)
 def test_every_metric_leaves_ignored_pixels_out(pairs):
     changed = [(np.where(t == IGNORE, 1 - p, p), t) for p, t in pairs]
     np.testing.assert_equal(gather_maps(changed, ALL).compute(), gather_maps(pairs, ALL).compute())
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(MAPS)
 def test_pooled_counts_are_those_of_all_images_at_once(pairs):
     scores = gather_maps(pairs, ["auc@dataset", "boundary_iou@dataset"])
@@ -196,7 +196,7 @@ def test_golden_means_of_maps():
     assert 100 * found["ber@dataset"] == pytest.approx(percent, abs=1e-9)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(pair_lists(4))
 def test_every_metric_of_several_classes_streams(pairs):
     keys = metric_keys(False, CLASSES)
@@ -260,7 +260,7 @@ def test_images_in_another_order():
         scores.take([0, 0, 1])
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(MAPS, st.integers(0, 2**32 - 1))
 def test_resampling_is_scoring_the_images_that_were_drawn(pairs, seed):
     scores = gather_maps(pairs, ALL, resampled=True)
