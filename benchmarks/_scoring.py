@@ -13,7 +13,8 @@ import pandas as pd
 from easyseg.data.io import read_mask
 from easyseg.data.label_map import LabelMap
 from easyseg.metrics.functional import confusion_matrix
-from easyseg.metrics.streaming import SegmentationScores, default_metric
+from easyseg.metrics.catalogue import default_metric
+from easyseg.metrics.streaming import SegmentationScores
 
 
 def read_masks(table: pd.DataFrame, labels: LabelMap) -> list[np.ndarray]:

@@ -141,6 +141,7 @@ def _image_seconds(
             prepared.blank_model(network, seed),
             samples.take(list(positions)),
             batch_size=auto_batch_size(prepared.plan, device),
+            metrics=prepared.plan.metric,
             ranks=Ranks(),
         )
         return (time.monotonic() - started) / len(positions)
