@@ -112,8 +112,8 @@ def test_scale_and_shift_are_per_channel(base, shape, dim):
     assert torch.equal(layer(x), expected)
     scale, shift = torch.randn(4), torch.randn(4)
     with torch.no_grad():
-        layer.scale.copy_(scale.view_as(layer.scale))
-        layer.shift.copy_(shift.view_as(layer.shift))
+        layer.scale.copy_(scale)
+        layer.shift.copy_(shift)
     for channel in range(4):
         found = layer(x).select(dim, channel)
         torch.testing.assert_close(
@@ -262,7 +262,7 @@ def test_high_frequencies_lack_a_quarter_of_the_spectrum(height, width):
             expected += (image * wave.conj()).mean() * wave
     assert left_out == (2 * half) ** 2
     found = high_frequencies(torch.from_numpy(image)[None, None])[0, 0]
-    np.testing.assert_allclose(found.numpy(), abs(expected), atol=1e-12)
+    np.testing.assert_allclose(found.numpy(), abs(expected.real), atol=1e-12)
 
 
 @pytest.mark.parametrize("backbone", ["tiny_sam", "tiny_vit"])
@@ -409,46 +409,51 @@ def test_batch_statistics_are_for_what_is_trained_from_scratch(tiny_plan):
 # Recomputed, kept, in sixteen bits.
 
 
-@EACH
-def test_gradients_are_the_same_recomputed(tiny_plan, backbone, kind):
-    gradients = []
-    for recompute in (False, True):
-        network = network_of(tiny_plan, backbone, kind)
-        network.backbone.gradient_checkpointing = recompute
-        torch.manual_seed(2)
-        loss_of(network, network(images_for())).backward()
-        gradients.append({n: p.grad for n, p in network.named_parameters() if p.requires_grad})
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradient, gradients[1][name], msg=name)
+def gradients_of(network, run):
+    """Return the gradients of a training step, all in one; the gate's noise is always the same."""
+    network.zero_grad()
+    torch.manual_seed(2)
+    loss_of(network, run()).backward()
+    found = [p.grad for p in network.parameters() if p.requires_grad]
+    return torch.cat([value.flatten() for value in found])
 
 
-@pytest.mark.parametrize("blocks", ["all", 1])
 @EACH
-def test_what_is_kept_of_the_prefix_makes_the_same_step(
-    tiny_plan, backbone, kind, blocks, relative_error
+def test_what_is_recomputed_or_kept_of_the_prefix_makes_the_same_step(
+    tiny_plan, backbone, kind, relative_error
 ):
-    network = network_of(tiny_plan, backbone, kind, blocks=blocks).eval()
+    network = network_of(tiny_plan, backbone, kind)
+    expected = gradients_of(network, lambda: network(images_for()))
     prefix = network.backbone.prefix(images_for())
     assert not prefix.requires_grad
-    gradients = []
-    for output in (network(images_for()), network.from_prefix(prefix)):
-        network.zero_grad()
-        loss_of(network, output).backward()
-        found = [p.grad for p in network.parameters() if p.grad is not None]
-        gradients.append(torch.cat([value.flatten() for value in found]))
-    assert relative_error(*gradients) < 1e-5
+    found = gradients_of(network, lambda: network.from_prefix(prefix))
+    assert relative_error(found, expected) < 1e-5
+    network.backbone.gradient_checkpointing = True
+    assert relative_error(gradients_of(network, lambda: network(images_for())), expected) < 1e-5
 
 
-@EACH
+@pytest.mark.parametrize("kind", METHODS.keys() - {"none"})
+def test_the_prefix_of_the_last_blocks_too(tiny_plan, kind, relative_error):
+    network = network_of(tiny_plan, "tiny_sam", kind, blocks=1)
+    prefix = network.backbone.prefix(images_for())
+    expected = gradients_of(network, lambda: network(images_for()))
+    assert (
+        relative_error(gradients_of(network, lambda: network.from_prefix(prefix)), expected) < 1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("backbone", "kind"), [case for case in CASES if case[0] == "tiny_sam" or case[1] == "vpt"]
+)
 def test_bf16_autocast(tiny_plan, backbone, kind, relative_error):
     network = network_of(tiny_plan, backbone, kind).eval()
     expected = network(images_for())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = network(images_for())
-        loss = loss_of(network, found)
-    assert found.aux_losses.dtype == torch.float32
-    assert relative_error(found.logits.float(), expected.logits) < 0.1
-    loss.backward()
+        assert relative_error(found.logits.float(), expected.logits) < 0.1
+        output = network.train()(images_for())
+        loss_of(network, output).backward()
+    assert output.aux_losses.dtype == torch.float32
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.requires_grad)
 
 
@@ -461,13 +466,11 @@ def test_bf16_autocast(tiny_plan, backbone, kind, relative_error):
 def test_no_step_asks_for_a_value(tiny_plan, kind, options, monkeypatch):
     """Tensors on "meta" have none: what would make a GPU wait is an error."""
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # Not on "meta".
-    for backbone in ("tiny_sam", "tiny_vit"):
-        if (backbone, kind) in CASES:
-            network = network_of(tiny_plan, backbone, kind, **options).to("meta")
-            output = network(images_for().to("meta"))
-            target = torch.zeros(2, 128, 128, dtype=torch.uint8, device="meta")
-            (network.head.loss(output.logits, target) + output.aux_losses).backward()
-            assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+    for backbone in ("tiny_sam", "tiny_vit") if kind == "vpt" else ("tiny_sam",):
+        network = network_of(tiny_plan, backbone, kind, **options).to("meta")
+        output = network(images_for().to("meta"))
+        (output.logits.mean() + output.aux_losses).backward()
+        assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
 
 
 # Numbers of parameters.
