@@ -12,8 +12,8 @@ import pandas as pd
 
 from easyseg.data.io import read_mask
 from easyseg.data.label_map import LabelMap
-from easyseg.metrics.functional import confusion_matrix
 from easyseg.metrics.catalogue import default_metric
+from easyseg.metrics.functional import confusion_matrix
 from easyseg.metrics.streaming import SegmentationScores
 
 
