@@ -1,0 +1,357 @@
+"""Run what a study lacks: one fresh process a cell, as many at once as there are devices."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Protocol
+
+from easyseg.console import Reporter
+from easyseg.errors import OptionError, nearest
+from easyseg.plan.hardware import Hardware, detect_hardware
+from easyseg.study.cells import Cell, Place, cell_of, pick_values, places, tuning_cells, unique
+from easyseg.study.data import find_sets
+from easyseg.study.results import (
+    Result,
+    read_result,
+    read_results,
+    result_file,
+    write_failure,
+)
+from easyseg.study.spec import Study
+from easyseg.study.worker import Job
+
+__all__ = ["Fleet", "Launcher", "Processes", "Progress", "fleet_of", "progress_of", "run_study"]
+
+log = logging.getLogger("easyseg")
+
+_LAST_LINES = 15
+
+
+class Launcher(Protocol):
+    """Runs jobs, each until its result is written or it has failed."""
+
+    def run(self, job: Job) -> None:
+        """Run one job; called from several threads at once."""
+
+    def stop(self) -> None:
+        """End what runs, at once."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Where cells are run.
+
+    Attributes:
+        accelerator: As for ``fit``.
+        devices: Index of the device of each worker; ``None`` for a CPU.
+        threads: Threads of each worker, on a CPU.
+    """
+
+    accelerator: str
+    devices: tuple[int | None, ...]
+    threads: int
+
+
+def fleet_of(accelerator: str, devices: int | str | Sequence[int]) -> Fleet:
+    """Return the workers for devices: one a GPU; on a CPU as many as asked for share its cores.
+
+    Args:
+        accelerator: As for ``fit``.
+        devices: Number of workers, indices of GPUs, or ``"auto"``: all GPUs, one CPU process.
+
+    Raises:
+        OptionError: If there are no such devices.
+    """
+    hardware = detect_hardware(accelerator, devices)
+    return Fleet(hardware.accelerator, _indices(hardware, devices), _threads(hardware))
+
+
+def _indices(hardware: Hardware, devices: int | str | Sequence[int]) -> tuple[int | None, ...]:
+    if hardware.accelerator != "cuda":
+        return (None,) * hardware.devices
+    if isinstance(devices, (int, str)):
+        return tuple(range(hardware.devices))
+    return tuple(devices)
+
+
+def _threads(hardware: Hardware) -> int:
+    """Return the threads of a CPU worker: those the user asks for, else its share of the cores."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() else max(1, hardware.cpu_count // hardware.devices)
+
+
+class Processes:
+    """Runs each job in a fresh process: what crashes, or leaves memory behind, is one cell.
+
+    Args:
+        logs: Folder of what the processes of failed cells print.
+    """
+
+    def __init__(self, logs: Path) -> None:
+        self.logs = logs
+        self._running: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def run(self, job: Job) -> None:
+        """Run one job; a process that ends without a result has failed."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        record = self.logs / f"{job.cell.stem}.log"
+        with record.open("w", encoding="utf-8") as output:
+            code = self._process(job, output)
+        if self._stopped:
+            return
+        if not job.file.exists():
+            printed = record.read_text(encoding="utf-8", errors="replace").splitlines()
+            last = "\n".join(printed[-_LAST_LINES:])
+            write_failure(job.file, job.cell, f"the process ended with code {code}:\n{last}")
+        elif read_result(job.file).done:
+            record.unlink()
+
+    def _process(self, job: Job, output: Any) -> int:
+        environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+        if job.accelerator == "cpu":
+            environment["OMP_NUM_THREADS"] = str(job.threads)
+        with self._lock:
+            if self._stopped:
+                return 1
+            # In a session of its own: a Ctrl-C in the terminal is for the study, and a fit that
+            # heard of it would end early and look finished.
+            process = subprocess.Popen(
+                [sys.executable, "-m", "easyseg.study.worker"],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                encoding="utf-8",
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+            self._running.add(process)
+        try:
+            assert process.stdin is not None
+            with suppress(OSError):  # It has ended already; its code says why.
+                process.stdin.write(job.to_json() + "\n")
+                process.stdin.flush()
+            return process.wait()
+        finally:
+            with suppress(OSError):
+                process.stdin.close()  # type: ignore[union-attr]
+            with self._lock:
+                self._running.discard(process)
+
+    def stop(self) -> None:
+        """End all processes; none is started any more."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.kill()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a study is.
+
+    Attributes:
+        cells: Each place with its cell, or ``None`` while its method waits for its picked value.
+        picked: The picked value of each method that has one.
+        results: All results there are, by key of the cell.
+    """
+
+    cells: Sequence[tuple[Place, Cell | None]]
+    picked: Mapping[str, Any]
+    results: Mapping[str, Result]
+
+    def result(self, cell: Cell | None) -> Result | None:
+        """Return the result of a cell that came to its end."""
+        found = None if cell is None else self.results.get(cell.key)
+        return found if found is not None and found.done else None
+
+    def status(self, cell: Cell | None) -> str:
+        """Return ``"done"``, ``"failed"``, ``"open"``, or ``"waits"`` for a picked value."""
+        if cell is None:
+            return "waits"
+        if cell.key not in self.results:
+            return "open"
+        return "done" if self.results[cell.key].done else "failed"
+
+
+def progress_of(study: Study, results: Path, only: str | None = None) -> Progress:
+    """Read how far a study is.
+
+    Args:
+        study: The study.
+        results: Its folder.
+        only: Pattern of the labels of the places that are asked for; ``None``: all.
+
+    Raises:
+        OptionError: If no place fits, or a file there is no result.
+    """
+    found = read_results(results)
+    validation = {key: result.validation for key, result in found.items() if result.done}
+    picked = pick_values(study, validation)
+    chosen = _matching(places(study), only)
+    return Progress([(place, cell_of(study, place, picked)) for place in chosen], picked, found)
+
+
+def _matching(all_places: Sequence[Place], only: str | None) -> list[Place]:
+    """Return the places whose label fits; a pattern without ``*`` or ``?`` may stand anywhere."""
+    if only is None:
+        return list(all_places)
+    pattern = only if set(only) & set("*?[") else f"*{only}*"
+    chosen = [place for place in all_places if fnmatch(place.label, pattern)]
+    if not chosen:
+        raise OptionError(
+            f"only={only!r} fits no cell; labels are part/set/row/seed. "
+            f"{nearest(only, (place.label for place in all_places))}"
+        )
+    return chosen
+
+
+def run_study(
+    study: Study,
+    *,
+    data: Path | None,
+    results: Path,
+    fleet: Fleet,
+    reporter: Reporter,
+    only: str | None = None,
+    retry: bool = False,
+    launcher: Launcher | None = None,
+) -> Progress:
+    """Run the cells that have no result yet: first what picks the values, then the rest.
+
+    What is finished is never run again, so a study that was interrupted, or has grown, goes on.
+
+    Args:
+        study: The study.
+        data: Folder of the data sets.
+        results: Folder of the results.
+        fleet: Where cells are run.
+        reporter: Where progress is shown.
+        only: Pattern of the labels of the places that are run; ``None``: all.
+        retry: Run cells that failed once more.
+        launcher: Runs jobs; ``None``: in fresh processes.
+
+    Returns:
+        How far the study is.
+
+    Raises:
+        DataError: If a data set cannot be had; before anything is run.
+        OptionError: If no place fits, or a file in the folder is no result.
+    """
+    progress = progress_of(study, results, only)
+    methods = {place.row.method.name for place, _ in progress.cells}
+    tuning = {name: cells for name, cells in tuning_cells(study).items() if name in methods}
+    names = {place.set.name for place, _ in progress.cells}
+    names |= {cell.set for cells in tuning.values() for cell in cells}
+    find_sets(sorted(names), data)
+    turn = _Turn(data, results, fleet, reporter, launcher or Processes(results / "logs"), retry)
+    turn.run(
+        "picking values",
+        [
+            (cell, f"{study.tuning.key}={cell.settings[study.tuning.key]}/{cell.set}/{name}")
+            for name, cells in tuning.items()
+            for cell in cells
+            if study.tuning is not None
+        ],
+    )
+    progress = progress_of(study, results, only)
+    for method, value in progress.picked.items():
+        if method in methods:
+            log.info("%s: picked %s", study.methods[method].title, value)
+    turn.run("cells", [(cell, place.label) for place, cell in progress.cells if cell is not None])
+    return progress_of(study, results, only)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What all cells of a run have in common."""
+
+    data: Path | None
+    results: Path
+    fleet: Fleet
+    reporter: Reporter
+    launcher: Launcher
+    retry: bool
+
+    def run(self, text: str, labelled: Sequence[tuple[Cell, str]]) -> None:
+        """Run the cells that have no result, in their order; the first label of a cell is shown."""
+        known = read_results(self.results)
+        cells = unique([cell for cell, _ in labelled])
+        labels = {cell.key: label for cell, label in reversed(labelled)}
+        todo = [
+            cell
+            for cell in cells
+            if cell.key not in known or (self.retry and not known[cell.key].done)
+        ]
+        if not todo:
+            return
+        log.info("%s: %d to run, %d are there", text, len(todo), len(cells) - len(todo))
+        devices: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        for device in self.fleet.devices:
+            devices.put(device)
+        with (
+            self.reporter.progress(text, len(todo)) as advance,
+            ThreadPoolExecutor(len(self.fleet.devices)) as pool,
+        ):
+            waiting = {pool.submit(self._run_cell, cell, devices): cell for cell in todo}
+            try:
+                while waiting:
+                    # Not for ever: on Windows a Ctrl-C would not be heard.
+                    ended, _ = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        cell = waiting.pop(future)
+                        log.info("%s: %s", labels[cell.key], future.result())
+                        advance(1)
+            except BaseException:
+                for future in waiting:
+                    future.cancel()
+                self.launcher.stop()
+                raise
+
+    def _run_cell(self, cell: Cell, devices: queue.SimpleQueue[int | None]) -> str:
+        """Run a cell on the next free device, and tell in a line how it went."""
+        device = devices.get()
+        file = result_file(self.results, cell)
+        file.unlink(missing_ok=True)
+        try:
+            with tempfile.TemporaryDirectory(
+                prefix="easyseg-study-", ignore_cleanup_errors=True
+            ) as scratch:
+                job = Job(
+                    cell,
+                    file.absolute(),
+                    Path(scratch) / "run",
+                    None if self.data is None else self.data.absolute(),
+                    self.fleet.accelerator,
+                    device,
+                    self.fleet.threads,
+                )
+                self.launcher.run(job)
+        finally:
+            devices.put(device)
+        return _told(file)
+
+
+def _told(file: Path) -> str:
+    """Return how a cell went, in a line."""
+    if not file.exists():
+        return "stopped"
+    result = read_result(file)
+    if not result.done:
+        return f"failed: {result.error.splitlines()[0]}"
+    validation = result.content["validation"]
+    return f"{validation['metric']} {result.validation:.3f} in {result.content['fit_seconds']} s"

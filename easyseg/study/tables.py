@@ -1,0 +1,327 @@
+"""The results of a study as a tidy table, and as Markdown with means and standard errors."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from easyseg.study.cells import tuning_cells
+from easyseg.study.experts import SIZES, shares
+from easyseg.study.runner import Progress
+from easyseg.study.spec import Part, Row, Study, StudySet
+
+__all__ = ["COLUMNS", "Column", "columns_of", "expert_tables", "markdown", "spread", "tidy"]
+
+COLUMNS = (
+    "part",
+    "set",
+    "test",
+    "row",
+    "method",
+    "seed",
+    "tuned",
+    "metric",
+    "score",
+    "validation_metric",
+    "validation_score",
+    "trained_parameters",
+    "fit_seconds",
+    "cell",
+)
+"""Columns of the tidy table: one row a score of a test table."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table of scores.
+
+    Attributes:
+        set: The data set.
+        test: Name of the test table.
+        metric: Key of the score.
+        heading: What the table calls it.
+    """
+
+    set: str
+    test: str
+    metric: str
+    heading: str
+
+
+def tidy(study: Study, progress: Progress) -> pd.DataFrame:
+    """Return one row for each score of each place that is finished; all test scores there are.
+
+    Args:
+        study: The study.
+        progress: How far it is.
+
+    Returns:
+        The columns :data:`COLUMNS`; ``tuned`` is the picked value, empty where there is none. A
+        cell that stands at several places comes at each of them.
+    """
+    rows = []
+    for place, cell in progress.cells:
+        result = progress.result(cell)
+        if cell is None or result is None:
+            continue
+        content = result.content
+        tuned = None if study.tuning is None else cell.settings.get(study.tuning.key)
+        for test, scores in result.tests.items():
+            for metric, score in scores.items():
+                rows.append(
+                    (
+                        place.part.name,
+                        place.set.name,
+                        test,
+                        place.row.name,
+                        place.row.method.name,
+                        place.seed,
+                        tuned,
+                        metric,
+                        math.nan if score is None else score,
+                        content["validation"]["metric"],
+                        result.validation,
+                        content["trained_parameters"],
+                        content["fit_seconds"],
+                        result.key,
+                    )
+                )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and its standard error, which is NaN for a single value.
+
+    Args:
+        values: At least one.
+
+    Example:
+        >>> spread([0.5, 0.6, 0.7])
+        (0.6, 0.057735026918962574)
+    """
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return mean, math.nan
+    return mean, statistics.stdev(values) / math.sqrt(len(values))
+
+
+def columns_of(part: Part, sets: Mapping[str, StudySet], table: pd.DataFrame) -> list[Column]:
+    """Return the columns of a part: the metrics of each set, on each of its test tables.
+
+    Args:
+        part: The part.
+        sets: The data sets of the study.
+        table: The tidy table.
+    """
+    columns = []
+    for name in part.seeds:
+        found = table[(table["part"] == part.name) & (table["set"] == name)]
+        tests = list(dict.fromkeys(found["test"]))
+        for test in tests:
+            title = sets[name].title if len(tests) == 1 else f"{sets[name].title}: {test}"
+            columns += [
+                Column(name, test, metric, f"{title}, `{metric}`") for metric in sets[name].metrics
+            ]
+    return columns
+
+
+def markdown(study: Study, progress: Progress) -> str:
+    """Return the whole study as Markdown: what was picked, and two tables for each part.
+
+    Args:
+        study: The study.
+        progress: How far it is.
+    """
+    table = tidy(study, progress)
+    sections = [f"# {study.about}", _state(progress)]
+    sections += [text for text in (_tuning(study, progress),) if text]
+    for part in study.parts:
+        columns = columns_of(part, study.sets, table)
+        if columns:
+            scores = table[table["part"] == part.name]
+            sections += [f"## {part.title}", _scores(part, columns, scores), _about(part, study)]
+            if part.baseline is not None:
+                sections += _differences(part, columns, scores)
+            sections += expert_tables(part, study.sets, progress)
+    failed = _failed(progress)
+    return "\n\n".join([*sections, *failed]) + "\n"
+
+
+def _state(progress: Progress) -> str:
+    """Say how many cells there are, and what made them."""
+    cells = {cell.key: progress.result(cell) for _, cell in progress.cells if cell is not None}
+    done = [result.content for result in cells.values() if result is not None]
+    waiting = sum(cell is None for _, cell in progress.cells)
+    text = f"{len(done)} of {len(cells)} cells are finished"
+    text += f"; {waiting} places wait for a picked value." if waiting else "."
+    if done:
+        machines = " / ".join(sorted({f"{c['machine']}, torch {c['torch']}" for c in done}))
+        versions = sorted({f"{c['easyseg']} ({c['commit'] or 'release'})" for c in done})
+        text += f" Machine: {machines}. easyseg {', '.join(versions)}."
+    return text
+
+
+def _tuning(study: Study, progress: Progress) -> str:
+    """Return the validation scores of the tried values, the picked ones in bold."""
+    tuning = study.tuning
+    if tuning is None:
+        return ""
+    lines = _head("method", *(f"{value:g}" for value in tuning.values))
+    for name, cells in tuning_cells(study).items():
+        entries = []
+        for value, cell in zip(tuning.values, cells, strict=True):
+            result = progress.result(cell)
+            entry = "–" if result is None else f"{result.validation:.3f}"
+            entries.append(f"**{entry}**" if progress.picked.get(name) == value else entry)
+        lines.append(_line(study.methods[name].title, *entries))
+    title = study.sets[tuning.set].title
+    return "\n".join(
+        [
+            f"## {tuning.key}, picked once",
+            "",
+            f"Validation scores on {title}, seed {tuning.seed}; in bold what each method has "
+            "everywhere.",
+            "",
+            *lines,
+        ]
+    )
+
+
+def _scores(part: Part, columns: Sequence[Column], scores: pd.DataFrame) -> str:
+    """Return the means over seeds with their standard errors, the best mean of a column in bold."""
+    texts, means = {}, {}
+    for row in part.rows:
+        for column in columns:
+            values = list(_values(scores, row, column).values())
+            if values:
+                means[row.name, column] = spread(values)[0]
+                texts[row.name, column] = _with_error(*spread(values))
+    for column in columns:
+        known = [
+            (means[row.name, column], row.name) for row in part.rows if (row.name, column) in means
+        ]
+        best = _best([mean for mean, _ in known], column.metric)
+        for mean, name in known:
+            if mean == best and len(known) > 1:
+                texts[name, column] = f"**{texts[name, column]}**"
+    lines = _head("", *(column.heading for column in columns), "trained, M", "seconds")
+    for row in part.rows:
+        own = scores[scores["row"] == row.name].drop_duplicates("cell")
+        cost = ("–", "–")
+        if len(own):
+            size = own["trained_parameters"].iloc[0] / 1e6
+            cost = (f"{size:.3f}", f"{own['fit_seconds'].mean():.0f}")
+        entries = (texts.get((row.name, column), "–") for column in columns)
+        lines.append(_line(row.title, *entries, *cost))
+    return "\n".join(lines)
+
+
+def _about(part: Part, study: Study) -> str:
+    seeds = ", ".join(f"{study.sets[name].title} {len(each)}" for name, each in part.seeds.items())
+    return (
+        f"Test scores, mean ± standard error over seeds ({seeds}); the best mean in bold, which "
+        "says nothing of chance. Seconds of a fit, mean over all cells of the row."
+    )
+
+
+def _differences(part: Part, columns: Sequence[Column], scores: pd.DataFrame) -> list[str]:
+    """Return the mean differences to the baseline, seed by seed, with standard errors."""
+    base = next(row for row in part.rows if row.name == part.baseline)
+    lines = _head(f"minus {base.title}", *(column.heading for column in columns))
+    for row in part.rows:
+        if row is base:
+            continue
+        entries = []
+        for column in columns:
+            ours, theirs = _values(scores, row, column), _values(scores, base, column)
+            pairs = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+            entries.append(_with_error(*spread(pairs), sign="+") if pairs else "–")
+        lines.append(_line(row.title, *entries))
+    return ["\n".join(lines), "Differences of equal seeds, mean ± standard error."]
+
+
+def _values(scores: pd.DataFrame, row: Row, column: Column) -> dict[int, float]:
+    """Return the scores of a row by seed."""
+    found = scores[
+        (scores["row"] == row.name)
+        & (scores["set"] == column.set)
+        & (scores["test"] == column.test)
+        & (scores["metric"] == column.metric)
+    ].dropna(subset="score")
+    return dict(zip(found["seed"].tolist(), found["score"].tolist(), strict=True))
+
+
+def expert_tables(part: Part, sets: Mapping[str, StudySet], progress: Progress) -> list[str]:
+    """Return which experts the rows with a choice of them use, by the size of the objects."""
+    uses = expert_uses(part, progress)
+    texts = []
+    for (set_name, row_name), use in uses.items():
+        by_size = shares(use, "size")
+        row = next(row for row in part.rows if row.name == row_name)
+        lines = _head(
+            f"{row.title} on {sets[set_name].title}", *(f"scale {s}" for s in by_size.columns)
+        )
+        windows = use.groupby("size")["windows"].sum()
+        for size in SIZES:
+            if size in by_size.index:
+                entries = (f"{share:.1%}" for share in by_size.loc[size])
+                lines.append(_line(f"{size} ({windows[size]} windows)", *entries))
+        texts.append("\n".join(lines))
+    if texts:
+        texts.insert(0, "Use of the experts by the size of the object in a window, test images:")
+    return texts
+
+
+def expert_uses(part: Part, progress: Progress) -> dict[tuple[str, str], pd.DataFrame]:
+    """Return the use of experts of each set and row of a part that has it, of all seeds together.
+
+    Args:
+        part: The part.
+        progress: How far the study is.
+    """
+    found: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    for place, cell in progress.cells:
+        result = progress.result(cell)
+        if place.part.name == part.name and result is not None and "experts" in result.content:
+            use = pd.DataFrame(result.content["experts"])
+            found.setdefault((place.set.name, place.row.name), []).append(use)
+    return {key: pd.concat(each, ignore_index=True) for key, each in found.items()}
+
+
+def _failed(progress: Progress) -> Iterator[str]:
+    failed = [
+        f"- `{place.label}`: {progress.results[cell.key].error.splitlines()[0]}"
+        for place, cell in progress.cells
+        if cell is not None and progress.status(cell) == "failed"
+    ]
+    if failed:
+        yield "## Failed"
+        yield "\n".join(failed)
+
+
+_LOWER_IS_BETTER = ("ber", "mae", "hd95", "hausdorff95")
+
+
+def _best(means: Sequence[float], metric: str) -> float | None:
+    """Return the best of some scores."""
+    if not means:
+        return None
+    lower = metric.partition("@")[0] in _LOWER_IS_BETTER
+    return min(means) if lower else max(means)
+
+
+def _with_error(mean: float, error: float, sign: str = "") -> str:
+    text = f"{mean:{sign}.3f}"
+    return text if math.isnan(error) else f"{text} ± {error:.3f}"
+
+
+def _head(*entries: str) -> list[str]:
+    return [_line(*entries), "|---" * len(entries) + "|"]
+
+
+def _line(*entries: str) -> str:
+    return f"| {' | '.join(entries)} |"
