@@ -9,14 +9,14 @@ from typing import Any
 import pandas as pd
 
 from easyseg.errors import OptionError
-from easyseg.study.experts import SIZES, shares
+from easyseg.study.experts import shares
 from easyseg.study.spec import Part
 from easyseg.study.tables import Column, spread
 from easyseg.visualize import PALETTE
 
 __all__ = ["plot_experts", "plot_scores"]
 
-_INCH = {"panel": 3.4, "row": 0.34, "margin": 1.1, "heat": 2.6}
+_PANEL, _ROW, _HEAT, _MARGIN = 3.4, 0.34, 2.6, 1.3  # inches
 _DPI = 150
 
 
@@ -32,10 +32,9 @@ def plot_scores(part: Part, columns: list[Column], table: pd.DataFrame, file: Pa
     Raises:
         OptionError: If matplotlib is not installed.
     """
-    plt = _pyplot()
     rows = list(part.rows)
-    size = (_INCH["panel"] * len(columns) + 1.5, _INCH["row"] * len(rows) + _INCH["margin"])
-    figure, axes = plt.subplots(1, len(columns), figsize=size, squeeze=False, sharey=True)
+    figure = _figure(_PANEL * len(columns) + _MARGIN, _ROW * len(rows) + _MARGIN)
+    axes = figure.subplots(1, len(columns), squeeze=False, sharey=True)
     own = table[table["part"] == part.name]
     for axis, column in zip(axes[0], columns, strict=True):
         chosen = own[
@@ -55,11 +54,11 @@ def plot_scores(part: Part, columns: list[Column], table: pd.DataFrame, file: Pa
     axes[0][0].set_yticks(range(len(rows)), [row.title for row in rows])
     axes[0][0].invert_yaxis()
     figure.suptitle(f"{part.title}: mean ± standard error over seeds", fontsize="medium")
-    _save(plt, figure, file)
+    _save(figure, file)
 
 
 def plot_experts(uses: Mapping[str, pd.DataFrame], file: Path) -> None:
-    """Draw which experts are used: a row a model, by block on the left, by object size on the right.
+    """Draw which experts are used: a row a model, by block and by size of the object.
 
     Args:
         uses: What ``expert_use`` returned, by title.
@@ -70,9 +69,8 @@ def plot_experts(uses: Mapping[str, pd.DataFrame], file: Path) -> None:
     """
     if not uses:
         raise OptionError("no use of experts to draw; expected at least one model with experts")
-    plt = _pyplot()
-    size = (2 * _INCH["panel"] + 1.5, _INCH["heat"] * len(uses))
-    figure, axes = plt.subplots(len(uses), 2, figsize=size, squeeze=False)
+    figure = _figure(2 * _PANEL + _MARGIN, _HEAT * len(uses))
+    axes = figure.subplots(len(uses), 2, squeeze=False)
     for (left, right), (title, use) in zip(axes, uses.items(), strict=True):
         by_block, by_size = shares(use, "block"), shares(use, "size")
         scales = [str(scale) for scale in by_block.columns]
@@ -90,31 +88,26 @@ def plot_experts(uses: Mapping[str, pd.DataFrame], file: Path) -> None:
         right.set_yticks(range(len(by_size)), list(by_size.index))
         right.set(xlim=(0, 1), xlabel="share of windows", ylabel="object in the window")
         right.legend(title="scale", fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
-    _save(plt, figure, file)
+    _save(figure, file)
 
 
-def _pyplot() -> Any:
-    """Load matplotlib, drawing into files only."""
+def _figure(width: float, height: float) -> Any:
+    """Return an empty figure; nothing of a user's own plots is touched."""
     try:
-        import matplotlib
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise OptionError(
             "the figures of a study need matplotlib, which is not installed: "
             "pip install 'easyseg[study]'"
         ) from error
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    return plt
+    return Figure(figsize=(width, height), layout="tight")
 
 
-def _save(plt: Any, figure: Any, file: Path) -> None:
+def _save(figure: Any, file: Path) -> None:
     """Write a figure beside its place and move it there."""
     beside = file.with_name(f".{file.name}.tmp.png")
     try:
-        figure.tight_layout()
         figure.savefig(beside, dpi=_DPI)
         beside.replace(file)
     finally:
-        plt.close(figure)
         beside.unlink(missing_ok=True)

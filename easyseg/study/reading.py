@@ -26,15 +26,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from easyseg.errors import EasySegError, OptionError, nearest
 from easyseg.models.registry import get_spec
 from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.presets import parse_presets, presets_folder
 from easyseg.study.cells import places, settings_of
-from easyseg.study.spec import BUDGETS, Budget, Method, Part, Row, Settings, Study, StudySet, Tuning
+from easyseg.study.spec import (
+    BUDGETS,
+    Budget,
+    BudgetKind,
+    Method,
+    Part,
+    Row,
+    Settings,
+    Study,
+    StudySet,
+    Tuning,
+)
 
 __all__ = ["list_studies", "parse_study", "read_study"]
 
@@ -216,12 +228,13 @@ class _Reader:
         """Read one method and changes to it."""
         if "methods" in own:
             self.problems.append(f"{where}: methods, or one method with variants; not both")
-        name = own.get("method")
+        name = str(own.get("method"))
         self._known(f"{where}.method", name, methods)
-        if name not in methods:
+        method = methods.get(name)
+        if method is None:
             return ()
         return tuple(
-            Row(key, key, methods[name], self._settings(f"{where}.variants.{key}", changes))
+            Row(key, key, method, self._settings(f"{where}.variants.{key}", changes))
             for key, changes in self._mapping(f"{where}.variants", own["variants"]).items()
         )
 
@@ -239,16 +252,20 @@ class _Reader:
 
     def _budget(self, where: str, value: Any) -> Budget:
         own = self._mapping(where, value)
-        kind, amount = next(iter(own.items()), ("", None))
-        right = isinstance(amount, (int, float)) and not isinstance(amount, bool) and amount > 0
-        whole = right and (kind == "seconds" or amount == int(amount))
-        if len(own) != 1 or kind not in BUDGETS or not whole:
+        kind, amount = next(iter(own.items()), ("", 0))
+        number = isinstance(amount, (int, float)) and not isinstance(amount, bool) and amount > 0
+        if not (
+            len(own) == 1
+            and kind in BUDGETS
+            and number
+            and (kind == "seconds" or amount == int(amount))
+        ):
             self.problems.append(
                 f"{where}: expected one of {', '.join(BUDGETS)} and how many, as in "
                 f"{{samples: 200}}, found {value!r}"
             )
             return Budget("seconds", 1.0)
-        return Budget(kind, float(amount) if kind == "seconds" else int(amount))
+        return Budget(cast("BudgetKind", kind), float(amount) if kind == "seconds" else int(amount))
 
     def _settings(self, where: str, value: Any) -> Settings:
         """Read values of the plan; ``auto`` stays a word."""
@@ -260,7 +277,7 @@ class _Reader:
             elif given == "auto" and key in DOMAINS:
                 settings[key] = given
             else:
-                settings[key] = self._try(lambda k=key, v=given: parse(k, v, where=where))
+                settings[key] = self._try(partial(parse, key, given, where=where))
         name = settings.get("backbone.name", "auto")
         if name not in ("auto", None):
             self._try(lambda: get_spec(name))

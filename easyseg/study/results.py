@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from easyseg.errors import OptionError
@@ -34,6 +35,11 @@ class Result:
     done: bool
     error: str
     content: Mapping[str, Any]
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, in a line."""
+        return shorten(self.error, 400, placeholder=" ...")
 
     @property
     def validation(self) -> float:

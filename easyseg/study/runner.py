@@ -9,30 +9,23 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Protocol
 
 from easyseg.console import Reporter
-from easyseg.errors import OptionError, nearest
 from easyseg.plan.hardware import Hardware, detect_hardware
-from easyseg.study.cells import Cell, Place, cell_of, pick_values, places, tuning_cells, unique
+from easyseg.study.cells import Cell, unique
 from easyseg.study.data import find_sets
-from easyseg.study.results import (
-    Result,
-    read_result,
-    read_results,
-    result_file,
-    write_failure,
-)
+from easyseg.study.progress import Progress, progress_of
+from easyseg.study.results import read_result, read_results, result_file, write_failure
 from easyseg.study.spec import Study
 from easyseg.study.worker import Job
 
-__all__ = ["Fleet", "Launcher", "Processes", "Progress", "fleet_of", "progress_of", "run_study"]
+__all__ = ["Fleet", "Launcher", "Processes", "fleet_of", "run_study"]
 
 log = logging.getLogger("easyseg")
 
@@ -160,66 +153,6 @@ class Processes:
                 process.kill()
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a study is.
-
-    Attributes:
-        cells: Each place with its cell, or ``None`` while its method waits for its picked value.
-        picked: The picked value of each method that has one.
-        results: All results there are, by key of the cell.
-    """
-
-    cells: Sequence[tuple[Place, Cell | None]]
-    picked: Mapping[str, Any]
-    results: Mapping[str, Result]
-
-    def result(self, cell: Cell | None) -> Result | None:
-        """Return the result of a cell that came to its end."""
-        found = None if cell is None else self.results.get(cell.key)
-        return found if found is not None and found.done else None
-
-    def status(self, cell: Cell | None) -> str:
-        """Return ``"done"``, ``"failed"``, ``"open"``, or ``"waits"`` for a picked value."""
-        if cell is None:
-            return "waits"
-        if cell.key not in self.results:
-            return "open"
-        return "done" if self.results[cell.key].done else "failed"
-
-
-def progress_of(study: Study, results: Path, only: str | None = None) -> Progress:
-    """Read how far a study is.
-
-    Args:
-        study: The study.
-        results: Its folder.
-        only: Pattern of the labels of the places that are asked for; ``None``: all.
-
-    Raises:
-        OptionError: If no place fits, or a file there is no result.
-    """
-    found = read_results(results)
-    validation = {key: result.validation for key, result in found.items() if result.done}
-    picked = pick_values(study, validation)
-    chosen = _matching(places(study), only)
-    return Progress([(place, cell_of(study, place, picked)) for place in chosen], picked, found)
-
-
-def _matching(all_places: Sequence[Place], only: str | None) -> list[Place]:
-    """Return the places whose label fits; a pattern without ``*`` or ``?`` may stand anywhere."""
-    if only is None:
-        return list(all_places)
-    pattern = only if set(only) & set("*?[") else f"*{only}*"
-    chosen = [place for place in all_places if fnmatch(place.label, pattern)]
-    if not chosen:
-        raise OptionError(
-            f"only={only!r} fits no cell; labels are part/set/row/seed. "
-            f"{nearest(only, (place.label for place in all_places))}"
-        )
-    return chosen
-
-
 def run_study(
     study: Study,
     *,
@@ -253,26 +186,14 @@ def run_study(
         OptionError: If no place fits, or a file in the folder is no result.
     """
     progress = progress_of(study, results, only)
-    methods = {place.row.method.name for place, _ in progress.cells}
-    tuning = {name: cells for name, cells in tuning_cells(study).items() if name in methods}
     names = {place.set.name for place, _ in progress.cells}
-    names |= {cell.set for cells in tuning.values() for cell in cells}
-    find_sets(sorted(names), data)
+    find_sets(sorted(names | {cell.set for _, cell in progress.tuning}), data)
     turn = _Turn(data, results, fleet, reporter, launcher or Processes(results / "logs"), retry)
-    turn.run(
-        "picking values",
-        [
-            (cell, f"{study.tuning.key}={cell.settings[study.tuning.key]}/{cell.set}/{name}")
-            for name, cells in tuning.items()
-            for cell in cells
-            if study.tuning is not None
-        ],
-    )
+    turn.run("picking values", progress.tuning)
     progress = progress_of(study, results, only)
     for method, value in progress.picked.items():
-        if method in methods:
-            log.info("%s: picked %s", study.methods[method].title, value)
-    turn.run("cells", [(cell, place.label) for place, cell in progress.cells if cell is not None])
+        log.info("%s: picked %s", study.methods[method].title, value)
+    turn.run("cells", progress.labelled())
     return progress_of(study, results, only)
 
 
@@ -287,11 +208,11 @@ class _Turn:
     launcher: Launcher
     retry: bool
 
-    def run(self, text: str, labelled: Sequence[tuple[Cell, str]]) -> None:
+    def run(self, text: str, labelled: Sequence[tuple[str, Cell]]) -> None:
         """Run the cells that have no result, in their order; the first label of a cell is shown."""
         known = read_results(self.results)
-        cells = unique([cell for cell, _ in labelled])
-        labels = {cell.key: label for cell, label in reversed(labelled)}
+        cells = unique([cell for _, cell in labelled])
+        labels = {cell.key: label for label, cell in reversed(labelled)}
         todo = [
             cell
             for cell in cells
@@ -352,6 +273,6 @@ def _told(file: Path) -> str:
         return "stopped"
     result = read_result(file)
     if not result.done:
-        return f"failed: {result.error.splitlines()[0]}"
+        return f"failed: {result.reason}"
     validation = result.content["validation"]
     return f"{validation['metric']} {result.validation:.3f} in {result.content['fit_seconds']} s"

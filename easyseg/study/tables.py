@@ -11,10 +11,10 @@ import pandas as pd
 
 from easyseg.study.cells import tuning_cells
 from easyseg.study.experts import SIZES, shares
-from easyseg.study.runner import Progress
+from easyseg.study.progress import Progress
 from easyseg.study.spec import Part, Row, Study, StudySet
 
-__all__ = ["COLUMNS", "Column", "columns_of", "expert_tables", "markdown", "spread", "tidy"]
+__all__ = ["COLUMNS", "Column", "columns_of", "expert_uses", "markdown", "spread", "tidy"]
 
 COLUMNS = (
     "part",
@@ -146,14 +146,14 @@ def markdown(study: Study, progress: Progress) -> str:
             sections += [f"## {part.title}", _scores(part, columns, scores), _about(part, study)]
             if part.baseline is not None:
                 sections += _differences(part, columns, scores)
-            sections += expert_tables(part, study.sets, progress)
+            sections += _expert_tables(part, study.sets, progress)
     failed = _failed(progress)
     return "\n\n".join([*sections, *failed]) + "\n"
 
 
 def _state(progress: Progress) -> str:
     """Say how many cells there are, and what made them."""
-    cells = {cell.key: progress.result(cell) for _, cell in progress.cells if cell is not None}
+    cells = {cell.key: progress.result(cell) for _, cell in progress.labelled()}
     done = [result.content for result in cells.values() if result is not None]
     waiting = sum(cell is None for _, cell in progress.cells)
     text = f"{len(done)} of {len(cells)} cells are finished"
@@ -255,7 +255,7 @@ def _values(scores: pd.DataFrame, row: Row, column: Column) -> dict[int, float]:
     return dict(zip(found["seed"].tolist(), found["score"].tolist(), strict=True))
 
 
-def expert_tables(part: Part, sets: Mapping[str, StudySet], progress: Progress) -> list[str]:
+def _expert_tables(part: Part, sets: Mapping[str, StudySet], progress: Progress) -> list[str]:
     """Return which experts the rows with a choice of them use, by the size of the objects."""
     uses = expert_uses(part, progress)
     texts = []
@@ -293,14 +293,14 @@ def expert_uses(part: Part, progress: Progress) -> dict[tuple[str, str], pd.Data
 
 
 def _failed(progress: Progress) -> Iterator[str]:
-    failed = [
-        f"- `{place.label}`: {progress.results[cell.key].error.splitlines()[0]}"
-        for place, cell in progress.cells
-        if cell is not None and progress.status(cell) == "failed"
-    ]
+    failed = {
+        cell.key: f"- `{label}`: {progress.results[cell.key].reason}"
+        for label, cell in progress.labelled()
+        if progress.status(cell) == "failed"
+    }
     if failed:
         yield "## Failed"
-        yield "\n".join(failed)
+        yield "\n".join(failed.values())
 
 
 _LOWER_IS_BETTER = ("ber", "mae", "hd95", "hausdorff95")
