@@ -29,6 +29,7 @@ from easyseg.models.network import (
     trainable_state,
 )
 from easyseg.models.registry import get_spec
+from easyseg.plan.adapter_kinds import KINDS
 from easyseg.plan.plan import Plan
 
 __all__ = [
@@ -287,6 +288,7 @@ def _card(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
     count = sum(v.numel() for v in state.values())
     size = sum(v.numel() * v.element_size() for v in state.values()) / 1e6
     backbone, adapter, data = plan["backbone"], plan["adapter"], plan["data"]
+    rank = f", rank {adapter['rank']}" if "rank" in KINDS[adapter["kind"]].uses else ""
     return f"""# A segmentation model made with easyseg {about["versions"].get("easyseg", "")}
 
 `SemanticSegmentor.load("FOLDER")` or `easyseg predict FOLDER images/ --output-dir predicted/`
@@ -294,7 +296,7 @@ def _card(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
 - task: {plan["problem_type"]}, {plan["num_classes"]} classes
 - base: {spec.name} ({spec.license}), weights `{backbone["weights"]}`
 - sha256 of the base: `{about["backbone"]["sha256"]}`
-- adapter: {adapter["kind"]}, rank {adapter["rank"]}; input {data["size"]} px, {data["geometry"]}
+- adapter: {adapter["kind"]}{rank}; input {data["size"]} px, {data["geometry"]}
 - {count:,} trained parameters in `{_TENSORS}` ({size:.1f} MB); the base is not included
 
 | raw mask value | class |

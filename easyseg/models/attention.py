@@ -21,7 +21,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-__all__ = ["attend_folded", "attend_in_chunks", "attention_with_positions", "key_positions"]
+__all__ = [
+    "append_tokens",
+    "attend_folded",
+    "attend_in_chunks",
+    "attention_with_positions",
+    "key_positions",
+]
 
 # Logits at a time: 16 MB of float32, which stay in the caches of most CPUs.
 _CHUNK = 2**22
@@ -38,6 +44,11 @@ def key_positions(grid: tuple[int, int]) -> Tensor:
     return torch.cat([rows, torch.eye(width).repeat(height, 1)], 1)
 
 
+def append_tokens(own: Tensor, shared: Tensor) -> Tensor:
+    """Append tokens ``[heads, P, D]`` to those of each sample ``[B, heads, N, D]``."""
+    return torch.cat([own, shared.expand(len(own), -1, -1, -1)], dim=2)
+
+
 def attention_with_positions(
     q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, onehot: Tensor
 ) -> Tensor:
@@ -45,8 +56,8 @@ def attention_with_positions(
 
     Args:
         q: Queries ``[B, heads, N, D]``, N the tokens of a grid of height H and width W.
-        k: Keys, of the same shape.
-        v: Values, of the same shape.
+        k: Keys, of the same shape, or followed by keys ``[B, heads, P, D]`` without a position.
+        v: Values, of the shape of ``k``.
         rel_h: What a query's logits gain by the row of the key ``[B, heads, N, H]``.
         rel_w: The same by its column ``[B, heads, N, W]``.
         onehot: :func:`key_positions` of the grid.
@@ -54,7 +65,8 @@ def attention_with_positions(
     Returns:
         The attended values, of the shape of ``q``.
     """
-    if q.device.type == "cpu" and q.dtype == torch.float32:
+    on_grid = k.shape[-2] == q.shape[-2]
+    if on_grid and q.device.type == "cpu" and q.dtype == torch.float32:
         return attend_in_chunks(q, k, v, rel_h, rel_w)
     return attend_folded(q, k, v, rel_h, rel_w, onehot)
 
@@ -69,6 +81,7 @@ def attend_folded(
     """
     width = v.shape[-1]
     q = torch.cat([q * width**-0.5, rel_h, rel_w], dim=-1)
+    onehot = F.pad(onehot, (0, 0, 0, k.shape[-2] - len(onehot)))
     k = torch.cat([k, onehot.to(k.dtype).expand(*k.shape[:2], -1, -1)], dim=-1)
     filled = F.pad(v, (0, q.shape[-1] - width))
     return F.scaled_dot_product_attention(q, k, filled, scale=1.0)[..., :width]

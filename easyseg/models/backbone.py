@@ -15,11 +15,13 @@ __all__ = ["Backbone", "crop_windows", "fill_windows", "merge_windows", "split_w
 class Backbone(nn.Module, ABC):
     """An image encoder as a sequence of steps.
 
-    A step is a module that maps features to ``(features, auxiliary loss)``. Everything before the
-    first step with a trainable parameter (``split_at``), the prefix, is run without a graph.
+    Before the steps the image is embedded, behind them the neck makes the image embedding. A step
+    is a module that maps features to ``(features, auxiliary loss)``. Everything before the first
+    trainable parameter, the prefix, is run without a graph.
     """
 
     gradient_checkpointing: bool = False
+    neck: nn.Module
 
     @abstractmethod
     def steps(self) -> Sequence[nn.Module]:
@@ -35,16 +37,20 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def finish(self, features: Tensor) -> Tensor:
-        """Map the features of the last step to the image embedding ``[B, C, h, w]``."""
+        """Map the features of the last step to the image embedding ``[B, C, h, w]`` (the neck)."""
 
     @property
     def split_at(self) -> int:
         """Index of the first step with a trainable parameter; the number of steps if none has."""
         steps = self.steps()
         for index, step in enumerate(steps):
-            if any(p.requires_grad for p in step.parameters()):
+            if _is_trained(step):
                 return index
         return len(steps)
+
+    def _embedding_is_trained(self) -> bool:
+        elsewhere = {id(p) for part in (*self.steps(), self.neck) for p in part.parameters()}
+        return any(p.requires_grad and id(p) not in elsewhere for p in self.parameters())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch.
@@ -66,16 +72,22 @@ class Backbone(nn.Module, ABC):
             images: As for :meth:`forward`.
 
         Returns:
-            The features of the first trained step; the image embedding if no step is trained.
+            The images themselves if their embedding is trained; else the features of the first
+            trained step, or of the neck; the image embedding if nothing is trained.
         """
+        if self._embedding_is_trained():
+            return images
         steps, split = self.steps(), self.split_at
         features, _ = self._run(steps[:split], self.embed(images))
-        return features if split < len(steps) else self.finish(features)
+        frozen = split == len(steps) and not _is_trained(self.neck)
+        return self.finish(features) if frozen else features
 
     def suffix(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Run the rest: maps what :meth:`prefix` returns to what :meth:`forward` returns."""
         steps, split = self.steps(), self.split_at
-        if split == len(steps):
+        if self._embedding_is_trained():
+            features, split = self.embed(features), 0
+        elif split == len(steps) and not _is_trained(self.neck):
             return features, features.new_zeros((), dtype=torch.float32)
         features, aux = self._run(steps[split:], features)
         return self.finish(features), aux
@@ -90,6 +102,10 @@ class Backbone(nn.Module, ABC):
                 features, loss = step(features)
             aux = aux + loss
         return features, aux
+
+
+def _is_trained(module: nn.Module) -> bool:
+    return any(p.requires_grad for p in module.parameters())
 
 
 def fill_windows(x: Tensor, window: int) -> Tensor:

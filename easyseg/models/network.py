@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from easyseg.errors import ArtifactError, OptionError
-from easyseg.models.adapters import LoRALinear, inject_adapters
+from easyseg.models.adapters import LoRALinear
+from easyseg.models.adapters.methods import adapt, use_batch_statistics
 from easyseg.models.backbone import Backbone
 from easyseg.models.decoder import Decoder
 from easyseg.models.heads import Head, build_head
 from easyseg.models.matching import Segments
 from easyseg.models.registry import BackboneSpec, get_spec
 from easyseg.models.sam_vit import SamViT
-from easyseg.models.tiny_vit import TinyViT
+from easyseg.models.tiny_vit import ConvBN, TinyViT
 from easyseg.models.weights import load_base
 from easyseg.plan.plan import Plan
 
@@ -26,6 +27,7 @@ __all__ = [
     "build_encoder",
     "build_network",
     "load_trainable_state",
+    "running_statistics",
     "trainable_state",
 ]
 
@@ -92,7 +94,7 @@ class Network(nn.Module):
         return Output(logits, aux, segments)
 
     def adapters(self) -> Iterator[tuple[str, nn.Module]]:
-        """Yield name and module of each adapted layer."""
+        """Yield name and module of each layer with LoRA or Conv-LoRA."""
         for name, module in self.named_modules():
             if isinstance(module, LoRALinear):
                 yield name, module
@@ -129,8 +131,8 @@ def build_network(plan: Plan, *, seed: int, base_sha256: str | None = None) -> N
         base_sha256: Hash of the weights a saved model was trained on, to find them by it.
 
     Returns:
-        The network in training mode on the CPU, everything frozen but adapters, decoder and
-        head.
+        The network in training mode on the CPU, everything frozen but decoder, head, and what the
+        planned adapter adds or trains.
 
     Raises:
         WeightsError: If the pretrained weights cannot be had.
@@ -155,36 +157,34 @@ def build_network(plan: Plan, *, seed: int, base_sha256: str | None = None) -> N
             noise = torch.empty_like(decoder.mask_tokens.weight)
             nn.init.normal_(noise, std=_TOKEN_JITTER[plan.head.kind])
             decoder.mask_tokens.weight.data.add_(noise)
-        _adapt(backbone, plan)
+        backbone = adapt(backbone, plan.adapter)
+    if plan.backbone.weights == "random":
+        use_batch_statistics(backbone)
     backbone.gradient_checkpointing = plan.train.gradient_checkpointing
     return Network(backbone, decoder, head, found_sha256).train()
 
 
-def _adapt(backbone: Backbone, plan: Plan) -> None:
-    """Freeze the backbone and put the planned adapters into its last blocks."""
-    backbone.requires_grad_(False)
-    adapter = plan.adapter
-    blocks = list(backbone.attention_blocks())
-    count = len(blocks) if adapter.blocks == "all" else int(adapter.blocks)
-    if adapter.kind == "none" or count == 0:
-        return
-    options: dict[str, object] = {"rank": adapter.rank, "alpha": adapter.alpha}
-    if adapter.kind == "conv_lora":
-        options |= {
-            "num_experts": adapter.num_experts,
-            "scales": adapter.scales,
-            "gate": adapter.gate,
-        }
-    for block in blocks[-count:]:
-        inject_adapters(block, adapter.kind, target="qkv", **options)
-
-
 def trainable_state(network: nn.Module) -> dict[str, Tensor]:
-    """Return what training changes, by name: this, and nothing else, is saved."""
-    return {
+    """Return what training changes, by name: this, and nothing else, is saved.
+
+    These are the trainable parameters, and the statistics of batch normalisation where they follow
+    the batches.
+    """
+    state = {
         name: parameter.detach()
         for name, parameter in network.named_parameters()
         if parameter.requires_grad
+    }
+    return state | running_statistics(network)
+
+
+def running_statistics(network: nn.Module) -> dict[str, Tensor]:
+    """Return the statistics that follow the batches, by name; a pretrained encoder has none."""
+    return {
+        f"{name}.bn.{kind}": getattr(layer.bn, kind)
+        for name, layer in network.named_modules()
+        if isinstance(layer, ConvBN) and layer.live
+        for kind in ("running_mean", "running_var")
     }
 
 

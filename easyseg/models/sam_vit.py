@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from segment_anything.modeling.common import LayerNorm2d, MLPBlock
+from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.image_encoder import PatchEmbed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from easyseg.models.adapters import project
-from easyseg.models.attention import attention_with_positions, key_positions
+from easyseg.models.attention import append_tokens, attention_with_positions, key_positions
 from easyseg.models.backbone import (
     Backbone,
     crop_windows,
@@ -24,7 +24,7 @@ from easyseg.models.backbone import (
     split_windows,
 )
 
-__all__ = ["RelPosAttention", "SamBlock", "SamViT", "fit_state_to_grid"]
+__all__ = ["MlpBlock", "RelPosAttention", "SamBlock", "SamViT", "fit_state_to_grid"]
 
 
 class RelPosAttention(nn.Module):
@@ -54,25 +54,54 @@ class RelPosAttention(nn.Module):
         self.register_buffer("col_offsets", cols[:, None] - cols + width - 1, persistent=False)
         self.register_buffer("onehot", key_positions(grid), persistent=False)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def rows_of(self, parts: Sequence[str]) -> list[int]:
+        """Return the outputs of ``qkv`` that make some of ``"q"``, ``"k"`` and ``"v"``."""
+        dim = self.proj.in_features
+        starts = ["qkv".index(part) * dim for part in parts]
+        return [start + channel for start in starts for channel in range(dim)]
+
+    def forward(
+        self, x: Tensor, images: int | None = None, prompts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Attend within each grid.
 
         Args:
             x: Tokens ``[B, H, W, C]``, (H, W) the grid of the constructor.
+            images: Number of images that the B grids come from, each B / images in a row.
+            prompts: Tokens ``[P, C]`` without a position that all tokens attend to as well.
 
         Returns:
-            Tokens of the same shape and the auxiliary loss of the projection.
+            Tokens of the same shape and the auxiliary loss of the projections.
         """
         b, h, w, c = x.shape
-        qkv, aux = project(self.qkv, x)
+        qkv, aux = project(self.qkv, x, images)
         q, k, v = qkv.reshape(b, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        if prompts is not None:
+            own = self.qkv(prompts).view(-1, 3, self.num_heads, k.shape[-1]).permute(1, 2, 0, 3)
+            k, v = append_tokens(k, own[1]), append_tokens(v, own[2])
         grid = q.unflatten(2, (h, w))
         rel_h = torch.einsum("bnhwc,hkc->bnhwk", grid, self.rel_pos_h[self.row_offsets].to(q.dtype))
         rel_w = torch.einsum("bnhwc,wkc->bnhwk", grid, self.rel_pos_w[self.col_offsets].to(q.dtype))
         out = attention_with_positions(
             q, k, v, rel_h.flatten(2, 3), rel_w.flatten(2, 3), self.onehot
         )
-        return self.proj(out.transpose(1, 2).reshape(b, h, w, c)), aux
+        out, more = project(self.proj, out.transpose(1, 2).reshape(b, h, w, c), images)
+        return out, aux + more
+
+
+class MlpBlock(nn.Module):
+    """Two-layer perceptron."""
+
+    def __init__(self, dim: int, expand: int = 4) -> None:
+        super().__init__()
+        self.lin1 = nn.Linear(dim, dim * expand)
+        self.lin2 = nn.Linear(dim * expand, dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``[B, H, W, C]`` to the same shape and the auxiliary loss of the layers."""
+        hidden, aux = project(self.lin1, x)
+        y, more = project(self.lin2, F.gelu(hidden))
+        return y, aux + more
 
 
 class SamBlock(nn.Module):
@@ -83,29 +112,37 @@ class SamBlock(nn.Module):
         num_heads: Number of heads.
         window: Side of the windows in tokens, or 0.
         grid: Height and width of the whole token grid.
+
+    Attributes:
+        prompts: Trained tokens ``[P, C]`` that all windows attend to (VPT), or None.
     """
+
+    prompts: nn.Parameter | None
 
     def __init__(self, dim: int, num_heads: int, window: int, grid: tuple[int, int]) -> None:
         super().__init__()
         self.window = window
+        self.register_parameter("prompts", None)
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = RelPosAttention(dim, num_heads, (window, window) if window else grid)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = MLPBlock(embedding_dim=dim, mlp_dim=dim * 4, act=nn.GELU)
+        self.mlp = MlpBlock(dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map tokens ``[B, H, W, C]`` to tokens of the same shape and an auxiliary loss."""
-        height, width = x.shape[1:3]
+        images, height, width, _ = x.shape
         y = self.norm1(x)
+        prompts = None if self.prompts is None else self.norm1(self.prompts)
         if self.window:
             y = fill_windows(y, self.window)
             padded = y.shape[1:3]
-            y, aux = self.attn(split_windows(y, self.window))
+            y, aux = self.attn(split_windows(y, self.window), images, prompts)
             y = crop_windows(merge_windows(y, *padded), height, width)
         else:
-            y, aux = self.attn(y)
+            y, aux = self.attn(y, images, prompts)
         x = x + y
-        return x + self.mlp(self.norm2(x)), aux
+        y, more = self.mlp(self.norm2(x))
+        return x + y, aux + more
 
 
 class SamViT(Backbone):
@@ -135,6 +172,7 @@ class SamViT(Backbone):
         patch: int = 16,
     ) -> None:
         super().__init__()
+        self.grid = grid
         self.patch_embed = PatchEmbed((patch, patch), (patch, patch), embed_dim=embed_dim)
         self.pos_embed = nn.Parameter(torch.zeros(1, *grid, embed_dim))
         self.blocks = nn.ModuleList(

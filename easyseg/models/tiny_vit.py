@@ -3,9 +3,9 @@
 The two differ in the stem only. MobileSAM's has a stride of 4, which makes 16 in all. LiteMedSAM's
 keeps the resolution, which makes 4 in all and logits at input resolution.
 
-Parameter names are those of both checkpoints. Batch normalisation is frozen by construction: its
-running statistics are folded into the convolution on each call, in training too, so its buffers can
-never change.
+Parameter names are those of both checkpoints. Batch normalisation keeps its pretrained statistics:
+they are folded into the convolution on each call, in training too, so its buffers can never change.
+A network that is trained from scratch has none to keep: there they are those of the batch.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from easyseg.models.adapters import project
+from easyseg.models.attention import append_tokens
 from easyseg.models.backbone import (
     Backbone,
     crop_windows,
@@ -27,11 +28,18 @@ from easyseg.models.backbone import (
     split_windows,
 )
 
-__all__ = ["TinyViT"]
+__all__ = ["ConvBN", "TinyViT"]
 
 
-class FrozenConvBN(nn.Module):
-    """Convolution and frozen batch normalisation as one convolution (names ``c`` and ``bn``)."""
+class ConvBN(nn.Module):
+    """Convolution and batch normalisation (names ``c`` and ``bn``).
+
+    Attributes:
+        live: False: the running statistics are constant, and both are one convolution. True: in
+            training the statistics are those of the batch, and the running ones follow them.
+    """
+
+    live: bool = False
 
     def __init__(
         self, dim_in: int, dim_out: int, kernel: int = 1, stride: int = 1, groups: int = 1
@@ -42,14 +50,18 @@ class FrozenConvBN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[B, C, H, W]`` to ``[B, C', H / stride, W / stride]``."""
-        bn = self.bn
+        c, bn = self.c, self.bn
         assert bn.running_mean is not None
         assert bn.running_var is not None
+        if self.live and self.training:
+            y = c(x)
+            return F.batch_norm(
+                y, bn.running_mean, bn.running_var, bn.weight, bn.bias, training=True, eps=bn.eps
+            )
         with torch.autocast(x.device.type, enabled=False):
             scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
             weight = self.c.weight * scale[:, None, None, None]
             bias = bn.bias - bn.running_mean * scale
-        c = self.c
         return F.conv2d(x, weight, bias, c.stride, c.padding, c.dilation, c.groups)
 
 
@@ -59,9 +71,9 @@ class MBConv(nn.Module):
     def __init__(self, dim: int, expand: int = 4) -> None:
         super().__init__()
         hidden = dim * expand
-        self.conv1 = FrozenConvBN(dim, hidden)
-        self.conv2 = FrozenConvBN(hidden, hidden, kernel=3, groups=hidden)
-        self.conv3 = FrozenConvBN(hidden, dim)
+        self.conv1 = ConvBN(dim, hidden)
+        self.conv2 = ConvBN(hidden, hidden, kernel=3, groups=hidden)
+        self.conv3 = ConvBN(hidden, dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``[B, C, H, W]`` to the same shape and a zero auxiliary loss."""
@@ -74,9 +86,9 @@ class PatchMerging(nn.Module):
 
     def __init__(self, dim: int, dim_out: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = FrozenConvBN(dim, dim_out)
-        self.conv2 = FrozenConvBN(dim_out, dim_out, kernel=3, stride=stride, groups=dim_out)
-        self.conv3 = FrozenConvBN(dim_out, dim_out)
+        self.conv1 = ConvBN(dim, dim_out)
+        self.conv2 = ConvBN(dim_out, dim_out, kernel=3, stride=stride, groups=dim_out)
+        self.conv3 = ConvBN(dim_out, dim_out)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``[B, C, H, W]`` to ``[B, C', H / stride, W / stride]`` and a zero loss."""
@@ -105,19 +117,43 @@ class BiasAttention(nn.Module):
         index_map = torch.tensor(index).view(len(points), len(points))
         self.register_buffer("attention_bias_idxs", index_map, persistent=False)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Attend within windows ``[S, window, window, C]``; returns them and an auxiliary loss."""
+    def rows_of(self, parts: Sequence[str]) -> list[int]:
+        """Return the outputs of ``qkv`` that make some of ``"q"``, ``"k"`` and ``"v"``."""
+        dim = self.proj.in_features // self.num_heads
+        heads = range(self.num_heads)
+        starts = [(head * 3 + "qkv".index(part)) * dim for part in parts for head in heads]
+        return [start + channel for start in starts for channel in range(dim)]
+
+    def forward(
+        self, x: Tensor, images: int | None = None, prompts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Attend within windows.
+
+        Args:
+            x: Windows ``[S, window, window, C]``.
+            images: Number of images that they come from, each S / images in a row.
+            prompts: Tokens ``[P, C]`` without a position that all windows attend to as well.
+
+        Returns:
+            Windows of the same shape and the auxiliary loss of the projections.
+        """
         s, h, w, c = x.shape
-        qkv, aux = project(self.qkv, self.norm(x))
+        qkv, aux = project(self.qkv, self.norm(x), images)
         qkv = qkv.reshape(s, h * w, self.num_heads, 3, c // self.num_heads)
         q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)
         bias = self.attention_biases[:, self.attention_bias_idxs].to(q.dtype)
+        if prompts is not None:
+            own = self.qkv(self.norm(prompts)).view(-1, self.num_heads, 3, k.shape[-1])
+            own = own.permute(2, 1, 0, 3)
+            k, v = append_tokens(k, own[1]), append_tokens(v, own[2])
+            bias = F.pad(bias, (0, len(prompts)))
         if x.device.type == "cpu":
             # The fused CPU kernel's backward is several times slower on windows this small.
             out = ((q * q.shape[-1] ** -0.5) @ k.mT + bias).softmax(dim=-1).to(v.dtype) @ v
         else:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
-        return self.proj(out.transpose(1, 2).reshape(s, h, w, c)), aux
+        out, more = project(self.proj, out.transpose(1, 2).reshape(s, h, w, c), images)
+        return out, aux + more
 
 
 class Mlp(nn.Module):
@@ -129,20 +165,29 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(dim, dim * expand)
         self.fc2 = nn.Linear(dim * expand, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``[..., C]`` to ``[..., C]``."""
-        return self.fc2(F.gelu(self.fc1(self.norm(x))))
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``[B, H, W, C]`` to the same shape and the auxiliary loss of the layers."""
+        hidden, aux = project(self.fc1, self.norm(x))
+        y, more = project(self.fc2, F.gelu(hidden))
+        return y, aux + more
 
 
 class TinyViTBlock(nn.Module):
-    """Windowed attention, depthwise convolution, MLP; the step that can hold an adapter."""
+    """Windowed attention, depthwise convolution, MLP; the step that can hold an adapter.
+
+    Attributes:
+        prompts: Trained tokens ``[P, C]`` that all windows attend to (VPT), or None.
+    """
+
+    prompts: nn.Parameter | None
 
     def __init__(self, dim: int, num_heads: int, window: int) -> None:
         super().__init__()
         self.window = window
+        self.register_parameter("prompts", None)
         self.attn = BiasAttention(dim, num_heads, window)
         self.mlp = Mlp(dim)
-        self.local_conv = FrozenConvBN(dim, dim, kernel=3, groups=dim)
+        self.local_conv = ConvBN(dim, dim, kernel=3, groups=dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``[B, C, H, W]`` to the same shape and an auxiliary loss.
@@ -152,12 +197,12 @@ class TinyViTBlock(nn.Module):
         tokens = x.permute(0, 2, 3, 1)
         height, width = tokens.shape[1:3]
         filled = fill_windows(tokens, self.window)
-        windows, aux = self.attn(split_windows(filled, self.window))
+        windows, aux = self.attn(split_windows(filled, self.window), len(x), self.prompts)
         attended = merge_windows(windows, *filled.shape[1:3])
         tokens = tokens + crop_windows(attended, height, width)
         tokens = self.local_conv(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        tokens = tokens + self.mlp(tokens)
-        return tokens.permute(0, 3, 1, 2), aux
+        y, more = self.mlp(tokens)
+        return (tokens + y).permute(0, 3, 1, 2), aux + more
 
 
 class Stage(nn.Module):
@@ -179,9 +224,9 @@ class Stem(nn.Module):
     def __init__(self, dim: int, kernel: int, stride: int) -> None:
         super().__init__()
         self.seq = nn.Sequential(
-            FrozenConvBN(3, dim // 2, kernel, stride),
+            ConvBN(3, dim // 2, kernel, stride),
             nn.GELU(),
-            FrozenConvBN(dim // 2, dim, kernel, stride),
+            ConvBN(dim // 2, dim, kernel, stride),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 from easyseg.plan.facts import Decision, Facts
 
-__all__ = ["RANKS", "alpha", "num_experts", "rank", "scales"]
+__all__ = ["RANKS", "alpha", "num_experts", "num_prompts", "rank", "reduction", "scales"]
 
 # Ranks a step apart: the facts move the preset's rank along them, each fact by one step. Few images
 # are learnt by heart by many weights, many images and many classes have more to tell. Where the
@@ -25,6 +25,11 @@ PAPERS_SCALES = 8
 # Lower, and a short fit learns little (`easyseg demo --set adapter.alpha=3` shows it; the reference
 # code has 32 / 3).
 ALPHA_PER_RANK = 4.0
+
+# LoRA on a fused projection to query, key and value has four vectors of the encoder's width a rank.
+PROMPTS_PER_RANK = 4
+# What the authors take.
+REDUCTION = {"lst": 8, "sam_adapter": 32}
 
 
 def rank(facts: Facts, values: Mapping[str, Any]) -> Decision:
@@ -87,3 +92,14 @@ def alpha(facts: Facts, values: Mapping[str, Any]) -> Decision:
         f"{ALPHA_PER_RANK:g} times the rank: the adapter's output counts {ALPHA_PER_RANK:g}-fold, "
         "whatever its rank",
     )
+
+
+def num_prompts(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """Take as many as make the parameters of LoRA of the rank."""
+    rank = values["adapter.rank"]
+    return Decision(PROMPTS_PER_RANK * rank, f"as many parameters as LoRA of rank {rank} has")
+
+
+def reduction(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """Take what the authors of the method take."""
+    return Decision(REDUCTION.get(values["adapter.kind"], 1), "as its authors have it")

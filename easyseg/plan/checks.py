@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from easyseg.errors import OptionError
-from easyseg.models.registry import get_spec
-from easyseg.plan.choices import LOSSES, WEIGHTED_LOSSES
+from easyseg.models.registry import BackboneSpec, get_spec, list_backbones
+from easyseg.plan.adapter_kinds import KINDS
+from easyseg.plan.choices import LOSSES, WEIGHTED_LOSSES, trains_batch_statistics
 from easyseg.plan.facts import Facts
 
 __all__ = ["check_values"]
@@ -41,8 +42,9 @@ def check_values(values: Mapping[str, Any], facts: Facts) -> None:
 def _adapter(values: Mapping[str, Any]) -> list[str]:
     scales, experts = values["adapter.scales"], values["adapter.num_experts"]
     blocks, spec = values["adapter.blocks"], get_spec(values["backbone.name"])
-    found = []
-    if values["adapter.kind"] == "conv_lora" and len(scales) != experts:
+    kind = values["adapter.kind"]
+    found = [*_kind(kind, spec), *_narrow(values, spec), *_kept(values, spec)]
+    if kind == "conv_lora" and len(scales) != experts:
         found.append(
             f"adapter.scales has {len(scales)} entries, adapter.num_experts is {experts}: "
             "give one scale an expert, or leave one of the two out."
@@ -51,6 +53,52 @@ def _adapter(values: Mapping[str, Any]) -> list[str]:
         found.append(
             f"adapter.blocks = {blocks}, but {spec.name} has {spec.num_blocks} blocks: "
             f"use 'all' or at most {spec.num_blocks}."
+        )
+    return found
+
+
+def _kind(kind: str, spec: BackboneSpec) -> list[str]:
+    if spec.family in KINDS[kind].families:
+        return []
+    fitting = (get_spec(name) for name in list_backbones())
+    names = [other.name for other in fitting if other.family in KINDS[kind].families]
+    return [
+        f"adapter.kind = {kind!r} does not go with backbone.name = {spec.name!r}: "
+        f"{KINDS[kind].why_not}. Use backbone.name = {' or '.join(map(repr, names))}, or another "
+        "adapter.kind."
+    ]
+
+
+def _narrow(values: Mapping[str, Any], spec: BackboneSpec) -> list[str]:
+    """Refuse a width that is not whole: narrower by ``reduction``, for LST a whole one a head."""
+    kind, reduction = values["adapter.kind"], values["adapter.reduction"]
+    if "reduction" not in KINDS[kind].uses or spec.family not in KINDS[kind].families:
+        return []
+    dim, heads = spec.arch["embed_dim"], spec.arch["num_heads"] if kind == "lst" else 1
+    possible = [n for n in range(1, dim // heads + 1) if dim % (n * heads) == 0]
+    if reduction in possible:
+        return []
+    return [
+        f"adapter.reduction = {reduction} does not divide the {dim} channels of {spec.name}"
+        f"{f' into whole ones for each of its {heads} heads' if heads > 1 else ''}: use one of "
+        f"{', '.join(map(str, possible))}."
+    ]
+
+
+def _kept(values: Mapping[str, Any], spec: BackboneSpec) -> list[str]:
+    """Refuse what would have to be kept or computed twice, and cannot."""
+    found = []
+    if values["train.prefix_cache"] and KINDS[values["adapter.kind"]].cached == "nothing":
+        found.append(
+            f"train.prefix_cache = True does not go with adapter.kind = "
+            f"{values['adapter.kind']!r}, which looks at the images themselves in every block: "
+            "leave it out."
+        )
+    if values["train.gradient_checkpointing"] and trains_batch_statistics(values):
+        found.append(
+            f"train.gradient_checkpointing = True does not go with {spec.name} trained from "
+            "scratch: recomputed batches would count twice in its batch normalisation. Leave it "
+            "out, and use a smaller train.micro_batch_size if memory is short."
         )
     return found
 

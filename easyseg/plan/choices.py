@@ -12,12 +12,20 @@ from typing import Any
 
 from easyseg.models.registry import get_spec
 from easyseg.plan import adapter_choices, input_choices
+from easyseg.plan.adapter_kinds import KINDS
 from easyseg.plan.costs import Costs
 from easyseg.plan.facts import Decision, Facts
 from easyseg.plan.memory import images_that_fit
 from easyseg.plan.repeats import VARIANTS, frozen_share, seen_again
 
-__all__ = ["BALANCE_WEIGHT", "CHOICES", "LOSSES", "WEIGHTED_LOSSES", "rare_class_weights"]
+__all__ = [
+    "BALANCE_WEIGHT",
+    "CHOICES",
+    "LOSSES",
+    "WEIGHTED_LOSSES",
+    "rare_class_weights",
+    "trains_batch_statistics",
+]
 
 DEFAULT_BACKBONE = "lite_medsam"
 BALANCE_WEIGHT = {"binary": 1.0, "multiclass": 2.0}
@@ -45,8 +53,10 @@ HIGHEST_LR_UP_TO_STEPS = 300
 # Each rank adds a path that moves by the rate: their sum grows with the rank. Up to this one, rates
 # have been tried.
 HIGHEST_LR_UP_TO_RANK = 8
-# Better on held-out images of skin, no worse on three other sets: benchmarks/README.md.
-PRETRAINED_DECODER_LR = 0.3
+# Weights that start where their pretraining ended take smaller steps than new ones. For a decoder
+# it is better on held-out images of skin, no worse on three other sets: benchmarks/README.md. For
+# an encoder that is trained as a whole it is a guess.
+PRETRAINED_LR = 0.3
 
 
 def _backbone(facts: Facts, values: Mapping[str, Any]) -> Decision:
@@ -61,12 +71,18 @@ def _backbone(facts: Facts, values: Mapping[str, Any]) -> Decision:
         )
     fewest = 1 if facts.problem_type == "binary" else facts.num_classes
     num_masks = facts.overrides.get("head.num_tokens", fewest)
+    kind = values["adapter.kind"]
     passed_over = []
     for name in facts.budget["backbones"]:
         spec = get_spec(name)
         size = facts.overrides.get("data.size", input_choices.size_for(facts, spec).value)
         mixed = facts.hardware.native_bf16
-        if images_that_fit(facts.hardware, name, size, mixed=mixed, num_masks=num_masks) < 1:
+        if spec.family not in KINDS[kind].families:
+            passed_over.append(f"{name} takes no {kind}")
+        elif (
+            images_that_fit(facts.hardware, name, size, mixed=mixed, num_masks=num_masks, kind=kind)
+            < 1
+        ):
             passed_over.append(f"{name} does not fit")
         elif name not in facts.obtainable:
             passed_over.append(f"{name} is not here and cannot be reached")
@@ -164,8 +180,13 @@ def _lr(facts: Facts, values: Mapping[str, Any]) -> Decision:
         f"{HIGHEST_LR_UP_TO_STEPS}, then falling with their root, near the paper's rates at its "
         "numbers of steps"
     )
-    rank = 0 if values["adapter.kind"] == "none" else values["adapter.rank"]
-    if rank > HIGHEST_LR_UP_TO_RANK:
+    kind, rank = values["adapter.kind"], values["adapter.rank"]
+    if kind == "full" and values["backbone.weights"] == "random":
+        why += "; nothing is pretrained"
+    elif kind == "full":
+        rate *= PRETRAINED_LR
+        why += f"; {PRETRAINED_LR:g} of it, for all that is trained is pretrained"
+    elif "alpha" in KINDS[kind].uses and rank > HIGHEST_LR_UP_TO_RANK:
         rate *= math.sqrt(HIGHEST_LR_UP_TO_RANK / rank)
         why += f"; rank {rank} adds up more paths than {HIGHEST_LR_UP_TO_RANK}: less, by the root"
     return Decision(float(f"{rate:.1e}"), why)
@@ -175,11 +196,13 @@ def _decoder_lr(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Change a decoder that starts where its pretraining ended with more care than new adapters."""
     if values["adapter.kind"] == "none":
         return Decision(1.0, "nothing but the decoder is trained")
+    if values["adapter.kind"] == "full":
+        return Decision(1.0, "encoder and decoder start alike")
     known = get_spec(values["backbone.name"]).prompt == values["backbone.prompt"] == "box"
     if values["backbone.weights"] == "random" or not known:
         return Decision(1.0, "one rate for adapters and decoder, as in the paper")
     return Decision(
-        PRETRAINED_DECODER_LR, "with its prompt the decoder is good from the start: smaller steps"
+        PRETRAINED_LR, "with its prompt the decoder is good from the start: smaller steps"
     )
 
 
@@ -211,7 +234,14 @@ def _planned_images_that_fit(facts: Facts, values: Mapping[str, Any]) -> float:
         values["data.size"],
         mixed=values["train.precision"] != "32",
         num_masks=values["head.num_tokens"],
+        kind=values["adapter.kind"],
     )
+
+
+def trains_batch_statistics(values: Mapping[str, Any]) -> bool:
+    """Return whether batch normalisation learns from the batches: a TinyViT from scratch."""
+    from_scratch = values["backbone.weights"] == "random" and values["adapter.kind"] == "full"
+    return from_scratch and get_spec(values["backbone.name"]).family == "tiny_vit"
 
 
 def _micro_batch_size(facts: Facts, values: Mapping[str, Any]) -> Decision:
@@ -236,13 +266,21 @@ def _gradient_checkpointing(facts: Facts, values: Mapping[str, Any]) -> Decision
     memory = f"{facts.hardware.memory_gb:.0f} GB"
     if fits:
         return Decision(False, f"{memory} hold the activations")
+    if trains_batch_statistics(values):
+        return Decision(False, "recomputed batches would count twice in batch normalisation")
     return Decision(True, f"{memory} may not hold the activations: recomputed, slower")
 
 
 def _prefix_cache(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Keep features where a good part of the encoder is frozen and its inputs come again."""
-    blocks = 0 if values["adapter.kind"] == "none" else values["adapter.blocks"]
-    frozen = frozen_share(get_spec(values["backbone.name"]), blocks)
+    kind = values["adapter.kind"]
+    frozen = frozen_share(get_spec(values["backbone.name"]), kind, values["adapter.blocks"])
+    if KINDS[kind].cached == "ladder":
+        return Decision(False, "the features of all blocks would have to be kept: too much")
+    if KINDS[kind].cached == "nothing":
+        return Decision(False, "each block looks at the image itself")
+    if frozen == 0 and kind == "full":
+        return Decision(False, "all of the encoder is trained")
     if frozen == 0:
         return Decision(False, "adapters in all blocks: little is frozen before the first")
     if values["data.geometry"] == "tile":
@@ -307,6 +345,8 @@ CHOICES: Mapping[str, Callable[[Facts, Mapping[str, Any]], Decision]] = {
     "adapter.alpha": adapter_choices.alpha,
     "adapter.num_experts": adapter_choices.num_experts,
     "adapter.scales": adapter_choices.scales,
+    "adapter.num_prompts": adapter_choices.num_prompts,
+    "adapter.reduction": adapter_choices.reduction,
     "head.kind": _head,
     "head.num_tokens": _num_tokens,
     "loss.kind": _loss,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from easyseg.errors import OptionError
+from easyseg.plan.adapter_kinds import KINDS
 from easyseg.plan.checks import check_values
 from easyseg.plan.choices import BALANCE_WEIGHT, CHOICES
 from easyseg.plan.costs import Costs, Estimate
@@ -31,6 +32,7 @@ __all__ = ["Decision", "check_request", "decide"]
 
 # Decided first because others look at them; the rest follows in the order of DOMAINS.
 _FIRST = (
+    "adapter.kind",
     "backbone.name",
     "adapter.rank",
     "train.batch_size",
@@ -39,12 +41,8 @@ _FIRST = (
     "train.epochs",
 )
 _ORDER = (*_FIRST, *(key for key in DOMAINS if key not in _FIRST))
-_EXPERTS = ("adapter.num_experts", "adapter.scales", "adapter.gate", "loss.balance_weight")
-_UNUSED = {
-    "conv_lora": (),
-    "lora": _EXPERTS,
-    "none": (*_EXPERTS, "adapter.rank", "adapter.alpha", "adapter.blocks"),
-}
+# What only a gate makes sense of.
+_ROUTED = ("adapter.routing", "loss.balance_weight")
 # Follows the scales where the user sets them, whatever the preset says.
 _FOLLOWING = "adapter.num_experts"
 
@@ -209,9 +207,14 @@ def _decide_one(key: str, facts: Facts, values: Mapping[str, Any], preset: Decis
 
 def _unused_by(key: str, values: Mapping[str, Any]) -> str | None:
     """Return which value that was decided before makes a key meaningless, in words."""
-    kind = values.get("adapter.kind", "conv_lora")
-    if key in _UNUSED[kind]:
+    kind = values.get("adapter.kind")
+    section, _, name = key.partition(".")
+    own = section == "adapter" and name != "kind"
+    gated = kind is not None and "gate" in KINDS[kind].uses
+    if (own and name not in KINDS[kind].uses) or (key == "loss.balance_weight" and not gated):
         return f"adapter {kind!r}"
+    if key in _ROUTED and values["adapter.gate"] == "sum":
+        return "experts that are summed"
     if key == "data.scale" and values["data.geometry"] != "tile":
         return f"geometry {values['data.geometry']!r}"
     return None

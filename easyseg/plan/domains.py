@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from easyseg.errors import OptionError, nearest
+from easyseg.plan.adapter_kinds import KINDS
 
 __all__ = ["DOMAINS", "Domain", "flatten", "parse"]
 
@@ -112,6 +113,19 @@ def _blocks() -> Domain:
     )
 
 
+def _targets() -> Domain:
+    words = ("q", "k", "v", "proj", "mlp")
+    many = _many(_one_of(*words), what=f"layers, at least one of {', '.join(map(repr, words))}")
+
+    def read(value: Any) -> tuple[str, ...]:
+        given = many.read(value)
+        if not given:
+            raise ValueError
+        return tuple(word for word in words if word in given)
+
+    return Domain(many.text, read, words)
+
+
 def _class_weights() -> Domain:
     weights = _many(_real(0, above=True), what="numbers above 0, one a class")
     return Domain(
@@ -133,12 +147,17 @@ DOMAINS: Mapping[str, Domain] = {
     "backbone.name": Domain("the name of a backbone", _text().read),
     "backbone.weights": _text(),
     "backbone.prompt": _one_of("none", "box"),
-    "adapter.kind": _one_of("conv_lora", "lora", "none"),
+    "adapter.kind": _one_of(*KINDS),
     "adapter.rank": _whole(1),
     "adapter.num_experts": _whole(1),
     "adapter.scales": _many(_whole(1), what="whole numbers of at least 1, one an expert"),
     "adapter.alpha": _real(0, above=True),
-    "adapter.gate": _one_of("learned", "constant"),
+    "adapter.gate": _one_of("learned", "constant", "sum"),
+    "adapter.routing": _one_of("window", "image"),
+    "adapter.identity": _flag(),
+    "adapter.targets": _targets(),
+    "adapter.num_prompts": _whole(1),
+    "adapter.reduction": _whole(1),
     "adapter.blocks": _blocks(),
     "head.kind": _one_of("binary", "softmax", "mask_classification"),
     "head.num_tokens": _whole(1),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from easyseg.models.registry import BackboneSpec
+from easyseg.plan.adapter_kinds import KINDS
 
 __all__ = ["VARIANTS", "frozen_share", "seen_again"]
 
@@ -15,13 +16,19 @@ VARIANTS = {"hflip": 2, "vflip": 2, "rot90": 4}
 _MOST_VARIANTS = 8
 
 
-def frozen_share(spec: BackboneSpec, blocks: str | int) -> float:
-    """Return the share of the attention blocks before the first adapter, 0..1.
+def frozen_share(spec: BackboneSpec, kind: str, blocks: str | int) -> float:
+    """Return the share of the attention blocks whose work a prefix cache saves, 0..1.
 
     Args:
         spec: The backbone.
-        blocks: The last blocks that have adapters, 0 for none, or ``"all"``.
+        kind: How it is adapted: a key of :data:`easyseg.plan.adapter_kinds.KINDS`.
+        blocks: The last blocks that are adapted, or ``"all"``.
     """
+    cached = KINDS[kind].cached
+    if cached in ("embedding", "ladder"):
+        return 1.0
+    if cached == "nothing":
+        return 0.0
     return 0.0 if blocks == "all" else 1 - int(blocks) / spec.num_blocks
 
 

@@ -40,12 +40,18 @@ class AdapterPlan:
     """What is trained inside of the frozen encoder.
 
     Attributes:
-        kind: ``"conv_lora"``, ``"lora"`` or ``"none"``.
-        rank: Channels of the low-rank path.
+        kind: A key of :data:`easyseg.plan.adapter_kinds.KINDS`.
+        rank: Channels of the low-rank path, or of the bottleneck of ``"adapter"``.
         num_experts: Convolution experts of a layer.
         scales: Scale of each expert.
         alpha: The path's output is multiplied by ``alpha / rank``.
-        gate: ``"learned"`` (from the task) or ``"constant"`` (as in the reference).
+        gate: ``"learned"`` (from the task), ``"constant"`` (as in the reference), or ``"sum"``:
+            none, all experts are summed.
+        routing: ``"window"`` (as in the reference) or ``"image"``: what is routed by itself.
+        identity: False leaves out the identity beside the experts.
+        targets: Layers with a low-rank path: ``"q"``, ``"k"``, ``"v"``, ``"proj"``, ``"mlp"``.
+        num_prompts: Prompts of a block, for ``"vpt"``.
+        reduction: How many times as narrow the features of ``"lst"`` or ``"sam_adapter"`` are.
         blocks: ``"all"``, or k for the last k blocks.
     """
 
@@ -55,6 +61,11 @@ class AdapterPlan:
     scales: tuple[int, ...]
     alpha: float
     gate: str
+    routing: Literal["window", "image"]
+    identity: bool
+    targets: tuple[str, ...]
+    num_prompts: int
+    reduction: int
     blocks: str | int
 
 
@@ -96,7 +107,8 @@ class OptimPlan:
         kind: ``"adamw"``, or ``"adam"``, whose weight decay is part of the gradient.
         lr: Highest learning rate.
         decoder_lr: That of the decoder, as a share of it.
-        weight_decay: Weight decay of decoder matrices (none on adapters, gates, norms).
+        weight_decay: Weight decay of matrices of the decoder and of an encoder that is trained as a
+            whole (none on adapters, gates, norms, positions).
         warmup: Share of the steps with a rising learning rate, 0..1.
     """
 

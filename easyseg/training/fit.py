@@ -162,9 +162,17 @@ def train(
 
     Returns:
         What was trained: under several processes the decisions of rank 0.
+
+    Raises:
+        OptionError: If Lightning refuses an option, or the plan does not go with the strategy.
     """
     plan = prepared.plan
     shard = devices.strategy == "fsdp"
+    if shard and plan.adapter.kind == "full":
+        raise OptionError(
+            "strategy='fsdp' shares frozen weights out over the devices, and adapter.kind = 'full' "
+            "leaves none frozen: use strategy='ddp'"
+        )
     sharing: list[L.Callback] = []
     if shard:
         from easyseg.training.sharding import WholeInValidation

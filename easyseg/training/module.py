@@ -31,7 +31,7 @@ from easyseg.errors import OptionError
 from easyseg.inference.predict import Assembler, auto_batch_size
 from easyseg.metrics.evaluate import new_scores
 from easyseg.metrics.streaming import SegmentationScores
-from easyseg.models.network import Network, Output, build_network
+from easyseg.models.network import Network, Output, build_network, running_statistics
 from easyseg.models.registry import get_spec
 from easyseg.models.weights import find_weights
 from easyseg.plan.hardware import detect_hardware
@@ -51,7 +51,10 @@ _OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {
 # What the cached features may take of the machine's memory, and beyond that on its disk.
 _CACHE_MEMORY_SHARE = 0.25
 _CACHE_DISK_BYTES = 20 * 2**30
-_NO_DECAY = ("lora_", "gate.", "experts.", "norm", "bias", "iou_token.", "mask_tokens.")
+_NO_DECAY = (
+    *("lora_", "gate.", "experts.", "adapter_", "prompts", "side_", "tune_"),
+    *("norm", "bias", "pos_embed", "rel_pos_", "iou_token.", "mask_tokens."),
+)
 # What the trainer of each rank was made with, before it heard of rank 0's plan.
 _OF_THE_TRAINER = ("precision", "epochs", "max_steps", "average", "patience")
 
@@ -142,8 +145,22 @@ class SegmentationModule(L.LightningModule):
             self._time_used = self.trainer.strategy.broadcast(self.clock.share(), src=0)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Look at the clock once a step, for the rate of the next one."""
+        """Look at the clock once a step, for the rate of the next one; let statistics agree."""
         self._look_at_the_clock()
+        if self.trainer.world_size > 1:
+            self._share_statistics()
+
+    def _share_statistics(self) -> None:
+        """Take the mean over all ranks of statistics that follow the batches of each."""
+        statistics = list(running_statistics(self.network).values())
+        if statistics:
+            flat = torch.cat(statistics)
+            mean = self.trainer.strategy.reduce(flat, reduce_op="mean")
+            assert isinstance(mean, Tensor)
+            for own, shared in zip(
+                statistics, mean.split([len(s) for s in statistics]), strict=True
+            ):
+                own.copy_(shared)
 
     def configure_model(self) -> None:
         """Build the network, once."""
@@ -335,7 +352,7 @@ def training_loss(
 
 
 def new_optimizer(network: Network, plan: Plan, device: torch.device) -> torch.optim.Optimizer:
-    """Return the optimizer of a plan; weights of adapters, norms and tokens do not decay.
+    """Return the optimizer of a plan; adapters, norms, positions and tokens do not decay.
 
     Args:
         network: The network; what requires a gradient is trained.

@@ -74,3 +74,16 @@ def test_dtype_follows_the_base():
 def test_rank_zero_is_refused():
     with pytest.raises(ValueError, match="rank is 0, expected at least 1"):
         LoRALinear(nn.Linear(8, 12), rank=0)
+
+
+def test_some_outputs_only():
+    layer = random_lora(rank=2, alpha=6.0, rows=[9, 1, 4])
+    assert layer.lora_B.shape == (3, 2)
+    assert "rows" not in layer.state_dict()
+    x = torch.randn(3, 5, 8)
+    expected = x @ layer.weight.T + layer.bias
+    for place, row in enumerate((9, 1, 4)):
+        expected[..., row] += 3.0 * (x @ layer.lora_A.T) @ layer.lora_B[place]
+    torch.testing.assert_close(layer(x), expected)
+    layer(x).sum().backward()
+    assert layer.lora_B.grad.abs().min() > 0

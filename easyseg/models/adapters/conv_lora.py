@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from easyseg.models.adapters.experts import ConvExpert, Stencil, apply_experts, stencil_table
-from easyseg.models.adapters.gate import GateKind, NoisyTopOneGate
+from easyseg.models.adapters.gate import GateKind, NoisyTopOneGate, Routing
 from easyseg.models.adapters.lora import LoRALinear
 
-__all__ = ["ConvLoRALinear"]
+__all__ = ["ConvLoRALinear", "RoutingScope"]
+
+RoutingScope = Literal["window", "image"]
 
 
 class ConvLoRALinear(LoRALinear):
@@ -21,7 +24,8 @@ class ConvLoRALinear(LoRALinear):
 
     ``z = A x`` is a feature map of r channels; a gate picks, for each sample, the expert ``E_s``
     that suits it; ``y = W0 x + b + (alpha / r) B (z + E_s(z))``. In windowed attention the layer
-    sees windows as samples, so each window is routed by itself. Padding tokens that the attention
+    sees windows as samples, so each window is routed by itself, unless ``routing`` says otherwise.
+    Padding tokens that the attention
     adds to fill its windows are part of the map, for the gate and for the experts, as in the
     reference. Gate and experts run in float32 also under autocast and in half-precision modules.
 
@@ -33,13 +37,19 @@ class ConvLoRALinear(LoRALinear):
         rank: Width r of the low-rank term.
         num_experts: Number of experts.
         alpha: The term is scaled by ``alpha / rank``.
-        gate: ``"learned"`` (the task loss reaches the gate, straight-through) or ``"constant"``
-            (the reference: only the balance loss does).
+        gate: ``"learned"`` (the task loss reaches the gate, straight-through), ``"constant"`` (the
+            reference: only the balance loss does), or ``"sum"``: no gate, the outputs of all
+            experts are summed (the paper's ablation).
         scales: Scale of each expert, by default ``1 .. num_experts``.
         grid_size: Height and width of the token grid for inputs ``[B, N, C]``; ``None``: the tokens
             after the prefix form a square.
         num_prefix_tokens: Number of leading tokens (class token, registers) in ``[B, N, C]`` that
             are not part of the grid; they get the plain LoRA term.
+        routing: ``"window"``: each sample is routed by itself, as in the reference; ``"image"``:
+            all windows of an image together, by their mean.
+        identity: False leaves out the identity beside the experts: ``y = W0 x + b + (alpha / r) B
+            E_s(z)``.
+        rows: As for :class:`LoRALinear`.
 
     Raises:
         ValueError: If ``rank``, ``num_experts`` or ``scales`` are out of range or do not match.
@@ -54,6 +64,7 @@ class ConvLoRALinear(LoRALinear):
     """
 
     routing_counts: Tensor
+    gate: NoisyTopOneGate | None
 
     def __init__(
         self,
@@ -61,38 +72,48 @@ class ConvLoRALinear(LoRALinear):
         rank: int = 3,
         num_experts: int = 8,
         alpha: float = 32.0,
-        gate: GateKind = "learned",
+        gate: GateKind | Literal["sum"] = "learned",
         *,
         scales: Sequence[int] | None = None,
         grid_size: tuple[int, int] | None = None,
         num_prefix_tokens: int = 0,
+        routing: RoutingScope = "window",
+        identity: bool = True,
+        rows: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(base, rank, alpha=alpha)
+        super().__init__(base, rank, alpha=alpha, rows=rows)
         scales = tuple(scales) if scales is not None else tuple(range(1, num_experts + 1))
         if num_experts < 1 or len(scales) != num_experts or min(scales) < 1:
             raise ValueError(
                 f"num_experts is {num_experts} and scales {scales}: expected at least one expert "
                 "and one scale of at least 1 for each"
             )
-        if gate not in ("learned", "constant"):
-            raise ValueError(f"gate is {gate!r}, expected 'learned' or 'constant'")
+        if gate not in ("learned", "constant", "sum"):
+            raise ValueError(f"gate is {gate!r}, expected 'learned', 'constant' or 'sum'")
+        if routing not in ("window", "image"):
+            raise ValueError(f"routing is {routing!r}, expected 'window' or 'image'")
         self.scales = scales
         self.grid_size = grid_size
         self.num_prefix_tokens = num_prefix_tokens
-        self.gate = NoisyTopOneGate(rank, num_experts, gate)
+        self.routing = routing
+        self.identity = identity
+        self.gate = None if gate == "sum" else NoisyTopOneGate(rank, num_experts, gate)
         self.experts = nn.ModuleList(ConvExpert(rank, scale) for scale in scales)
-        # Samples that each expert got in training since the last reset: for the log, not saved.
-        # Whole numbers: a half-precision module would stop counting at a few hundred.
-        counts = torch.zeros(num_experts, dtype=torch.int64, device=base.weight.device)
-        self.register_buffer("routing_counts", counts, persistent=False)
-        self.gate.to(base.weight.device, base.weight.dtype)
+        if self.gate is not None:
+            # Samples that each expert got in training since the last reset: for the log, not saved.
+            # Whole numbers: a half-precision module would stop counting at a few hundred.
+            counts = torch.zeros(num_experts, dtype=torch.int64, device=base.weight.device)
+            self.register_buffer("routing_counts", counts, persistent=False)
+            self.gate.to(base.weight.device, base.weight.dtype)
         self.experts.to(base.weight.device, base.weight.dtype)
 
-    def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_aux(self, x: Tensor, images: int | None = None) -> tuple[Tensor, Tensor]:
         """Apply the layer and return its balance loss.
 
         Args:
             x: Features ``[B, H, W, in_features]`` or ``[B, N, in_features]``.
+            images: Number of images that the B samples come from, each B / images in a row;
+                ``None``: each is one.
 
         Returns:
             Features in the shape of ``x`` with ``out_features`` channels, and the balance loss, a
@@ -105,15 +126,33 @@ class ConvLoRALinear(LoRALinear):
         prefix, grid = self._split(z)
         with torch.autocast(x.device.type, enabled=False):
             maps = grid.permute(0, 3, 1, 2).to(torch.promote_types(z.dtype, torch.float32))
-            routing = self.gate(maps.mean(dim=(2, 3)))
-            mixed = maps + self._experts(maps, routing.expert) * routing.weight[:, None, None, None]
-        if self.training:
-            counts = F.one_hot(routing.expert, len(self.experts)).sum(dim=0)
-            self.routing_counts.add_(counts.detach())
+            if self.gate is None:
+                mixed = torch.stack([expert(maps) for expert in self.experts]).sum(dim=0)
+                balance_loss = maps.new_zeros(())
+            else:
+                routing = self._route(self.gate, maps.mean(dim=(2, 3)), images)
+                mixed = self._experts(maps, routing.expert) * routing.weight[:, None, None, None]
+                balance_loss = routing.balance_loss
+            if self.identity:
+                mixed = maps + mixed
         mixed = mixed.permute(0, 2, 3, 1)
         if x.ndim == 3:
             mixed = torch.cat([prefix, mixed.flatten(1, 2)], dim=1)
-        return self._frozen_plus_low_rank(x, mixed), routing.balance_loss
+        return self._frozen_plus_low_rank(x, mixed), balance_loss
+
+    def _route(self, gate: NoisyTopOneGate, features: Tensor, images: int | None) -> Routing:
+        """Choose an expert for each sample by its mean features ``[S, r]``, and count."""
+        if self.routing == "image" and images is not None:
+            windows = len(features) // images
+            routing = gate(features.view(images, windows, -1).mean(dim=1))
+            expert, weight = (v.repeat_interleave(windows) for v in routing[:2])
+            routing = Routing(expert, weight, routing.balance_loss)
+        else:
+            routing = gate(features)
+        if self.training:
+            counts = F.one_hot(routing.expert, len(self.experts)).sum(dim=0)
+            self.routing_counts.add_(counts.detach())
+        return routing
 
     def _split(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Split low-rank features into prefix tokens ``[B, P, r]`` and grid ``[B, H, W, r]``."""
@@ -157,4 +196,5 @@ class ConvLoRALinear(LoRALinear):
 
     def extra_repr(self) -> str:
         """Describe the layer in ``print(module)``."""
-        return f"{super().extra_repr()}, scales={self.scales}, gate={self.gate.kind}"
+        gate = "sum" if self.gate is None else self.gate.kind
+        return f"{super().extra_repr()}, scales={self.scales}, gate={gate}"

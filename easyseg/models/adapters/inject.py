@@ -66,12 +66,18 @@ def inject_adapters(
     return tuple(names)
 
 
-def project(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+def project(layer: nn.Module, x: Tensor, images: int | None = None) -> tuple[Tensor, Tensor]:
     """Apply a linear layer that may be adapted, and return its auxiliary loss (zero if it is not).
 
     Attention modules use it so that auxiliary losses travel as return values: a loss kept as an
     attribute would lose its graph under checkpointing and is fragile under compilation and DDP.
+
+    Args:
+        layer: A linear layer, an adapter, or another module in the place of one.
+        x: Features ``[B, ..., in_features]``.
+        images: Number of images that the B windows come from, each B / images in a row; ``None``:
+            each is one.
     """
     if isinstance(layer, LoRALinear):
-        return layer.forward_with_aux(x)
+        return layer.forward_with_aux(x, images)
     return layer(x), x.new_zeros((), dtype=torch.float32)
