@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from easyseg import datasets
     from easyseg.auditing.audit import audit
     from easyseg.models.adapters import ConvLoRALinear, LoRALinear, inject_adapters
     from easyseg.segmentor import SemanticSegmentor
@@ -31,6 +32,7 @@ __all__ = [
     "SemanticSegmentor",
     "__version__",
     "audit",
+    "datasets",
     "inject_adapters",
     "overlay",
 ]
@@ -48,6 +50,8 @@ def __getattr__(name: str) -> Any:
             return version("easyseg")
         except PackageNotFoundError:
             return "0+unknown"  # a checkout that is not installed
+    if name == "datasets":
+        return importlib.import_module("easyseg.datasets")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'easyseg' has no attribute {name!r}")
     value = getattr(importlib.import_module(_PUBLIC[name]), name)

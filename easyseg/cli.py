@@ -367,6 +367,45 @@ def demo(
 
 @app.command(
     epilog="Examples:\n\n"
+    "easyseg datasets\n\n"
+    "easyseg datasets isic2017\n\n"
+    "easyseg datasets isic2017 --output isic && easyseg fit isic/train.csv"
+)
+def datasets(
+    name: opt.DatasetName = None,
+    output: opt.TableFolder = None,
+    root: opt.DatasetRoot = None,
+    verbosity: opt.Verbosity = 1,
+    quiet: opt.Quiet = False,
+) -> None:
+    """List public data sets, tell about one, or write its tables for the other commands.
+
+    Read the licence before you use a set: easyseg tells what is known of it, and gives no rights.
+    """
+    verbosity = 0 if quiet else verbosity
+    if name is None and output is not None:
+        raise typer.BadParameter("expected the name of a data set before it", param_hint="--output")
+    from easyseg.datasets import listing
+
+    if name is None:
+        _print_rows(listing.overview(root))
+        return
+    if output is None:
+        _print_rows(listing.facts(name, root))
+        return
+    _say(verbosity, f"looking for {name} ...")
+    from easyseg.datasets.export import write_tables
+    from easyseg.datasets.loading import load
+
+    dataset = load(name, root, verbosity=verbosity)
+    written = write_tables(dataset, output)
+    rows = [(file.name, str(file)) for file in written]
+    _print_rows([*rows, ("licence", dataset.licence), ("cite", dataset.citation)])
+    _say(verbosity, f"next: {listing.fit_command(dataset, output)}")
+
+
+@app.command(
+    epilog="Examples:\n\n"
     "easyseg study small --data sets --dry-run\n\n"
     "easyseg study small --data sets --results study\n\n"
     "easyseg study my-study.yaml --data sets --devices 0,1 --only 'methods/*'\n\n"

@@ -39,6 +39,10 @@ Model = Annotated[
         **_FOLDER,
     ),
 ]
+DatasetName = Annotated[
+    str | None,
+    typer.Argument(metavar="NAME", help="Such as isic2017; default: list all.", show_default=False),
+]
 
 # The data.
 
@@ -82,6 +86,16 @@ DataRoot = Annotated[
 DemoData = Annotated[
     Path | None,
     _in(_DATA, "Folder with train.csv and test.csv; default: a synthetic set is made.", **_FOLDER),
+]
+DatasetRoot = Annotated[
+    Path | None,
+    _in(
+        _DATA,
+        "Folder of the set, or one that holds a folder of it; default: the folder that the "
+        "variable EASYSEG_DATA names, then the cache. A set that is not there is downloaded to it.",
+        "--root",
+        file_okay=False,
+    ),
 ]
 
 Study = Annotated[
@@ -196,6 +210,16 @@ MaskFolder = Annotated[
         "--output-dir",
         file_okay=False,
         show_default=False,
+    ),
+]
+TableFolder = Annotated[
+    Path | None,
+    _in(
+        _OUTPUT,
+        "Write train.csv, val.csv, test.csv, classes.txt and SOURCE.md of the set to this folder, "
+        "new or empty; a set that is not here is downloaded.",
+        "--output",
+        file_okay=False,
     ),
 ]
 Overlays = Annotated[

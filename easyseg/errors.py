@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 __all__ = [
     "ArtifactError",
     "DataError",
+    "DownloadError",
     "EasySegError",
     "NotFittedError",
     "OptionError",
@@ -59,6 +60,10 @@ class OptionError(EasySegError, ValueError):
 
 class WeightsError(EasySegError):
     """Pretrained weights are missing, damaged or not the ones that are needed."""
+
+
+class DownloadError(EasySegError):
+    """A file cannot be had from the network, or what came is not the file that is needed."""
 
 
 class ArtifactError(EasySegError):

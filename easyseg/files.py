@@ -6,7 +6,14 @@ import os
 from datetime import datetime, timezone
 from pathlib import Path
 
-__all__ = ["new_folder", "write_text"]
+__all__ = ["cache_folder", "new_folder", "write_text"]
+
+
+def cache_folder() -> Path:
+    """Return the folder for what was downloaded: ``EASYSEG_CACHE``, else ``~/.cache/easyseg``."""
+    if variable := os.environ.get("EASYSEG_CACHE"):
+        return Path(variable).expanduser()
+    return Path.home() / ".cache" / "easyseg"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -227,7 +227,9 @@ def test_help_comes_at_once(tmp_path):
     assert min(seconds() for _ in range(3)) < 0.7
 
 
-@pytest.mark.parametrize("command", ["fit", "audit", "predict", "evaluate", "info", "demo"])
+@pytest.mark.parametrize(
+    "command", ["fit", "audit", "predict", "evaluate", "info", "demo", "datasets"]
+)
 def test_help_of_each_command_has_an_example(command):
     done = invoke(command, "--help")
     assert done.exit_code == 0

@@ -27,6 +27,7 @@ def loaded_after(statement: str) -> list[str]:
         "import easyseg.cli",
         "import easyseg.models.registry",
         "import easyseg.plan.presets",
+        "from easyseg import datasets; datasets.list_datasets(); datasets.find('polyp', 'nowhere')",
     ],
 )
 def test_import_loads_nothing_heavy(statement):

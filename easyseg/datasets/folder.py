@@ -10,7 +10,7 @@ import pandas as pd
 
 from easyseg.errors import DataError, nearest
 
-__all__ = ["FolderDataset", "read_folder"]
+__all__ = ["FolderDataset", "read_folder", "read_table"]
 
 _COLUMNS = ("image", "label")
 _CLASS_LINE = re.compile(r"(\d+|#[0-9a-fA-F]{6})\s+(.+)")
@@ -62,7 +62,10 @@ def read_folder(path: str | Path) -> FolderDataset:
         found = "a file" if root.exists() else "nothing"
         raise DataError(f"{root}: expected a data set folder that holds train.csv, found {found}.")
     problems: list[str] = []
-    tables = {name: _read_table(root, name, problems) for name in ("train", "val", "test")}
+    files = {name: root / f"{name}.csv" for name in ("train", "val", "test")}
+    tables = {
+        name: read_table(file, problems) if file.exists() else None for name, file in files.items()
+    }
     classes, ignore = _read_classes(root / "classes.txt", problems)
     if tables["train"] is None and not (root / "train.csv").exists():
         problems.insert(
@@ -77,10 +80,17 @@ def read_folder(path: str | Path) -> FolderDataset:
     return FolderDataset(train, tables["val"], tables["test"], root, classes, ignore)
 
 
-def _read_table(root: Path, name: str, problems: list[str]) -> pd.DataFrame | None:
-    file = root / f"{name}.csv"
-    if not file.exists():
-        return None
+def read_table(file: Path, problems: list[str]) -> pd.DataFrame | None:
+    """Read one CSV file of a data set.
+
+    Args:
+        file: The file, with the columns ``image`` and ``label`` and paths relative to its folder.
+        problems: What is wrong with it is added here, one line each.
+
+    Returns:
+        The two columns with absolute paths, None if it is no such table.
+    """
+    root = file.parent
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, OSError) as error:  # pandas' own parser errors are ValueErrors

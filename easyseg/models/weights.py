@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from easyseg.errors import WeightsError
+from easyseg.errors import DownloadError, WeightsError
+from easyseg.files import cache_folder
 from easyseg.models.backbone import Backbone
 from easyseg.models.decoder import Decoder
 from easyseg.models.registry import BackboneSpec
@@ -112,12 +113,12 @@ def find_weights(
     # Only the official file is behind the address, and only a known hash makes it safe to take.
     if spec.url is None or expected is None or expected != spec.sha256:
         raise WeightsError(_ways_out(spec, expected))
-    from easyseg.models.download import download
+    from easyseg.download import download
 
-    cached = _cache_folder() / _filename(spec)
+    cached = cache_folder() / _filename(spec)
     try:
         download(spec.url, cached, expected)
-    except WeightsError as error:
+    except DownloadError as error:
         raise WeightsError(_ways_out(spec, expected, f", and {error}")) from error
     return cached
 
@@ -143,7 +144,7 @@ def is_obtainable(spec: BackboneSpec) -> bool:
     if (local := _first_found(spec, spec.sha256)) is not None:
         # A wrong file is never replaced by a download: the user has to look at it.
         return _wrong_hash(local, spec.sha256) is None
-    from easyseg.models.download import answers
+    from easyseg.download import answers
 
     return spec.url is not None and answers(spec.url)
 
@@ -158,7 +159,7 @@ def _first_found(spec: BackboneSpec, expected: str | None) -> Path | None:
         # A file of another name is this backbone's if its hash says so, else that of another one.
         if named.name == filename or (named.is_file() and sha256_of_file(named) == expected):
             candidates += [named]
-    candidates += [_cache_folder() / filename]
+    candidates += [cache_folder() / filename]
     if spec.package is not None:
         candidates += _installed(*spec.package)
     return next((file for file in candidates if file.is_file()), None)
@@ -166,12 +167,6 @@ def _first_found(spec: BackboneSpec, expected: str | None) -> Path | None:
 
 def _filename(spec: BackboneSpec) -> str:
     return spec.filename or f"{spec.name}.pth"
-
-
-def _cache_folder() -> Path:
-    if variable := os.environ.get("EASYSEG_CACHE"):
-        return Path(variable).expanduser()
-    return Path.home() / ".cache" / "easyseg"
 
 
 def _installed(distribution: str, file: str) -> list[Path]:

@@ -19,9 +19,9 @@ from pathlib import Path
 import pooch
 import pytest
 
+from easyseg import download as download_module
 from easyseg.console import reporting
-from easyseg.errors import WeightsError
-from easyseg.models import download as download_module
+from easyseg.errors import DownloadError, WeightsError
 from easyseg.models.registry import get_spec
 from easyseg.models.weights import find_weights, is_obtainable, locate_weights
 
@@ -154,8 +154,11 @@ def contents(folder):
 
 
 @contextmanager
-def failing(cache, message):
-    """Expect an error that says what was found and names the ways out, and leaves nothing."""
+def failing(cache, message, kept=0):
+    """Expect an error that says what was found and names the ways out, and leaves nothing.
+
+    But what came before the connection was lost is kept: so many bytes.
+    """
     with pytest.raises(WeightsError, match=message) as caught:
         yield
     for part in (
@@ -171,7 +174,9 @@ def failing(cache, message):
         "'random'",
     ):
         assert part in str(caught.value)
-    assert contents(cache) == []
+    assert ("what came is kept" in str(caught.value)) == (kept > 0)
+    assert [file.stat().st_size for file in cache.glob(".*.kept")] == [kept] * (kept > 0)
+    assert len(contents(cache)) == (kept > 0)
 
 
 def test_weights_can_be_had_if_their_server_answers(server, spec, cache):
@@ -216,7 +221,7 @@ def test_a_file_that_another_process_holds_open_may_stay_if_it_is_the_right_one(
 
     monkeypatch.setattr(Path, "replace", held)
     file = cache / "sam_vit_b_01ec64.pth"
-    with pytest.raises(WeightsError, match="open in another process"):
+    with pytest.raises(DownloadError, match="open in another process"):
         download_module.download(spec.url, file, spec.sha256)
     file.write_bytes(CONTENT)
     download_module.download(spec.url, file, spec.sha256)
@@ -264,19 +269,19 @@ def test_only_the_official_file_with_a_known_hash_is_downloaded(server, spec):
 
 def test_cut_off_and_again(server, spec, cache):
     server.answer = cut_off
-    with failing(cache, f"connection was cut off: .*{HALF} bytes read"):
+    with failing(cache, f"connection was cut off: .*{HALF} bytes read", kept=HALF):
         find_weights(spec)
     server.answer = whole
     assert find_weights(spec).read_bytes() == CONTENT
     assert len(contents(cache)) == 1
 
 
-@pytest.mark.parametrize("answer", [silent, stalled])
-def test_a_stalled_server(server, spec, cache, monkeypatch, answer):
+@pytest.mark.parametrize(("answer", "kept"), [(silent, 0), (stalled, HALF)])
+def test_a_stalled_server(server, spec, cache, monkeypatch, answer, kept):
     monkeypatch.setattr(download_module, "_TIMEOUT", 0.3)
     server.answer = answer
     started = time.monotonic()
-    with failing(cache, r"timed out, the server sent nothing for 0\.3 seconds"):
+    with failing(cache, r"timed out, the server sent nothing for 0\.3 seconds", kept=kept):
         find_weights(spec)
     assert time.monotonic() - started < 15
 
@@ -316,9 +321,8 @@ def test_connection_refused(spec, cache):
 
 def test_a_full_disk(spec, cache, monkeypatch):
     def fill(self, url, output_file, _):
-        with open(output_file, "wb") as part:  # noqa: PTH123 - as pooch does
-            part.write(CONTENT[:HALF])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        output_file.write(CONTENT[:HALF])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(pooch.HTTPDownloader, "__call__", fill)
     with failing(cache, f"could not be written: .*{os.strerror(errno.ENOSPC)}"):
@@ -335,7 +339,7 @@ def test_a_cache_that_is_no_folder(spec, cache):
 def start_download(server, file):
     """Start a download in a process of its own."""
     code = (
-        "import sys; from pathlib import Path; from easyseg.models.download import download;"
+        "import sys; from pathlib import Path; from easyseg.download import download;"
         "download(sys.argv[1], Path(sys.argv[2]), sys.argv[3])"
     )
     return subprocess.Popen(
@@ -372,6 +376,10 @@ def test_an_interrupted_process(server, spec, cache, name):
     server.answer = stalled
     process = start_download(server, cache / spec.filename)
     assert server.waiting.wait(60)
+    give_up = time.monotonic() + 60
+    while sum(part.stat().st_size for part in cache.glob(".*.part")) < HALF:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
     process.send_signal(signal.Signals[name])
     process.communicate(timeout=60)
     assert process.returncode != 0
@@ -384,7 +392,9 @@ def test_an_interrupted_process(server, spec, cache, name):
         assert contents(cache) == [left.name]
         os.utime(left, (0, 0))
     else:
-        assert contents(cache) == []
+        (kept,) = cache.glob(".*.kept")
+        assert kept.read_bytes() == CONTENT[:HALF]
+        assert len(contents(cache)) == 1
     assert find_weights(spec).read_bytes() == CONTENT
     assert contents(cache) == [spec.filename]
 
@@ -415,3 +425,116 @@ def test_one_line_where_no_bar_can_be_drawn(spec, capsys):
     err = capsys.readouterr().err
     assert err.startswith("downloading http://127.0.0.1")
     assert "MB" not in err
+
+
+# Going on where an earlier download was cut off.
+
+
+def resuming(version, *, cut=False, accepts=True, content=CONTENT, told="ETag"):
+    """Make an answer as a server with versions and ranges gives it, and note the asked ranges."""
+
+    def answer(handler):
+        asked = handler.headers.get("Range")
+        answer.ranges.append(asked)
+        start = int(asked.split("=")[1].rstrip("-")) if asked and accepts else 0
+        if start >= len(content):
+            handler.send_error(416)
+            return
+        handler.send_response(206 if start else 200)
+        if version:
+            handler.send_header(told, version)
+        handler.send_header("Content-Length", str(len(content) - start))
+        if start:
+            size = len(content)
+            handler.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+        handler.end_headers()
+        handler.wfile.write(content[start : HALF if cut else None])
+
+    answer.ranges = []
+    return answer
+
+
+@pytest.mark.parametrize("told", ["ETag", "Last-Modified"])
+@pytest.mark.parametrize("sha256", [SHA256, None])
+def test_a_cut_off_download_goes_on_where_it_ended(server, tmp_path, sha256, told):
+    file = tmp_path / "set.zip"
+    server.answer = resuming('"1"', cut=True, told=told)
+    with pytest.raises(DownloadError, match=r"cut off: .* what came is kept"):
+        download_module.download(server.url, file, sha256)
+    server.answer = resuming('"1"', told=told)
+    download_module.download(server.url, file, sha256)
+    assert server.answer.ranges == [f"bytes={HALF}-"]
+    assert file.read_bytes() == CONTENT
+    assert contents(tmp_path) == ["set.zip"]
+
+
+@pytest.mark.parametrize(
+    ("version", "asked"), [('"1"', [f"bytes={HALF}-"]), (None, [None]), ('W/"1"', [None])]
+)
+def test_only_a_known_version_is_kept(server, tmp_path, version, asked):
+    file = tmp_path / "set.zip"
+    server.answer = resuming(version, cut=True)
+    with pytest.raises(DownloadError, match="cut off"):
+        download_module.download(server.url, file)
+    server.answer = resuming(version)
+    download_module.download(server.url, file)
+    assert server.answer.ranges == asked
+    assert file.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+def test_another_version_is_fetched_from_its_beginning(server, tmp_path, accepts):
+    file = tmp_path / "set.zip"
+    other = CONTENT[::-1]
+    server.answer = resuming('"1"', cut=True)
+    with pytest.raises(DownloadError, match="cut off"):
+        download_module.download(server.url, file)
+    server.answer = resuming('"2"', content=other, accepts=accepts)
+    download_module.download(server.url, file)
+    assert server.answer.ranges == [f"bytes={HALF}-", None][: 1 + accepts]
+    assert file.read_bytes() == other
+    assert contents(tmp_path) == ["set.zip"]
+
+
+def test_a_shorter_version_is_fetched_from_its_beginning(server, tmp_path):
+    file = tmp_path / "set.zip"
+    server.answer = resuming('"1"', cut=True)
+    with pytest.raises(DownloadError, match="cut off"):
+        download_module.download(server.url, file)
+    server.answer = resuming('"2"', content=b"short")
+    download_module.download(server.url, file)
+    assert file.read_bytes() == b"short"
+
+
+def test_a_busy_server_costs_nothing_of_what_is_kept(server, tmp_path):
+    file = tmp_path / "set.zip"
+    server.answer = resuming('"1"', cut=True)
+    with pytest.raises(DownloadError, match="cut off"):
+        download_module.download(server.url, file)
+    server.answer = not_found
+    with pytest.raises(DownloadError, match=r"404.* what came is kept"):
+        download_module.download(server.url, file)
+    server.answer = resuming('"1"')
+    download_module.download(server.url, file)
+    assert server.answer.ranges == [f"bytes={HALF}-"]
+    assert file.read_bytes() == CONTENT
+
+
+def test_what_was_kept_of_a_wrong_file_is_found_out(server, tmp_path):
+    file = tmp_path / "set.zip"
+    server.answer = resuming('"1"', cut=True, content=CONTENT[::-1])
+    with pytest.raises(DownloadError, match="cut off"):
+        download_module.download(server.url, file, SHA256)
+    server.answer = resuming('"1"')
+    with pytest.raises(DownloadError, match="sha256"):
+        download_module.download(server.url, file, SHA256)
+    assert contents(tmp_path) == []
+    download_module.download(server.url, file, SHA256)
+    assert file.read_bytes() == CONTENT
+
+
+def test_a_page_is_no_file_without_a_hash_either(server, tmp_path):
+    server.answer = sign_in_page
+    with pytest.raises(DownloadError, match="an HTML page instead of the file"):
+        download_module.download(server.url, tmp_path / "set.zip")
+    assert contents(tmp_path) == []
