@@ -24,8 +24,9 @@ from easyseg.data.io import image_size, read_image, read_mask
 from easyseg.data.label_map import LabelMap
 from easyseg.data.table import read_samples
 from easyseg.datasets.folder import FolderDataset, read_folder
+from easyseg.metrics.catalogue import default_metric
 from easyseg.metrics.functional import confusion_matrix
-from easyseg.metrics.streaming import SegmentationScores, default_metric
+from easyseg.metrics.streaming import SegmentationScores
 
 ADAPTERS = {"decoder": "none", "lora": "lora", "conv_lora": "conv_lora"}
 SIZE = (256, 256)

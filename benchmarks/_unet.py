@@ -29,7 +29,8 @@ from easyseg.data.io import read_image, read_mask
 from easyseg.data.label_map import IGNORE, LabelMap
 from easyseg.data.table import Samples
 from easyseg.data.transforms import augment
-from easyseg.metrics.streaming import SegmentationScores, default_metric
+from easyseg.metrics.catalogue import default_metric
+from easyseg.metrics.streaming import SegmentationScores
 from easyseg.plan.choices import rare_class_weights
 from easyseg.plan.hardware import cpu_native_bf16
 

@@ -282,12 +282,15 @@ def predict(
     epilog="Examples:\n\n"
     "easyseg evaluate lesions test.csv\n\n"
     "easyseg evaluate lesions test.csv --metrics iou@image --metrics dice@image --json\n\n"
-    "easyseg evaluate lesions test.csv --per-image scores.csv"
+    "easyseg evaluate lesions test.csv --metrics paper --intervals --groups patient\n\n"
+    "easyseg evaluate lesions test.csv --metrics hd95@image --per-image scores.csv"
 )
 def evaluate(
     model: opt.Model,
     data: opt.Labelled,
     metrics: opt.Metrics = None,
+    intervals: opt.Intervals = False,
+    groups: opt.ScoredGroups = None,
     per_image: opt.PerImage = None,
     threshold: opt.Threshold = None,
     as_json: opt.AsJson = False,
@@ -298,14 +301,24 @@ def evaluate(
     verbosity: opt.Verbosity = 1,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Score a model on labelled images, at each image's own size."""
+    """Score a model on labelled images, at each image's own size.
+
+    A score is METRIC@AVERAGING. @image: the mean over images; @dataset: all pixels pooled;
+    @dataset/CLASS: those of a class; @reference: squashed to 1024 x 1024, as the reference code of
+    Conv-LoRA scores. Metrics: iou, dice, miou, fwiou, accuracy, precision, recall, specificity,
+    boundary_iou; of errors lower is better: ber, hd95, mae; of the probabilities of binary
+    models: s_measure, e_measure_adaptive (_mean, _max), f_measure_adaptive (_mean, _max),
+    weighted_f, weighted_f_0.3, auc, ap, mae.
+    """
     verbosity = 0 if quiet else verbosity
     segmentor = _load(model, device, verbosity, image=image, label=label, data_root=data_root)
-    scores, rows = segmentor._score(data, metrics or None, threshold)
+    scores, rows, bounds = segmentor._score(
+        data, metrics or None, threshold, intervals=intervals, groups=groups
+    )
     if per_image is not None:
         _write_per_image(segmentor, data, per_image, rows)
         _say(verbosity, f"scores of each image: {per_image}")
-    _print_scores(scores, as_json=as_json)
+    _print_scores(scores, bounds, as_json=as_json)
 
 
 @app.command(epilog="Example:\n\neasyseg info lesions")
@@ -578,20 +591,36 @@ def _print_cells(progress: Progress) -> None:
         typer.echo(f"{len(waiting)} places wait for the value that is picked for their method")
 
 
-def _print_scores(scores: Mapping[str, float], *, as_json: bool = False) -> None:
+def _print_scores(
+    scores: Mapping[str, float],
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    *,
+    as_json: bool = False,
+) -> None:
+    """Print scores, and the bounds of those that have any."""
     from easyseg.metrics.streaming import EMPTY_KEY
 
+    bounds = bounds or {}
     if as_json:
         import json
 
-        plain = {key: None if value != value else value for key, value in scores.items()}
+        def plain(value: float) -> float | None:
+            return None if value != value else value
+
+        told: dict[str, Any] = {key: plain(value) for key, value in scores.items()}
+        for key, (low, high) in bounds.items():
+            told[key] = {"score": told[key], "low": plain(low), "high": plain(high)}
         if _is_first():
-            typer.echo(json.dumps(plain, indent=2, ensure_ascii=False))
+            typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
-    _print_rows(
-        (key, f"{value:.0f}" if key == EMPTY_KEY else f"{value:.4f}")
-        for key, value in scores.items()
-    )
+
+    def text(key: str, value: float) -> str:
+        if key == EMPTY_KEY:
+            return f"{value:.0f}"
+        between = f"  ({bounds[key][0]:.4f} to {bounds[key][1]:.4f})" if key in bounds else ""
+        return f"{value:.4f}{between}"
+
+    _print_rows((key, text(key, value)) for key, value in scores.items())
 
 
 def _print_rows(rows: Iterable[tuple[str, str]]) -> None:

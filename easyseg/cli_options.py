@@ -123,7 +123,11 @@ Only = Annotated[
 
 EvalMetric = Annotated[
     str | None,
-    _in(_TRAINING, "Validation metric; default: iou@image (binary), miou@dataset (multi-class)."),
+    _in(
+        _TRAINING,
+        "Validation metric, any that evaluate knows; of errors such as ber@dataset the lowest is "
+        "the best; default: iou@image (binary), miou@dataset (multi-class).",
+    ),
 ]
 _DOMAINS = (
     "industrial, leaf_disease, microscopy, natural_camouflage, polyp, road, shadow, skin_lesion, "
@@ -265,7 +269,26 @@ Threshold = Annotated[
 ]
 Metrics = Annotated[
     list[str] | None,
-    _in(_OUTPUT, "A score such as iou@image; repeat it for more; default: all.", metavar="KEY"),
+    _in(
+        _OUTPUT,
+        "A score such as iou@image, or several at once: paper (what the Conv-LoRA paper reports of "
+        "such images), reference (as its code scores) or all; repeat it for more; default: a "
+        "short report.",
+        metavar="KEY",
+    ),
+]
+Intervals = Annotated[
+    bool,
+    _in(_OUTPUT, "Also give 95 % intervals: the bootstrap over the images.", "--intervals"),
+]
+ScoredGroups = Annotated[
+    str | None,
+    _in(
+        _OUTPUT,
+        "With --intervals, a column such as patient: images that it groups are drawn together.",
+        "--groups",
+        metavar="COLUMN",
+    ),
 ]
 PerImage = Annotated[
     Path | None,

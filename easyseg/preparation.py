@@ -268,13 +268,16 @@ def read_labelled(
     image: str,
     label: str,
     data_root: str | os.PathLike[str] | None,
+    groups: Groups | None = None,
 ) -> Samples:
     """Read and check a table of images and labels against a label map that is already there.
 
     Raises:
         DataError: All problems of the table at once.
     """
-    examined = examine_labelled(data, label_map, image=image, label=label, data_root=data_root)
+    examined = examine_labelled(
+        data, label_map, image=image, label=label, data_root=data_root, groups=groups
+    )
     examined.refuse_errors()
     return examined.audited.train.samples
 

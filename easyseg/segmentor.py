@@ -47,8 +47,9 @@ class SemanticSegmentor:
             ``{0: "background", 255: "lesion"}``, a colour as ``"#804080"`` or ``(128, 64, 128)``;
             or names in the ascending order of the values; ``None``: found from the masks.
         ignore_index: Raw mask value, or colour, of pixels that neither train nor score.
-        eval_metric: Validation metric such as ``"dice@image"``; ``None``: ``iou@image`` for binary
-            and ``miou@dataset`` for multi-class problems.
+        eval_metric: Validation metric such as ``"dice@image"``, any that ``evaluate`` knows; of
+            errors such as ``"ber@dataset"`` the lowest is the best. ``None``: ``iou@image`` for
+            binary and ``miou@dataset`` for multi-class problems.
         data_root: Folder that relative paths start from; ``None``: the CSV's folder, else the
             working folder.
         path: Run folder; ``None``: ``easyseg-runs/<UTC time>``.
@@ -59,7 +60,7 @@ class SemanticSegmentor:
         label_map_: Raw mask values and class ids.
         classes_: Names of the classes in the order of their ids.
         history_: One row an epoch: losses, scores, seconds (empty after ``load`` of an artifact).
-        best_score_: Validation score of the saved epoch.
+        best_score_: Validation score of the saved epoch: the highest, of an error the lowest.
         path_: The run folder, or the folder that was loaded.
 
     Example:
@@ -367,63 +368,115 @@ class SemanticSegmentor:
         metrics: Sequence[str] | str | None = None,
         *,
         per_image: bool = False,
+        intervals: bool = False,
+        groups: Groups | None = None,
         threshold: float | None = None,
     ) -> dict[str, float] | pd.DataFrame:
         """Score predictions against labels at each image's own size.
 
+        Only what is asked for is computed; ``hd95@image``, ``s_measure@image`` and other metrics of
+        outlines and of probabilities take longer than those of the report.
+
         Args:
             data: DataFrame or CSV with images and labels.
-            metrics: Keys ``metric@averaging``, one or several; ``None``: all of the problem.
+            metrics: Keys ``metric@averaging`` (:func:`easyseg.metrics.catalogue.metric_keys`), one
+                or several; ``"paper"``: what the Conv-LoRA paper reports of the model's domain or
+                problem; ``"reference"``: as its reference code scores, squashed to 1024x1024;
+                ``"all"``; ``None``: a report of IoU, Dice and accuracy.
             per_image: Return the scores of each image instead.
+            intervals: Also return 95 % intervals, by the bootstrap over the images.
+            groups: With ``intervals``: images of a group, such as those of a patient, are drawn
+                together. A column of the table, or a function from a row to its group.
             threshold: As for :meth:`predict`.
 
         Returns:
-            Key -> score, with ``empty@image`` the number of images that have nothing to score; or a
-            DataFrame on the index of ``data``.
+            Key -> score, with ``empty@image`` the number of images that have nothing to score; with
+            ``per_image`` a DataFrame on the index of ``data``; with ``intervals`` a DataFrame on
+            the keys with the columns ``score``, ``low`` and ``high``.
 
         Raises:
             NotFittedError: Before ``fit`` or ``load``.
             DataError: All problems of the table at once.
-            OptionError: Unknown metrics.
+            OptionError: Unknown metrics, or options that exclude each other.
         """
+        import pandas as pd
+
         keys = self._metrics(metrics)
-        if per_image and keys and not any(key.endswith("@image") for key in keys):
+        if per_image and intervals:
+            raise OptionError("per_image and intervals: one image has no interval; ask for one")
+        if per_image and keys and not any(self._is_of_image(key) for key in keys):
             raise OptionError(
                 f"metrics is {metrics!r}, and no image has such a score of its own; expected keys "
                 "that end in @image with per_image=True"
             )
-        scores, rows = self._score(data, keys, threshold)
-        if not per_image:
+        scores, rows, bounds = self._score(
+            data, keys, threshold, intervals=intervals, groups=groups
+        )
+        if per_image:
+            return rows[[key for key in keys or rows.columns if key in rows.columns]]
+        if not intervals:
             return scores
-        return rows[[key for key in keys or rows.columns if key in rows.columns]]
+        lines = {
+            key: (value, *bounds.get(key, (float("nan"),) * 2)) for key, value in scores.items()
+        }
+        return pd.DataFrame.from_dict(lines, orient="index", columns=["score", "low", "high"])
+
+    def _is_of_image(self, key: str) -> bool:
+        """Return whether each image has a score of its own."""
+        from easyseg.metrics.catalogue import known_metrics
+
+        model = self._fitted()
+        binary = model.plan.problem_type == "binary"
+        return known_metrics(binary, model.label_map.names)[key].of_image
 
     def _score(
-        self, data: Any, metrics: Sequence[str] | str | None, threshold: float | None
-    ) -> tuple[dict[str, float], pd.DataFrame]:
-        """Return the asked scores of all images and all scores of each one, from one pass."""
+        self,
+        data: Any,
+        metrics: Sequence[str] | str | None,
+        threshold: float | None,
+        *,
+        intervals: bool = False,
+        groups: Groups | None = None,
+    ) -> tuple[dict[str, float], pd.DataFrame, dict[str, tuple[float, float]]]:
+        """Return the asked scores of all images, all of each one, and intervals; from one pass."""
         import pandas as pd
 
         from easyseg.console import reporting
         from easyseg.metrics.evaluate import score
+        from easyseg.metrics.intervals import bootstrap_intervals
+        from easyseg.metrics.streaming import EMPTY_KEY
         from easyseg.preparation import read_labelled
 
         model, ranks = self._fitted(), self._ranks()
         threshold, metrics = self._threshold(threshold), self._metrics(metrics)
+        if groups is not None and not intervals:
+            raise OptionError("groups: only intervals need them; expected intervals=True as well")
         with reporting(self.verbosity if ranks.rank == 0 else 0) as reporter:
             samples = read_labelled(
-                data, model.label_map, image=self.image, label=self.label, data_root=self.data_root
+                data,
+                model.label_map,
+                image=self.image,
+                label=self.label,
+                data_root=self.data_root,
+                groups=groups,
             )
             with reporter.progress("scoring", -(-len(samples) // ranks.world)) as advance:
-                scores, order = score(
+                scores = score(
                     model,
                     samples,
                     batch_size=self._batch_size("auto"),
+                    metrics=metrics or (),
+                    resampled=intervals,
                     threshold=threshold,
                     ranks=ranks,
                     on_image=lambda: advance(1),
                 )
-        rows = pd.DataFrame(scores.per_image(), index=order).sort_index().set_axis(samples.index)
-        return scores.compute(metrics), rows
+        found = scores.compute(metrics)
+        bounds = {}
+        if intervals:
+            keys = [key for key in found if key != EMPTY_KEY]
+            bounds = bootstrap_intervals(scores, keys, samples.groups)
+        return found, pd.DataFrame(scores.per_image(), index=samples.index), bounds
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model as a folder: trained tensors, JSON, a model card; no pickle.
@@ -576,12 +629,13 @@ class SemanticSegmentor:
             raise DataError(found)
 
     def _metrics(self, metrics: Sequence[str] | str | None) -> tuple[str, ...] | None:
-        from easyseg.metrics.streaming import check_metrics
+        from easyseg.metrics.paper import expand_metrics
 
         model = self._fitted()
         if metrics is None:
             return None
-        return check_metrics(metrics, model.plan.problem_type == "binary", model.label_map.names)
+        binary = model.plan.problem_type == "binary"
+        return expand_metrics(metrics, model.plan.preset, binary, model.label_map.names)
 
     def _batch_size(self, batch_size: int | str) -> int:
         from easyseg.inference.predict import auto_batch_size

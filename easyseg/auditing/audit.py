@@ -187,6 +187,7 @@ def examine_labelled(
     image: str,
     label: str,
     data_root: str | os.PathLike[str] | None,
+    groups: Groups | None = None,
 ) -> Examined:
     """Read one table whose masks must fit a label map that is already there.
 
@@ -196,13 +197,19 @@ def examine_labelled(
         image: Name of the image column.
         label: Name of the label column.
         data_root: Folder that relative paths start from.
+        groups: The groups of the samples, as for :func:`easyseg.data.table.read_samples`.
 
     Raises:
         DataError: The table cannot be read at all.
     """
     unread: list[str] = []
     read = read_tables(
-        {"data": data}, image=image, label=label, data_root=data_root, problems=unread
+        {"data": data},
+        image=image,
+        label=label,
+        data_root=data_root,
+        problems=unread,
+        groups=groups,
     )
     if unread:
         raise DataError(unread)

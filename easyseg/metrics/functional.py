@@ -12,10 +12,15 @@ from easyseg.errors import DataError
 
 __all__ = [
     "accuracy",
+    "balanced_error",
     "confusion_matrix",
     "dice_per_class",
+    "frequency_weighted_iou",
     "iou_per_class",
     "mean_defined",
+    "precision_per_class",
+    "recall_per_class",
+    "specificity_per_class",
 ]
 
 _BLOCK = 1 << 20  # pixels counted at a time: bounds the memory on very large images
@@ -93,6 +98,79 @@ def dice_per_class(matrix: np.ndarray) -> np.ndarray:
         float64 ``[K]``; NaN where a class is in neither truth nor prediction.
     """
     return _ratio(2 * np.diagonal(matrix), matrix.sum(axis=0) + matrix.sum(axis=1))
+
+
+def precision_per_class(matrix: np.ndarray) -> np.ndarray:
+    """Return, for each class, the share of the pixels predicted as it that are of it.
+
+    Args:
+        matrix: Confusion matrix ``[K, K]``, rows are the truth.
+
+    Returns:
+        float64 ``[K]``; NaN where no pixel was predicted as the class.
+    """
+    return _ratio(np.diagonal(matrix), matrix.sum(axis=0))
+
+
+def recall_per_class(matrix: np.ndarray) -> np.ndarray:
+    """Return, for each class, the share of its pixels that were found (the class's accuracy).
+
+    Args:
+        matrix: Confusion matrix ``[K, K]``, rows are the truth.
+
+    Returns:
+        float64 ``[K]``; NaN where no pixel is of the class.
+    """
+    return _ratio(np.diagonal(matrix), matrix.sum(axis=1))
+
+
+def specificity_per_class(matrix: np.ndarray) -> np.ndarray:
+    """Return, for each class, the share of the pixels of other classes not predicted as it.
+
+    Args:
+        matrix: Confusion matrix ``[K, K]``, rows are the truth.
+
+    Returns:
+        float64 ``[K]``; NaN where all pixels are of the class.
+    """
+    others = matrix.sum() - matrix.sum(axis=1)
+    alarms = matrix.sum(axis=0) - np.diagonal(matrix)
+    return _ratio(others - alarms, others)
+
+
+def balanced_error(matrix: np.ndarray) -> float:
+    """Return the balanced error rate (BER): one minus the mean recall of the classes.
+
+    For two classes that is ``1 - (recall + specificity) / 2``, the error of shadow detection, where
+    it is given in percent (Vicente et al., ECCV 2016). It is an error: lower is better.
+
+    Args:
+        matrix: Confusion matrix ``[K, K]``, rows are the truth.
+
+    Returns:
+        An error in 0..1; classes that the truth does not hold are left out, NaN if it holds none.
+
+    Example:
+        >>> import numpy as np
+        >>> balanced_error(np.array([[90, 10], [3, 7]]))
+        0.2
+    """
+    true = matrix.sum(axis=1)
+    return mean_defined(_ratio(true - np.diagonal(matrix), true))
+
+
+def frequency_weighted_iou(matrix: np.ndarray) -> float:
+    """Return the mean IoU of the classes, weighted by their shares of the true pixels.
+
+    Args:
+        matrix: Confusion matrix ``[K, K]``, rows are the truth.
+
+    Returns:
+        A score in 0..1, NaN if no pixel was counted.
+    """
+    true = matrix.sum(axis=1)
+    iou = np.where(true > 0, iou_per_class(matrix), 0.0)  # a class without pixels weighs nothing
+    return float(_ratio((true * iou).sum(), true.sum()))
 
 
 def accuracy(matrix: np.ndarray) -> float:

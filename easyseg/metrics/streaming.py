@@ -1,104 +1,48 @@
-"""Scores gathered image by image: one confusion matrix and one small row an image.
+"""Scores gathered image by image: sums of counts, and one small row an image.
 
-Keys are ``metric@averaging``: ``@image`` is the mean over images of the score of each image,
-``@dataset`` the score of all pixels pooled. All metrics are better when higher.
+Only what the asked metrics need is computed and kept: a confusion matrix always, two histograms for
+``auc@dataset``, a curve for ``e_measure_max@dataset``, and so on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from scipy import sparse
 
-from easyseg.errors import OptionError, nearest
-from easyseg.metrics.functional import (
-    accuracy,
-    confusion_matrix,
-    dice_per_class,
-    iou_per_class,
-    mean_defined,
-)
+from easyseg.errors import DataError, OptionError
+from easyseg.metrics.catalogue import METRICS, Key, check_metrics, known_metrics, report_keys
+from easyseg.metrics.functional import confusion_matrix, mean_defined
+from easyseg.metrics.measure import COUNTS, View, count, image_scores, pooled_score
+from easyseg.metrics.reference import Squashed, reference_scores
 
-__all__ = [
-    "EMPTY_KEY",
-    "SegmentationScores",
-    "check_metrics",
-    "default_metric",
-    "metric_keys",
-]
+__all__ = ["EMPTY_KEY", "SegmentationScores"]
 
 EMPTY_KEY = "empty@image"
 """A count, not a score: images whose union is empty, left out of the means over images."""
 
-_ROW_KEYS = ("iou@image", "dice@image")
-
-
-def metric_keys(binary: bool, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the keys of all scores of a problem, in the order of reports.
-
-    Args:
-        binary: True if only class 1 (the foreground) is scored.
-        names: Class names in the order of their ids.
-
-    Returns:
-        The keys; any of them can be the validation metric.
-
-    Example:
-        >>> metric_keys(True, ["background", "lesion"])[:3]
-        ('iou@image', 'dice@image', 'iou@dataset')
-        >>> metric_keys(False, ["soil", "crop", "weed"])[-1]
-        'iou@dataset/weed'
-    """
-    if binary:
-        return (*_ROW_KEYS, "iou@dataset", "dice@dataset", "miou@dataset", "accuracy@dataset")
-    per_class = (f"iou@dataset/{name}" for name in names)
-    return (*_ROW_KEYS, "miou@dataset", "dice@dataset", "accuracy@dataset", *per_class)
-
-
-def default_metric(binary: bool) -> str:
-    """Return the validation metric that is used when none is asked for."""
-    return "iou@image" if binary else "miou@dataset"
-
-
-def check_metrics(
-    metrics: Sequence[str] | str, binary: bool, names: Sequence[str]
-) -> tuple[str, ...]:
-    """Return the metrics as a tuple, after checking that each one exists for the problem.
-
-    Args:
-        metrics: One key or several.
-        binary: True if only class 1 (the foreground) is scored.
-        names: Class names in the order of their ids.
-
-    Returns:
-        The keys as given.
-
-    Raises:
-        OptionError: If a key is not known; it names the nearest one.
-    """
-    asked = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    known = metric_keys(binary, names)
-    unknown = [key for key in asked if key not in known]
-    if unknown:
-        kind = "binary" if binary else "multi-class"
-        hints = " ".join(f"Unknown metric {key!r}. {nearest(key, known)}" for key in unknown)
-        raise OptionError(f"{hints} (Scores of a {kind} problem: {', '.join(known)}.)")
-    return asked
+_RESAMPLED_AT_ONCE = 64
 
 
 class SegmentationScores:
-    """Scores of a stream of masks; memory grows by two numbers an image.
+    """Scores of a stream of masks; memory grows by a few numbers an image.
 
     Binary problems score the foreground (id 1). Multi-class scores of one image are the mean over
     the classes that its truth or its prediction holds. An image without any (its union is empty)
-    has no score: it is left out of the mean over images and counted in ``empty@image``.
+    has no score: it is left out of the mean over images and counted in ``empty@image``. In the same
+    way a share of nothing is left out: precision where nothing is predicted, recall where there is
+    nothing to find.
 
     Args:
         names: Class names in the order of their ids.
         binary: True if only class 1 (the foreground) is scored; needs exactly two names.
+        metrics: Keys that are wanted beside those of ``report_keys``.
+        resampled: Also keep the counts of each image, for :meth:`resample`; memory grows by them.
 
     Raises:
-        OptionError: If the names do not fit the problem.
+        OptionError: If the names do not fit the problem, or a key is not known.
 
     Example:
         >>> import numpy as np
@@ -108,7 +52,14 @@ class SegmentationScores:
         {'iou@image': 0.5, 'accuracy@dataset': 0.5}
     """
 
-    def __init__(self, names: Sequence[str], binary: bool) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        binary: bool,
+        metrics: Sequence[str] | str = (),
+        *,
+        resampled: bool = False,
+    ) -> None:
         self.names = tuple(names)
         self.binary = binary
         if len(set(self.names)) != len(self.names):
@@ -119,56 +70,113 @@ class SegmentationScores:
             )
         if not self.names:
             raise OptionError("Scores need at least one class name, found none.")
-        self._pooled = np.zeros((len(self.names), len(self.names)), np.int64)
-        self._rows: list[tuple[float, float]] = []
+        known = known_metrics(binary, self.names)
+        asked = check_metrics(metrics, binary, self.names)
+        self._keys = {key: known[key] for key in (*report_keys(binary, self.names), *asked)}
+        self._row_keys = tuple(key for key, of in self._keys.items() if of.of_image)
+        kinds = {"confusion", *(_counts_of(of) for of in self._keys.values() if not of.of_image)}
+        self._sums: dict[str, np.ndarray | None] = dict.fromkeys(sorted(kinds))
+        self._each: dict[str, list[Any]] | None = {k: [] for k in self._sums} if resampled else None
+        self._rows: list[tuple[float, ...]] = []
+
+    @property
+    def needs_probabilities(self) -> bool:
+        """Whether ``update`` has to be given the map of probabilities."""
+        return any(
+            METRICS[k.metric].of_map for k in self._keys.values() if k.averaging != "reference"
+        )
+
+    @property
+    def needs_squashed(self) -> bool:
+        """Whether ``update`` has to be given the image as the reference code sees it."""
+        return any(key.averaging == "reference" for key in self._keys.values())
 
     def __len__(self) -> int:
         """Return the number of images seen."""
         return len(self._rows)
 
-    def update(self, prediction: np.ndarray, target: np.ndarray) -> None:
+    def update(
+        self,
+        prediction: np.ndarray,
+        target: np.ndarray,
+        probabilities: np.ndarray | None = None,
+        squashed: Squashed | None = None,
+    ) -> None:
         """Take in one image.
 
         Args:
             prediction: Predicted class ids ``[H, W]``.
             target: True class ids ``[H, W]``, 255 for ignored pixels.
+            probabilities: Probability of the foreground ``[H, W]``, if they are needed.
+            squashed: The image as the reference code sees it, if it is needed.
 
         Raises:
-            DataError: If the sizes differ or an id is outside the classes.
+            DataError: If the sizes differ, an id is outside the classes, or what a metric needs is
+                missing.
         """
         matrix = confusion_matrix(prediction, target, len(self.names))
-        self._pooled += matrix
-        scored = slice(1, 2) if self.binary else slice(None)
-        self._rows.append(
-            (
-                mean_defined(iou_per_class(matrix)[scored]),
-                mean_defined(dice_per_class(matrix)[scored]),
-            )
-        )
+        self._check_given(probabilities, squashed)
+        view = View(prediction, target, matrix, self.binary, probabilities)
+        row = self._row(view, squashed)
+        counts = {kind: self._count(view, squashed, kind) for kind in self._sums}
+        self._rows.append(row)
+        for kind, own in counts.items():
+            self._add(kind, own)
+            if self._each is not None:
+                self._each[kind].append(sparse.csr_array(own.reshape(1, -1)))
 
-    def state(self) -> dict[str, np.ndarray]:
+    def _check_given(self, probabilities: np.ndarray | None, squashed: Squashed | None) -> None:
+        if self.needs_probabilities and probabilities is None:
+            needy = [k for k, of in self._keys.items() if METRICS[of.metric].of_map]
+            raise DataError(f"{', '.join(needy)}: needs the map of probabilities of each image.")
+        if self.needs_squashed and squashed is None:
+            needy = [k for k, of in self._keys.items() if of.averaging == "reference"]
+            raise DataError(f"{', '.join(needy)}: needs each image as the reference code sees it.")
+
+    def _row(self, view: View, squashed: Squashed | None) -> tuple[float, ...]:
+        keys = [self._keys[key] for key in self._row_keys]
+        own = {"image": image_scores(view, [k.metric for k in keys if k.averaging == "image"])}
+        if self.binary and squashed is not None:
+            asked = [k.metric for k in keys if k.averaging == "reference"]
+            own["reference"] = reference_scores(squashed, asked)
+        return tuple(own[key.averaging][key.metric] for key in keys)
+
+    def _count(self, view: View, squashed: Squashed | None, kind: str) -> np.ndarray:
+        if kind != "reference":
+            return count(view, kind)
+        assert squashed is not None
+        return confusion_matrix(squashed.prediction, squashed.target, len(self.names))
+
+    def _add(self, kind: str, counts: np.ndarray | None) -> None:
+        before = self._sums[kind]
+        if counts is not None:
+            self._sums[kind] = counts if before is None else before + counts
+
+    def state(self) -> dict[str, Any]:
         """Return all that was gathered, as plain arrays that can be sent to another process.
 
         Returns:
-            ``pooled``: int64 ``[K, K]``, the confusion matrix of all pixels; ``rows``: float64
-            ``[images, 2]``, IoU and Dice of each image in update order.
+            ``rows``: float64 ``[images, R]``, the scores of each image in update order; ``sums``:
+            the pooled counts, int64, by their name (None without images); ``each``: those of each
+            image as a sparse matrix, if they are kept.
         """
-        return {
-            "pooled": self._pooled.copy(),
-            "rows": np.array(self._rows, np.float64).reshape(-1, len(_ROW_KEYS)),
-        }
+        each = None
+        if self._each is not None:
+            each = {k: sparse.vstack(v, format="csr") for k, v in self._each.items() if v}
+        rows = np.array(self._rows, np.float64).reshape(-1, len(self._row_keys))
+        return {"rows": rows, "sums": dict(self._sums), "each": each}
 
-    def merge(self, other: SegmentationScores | Mapping[str, np.ndarray]) -> SegmentationScores:
+    def merge(self, other: SegmentationScores | Mapping[str, Any]) -> SegmentationScores:
         """Add what another process gathered; its images follow the ones seen here.
 
         Args:
-            other: Scores of the same classes, or their ``state()``.
+            other: Scores of the same classes and metrics, or their ``state()``.
 
         Returns:
             Itself.
 
         Raises:
-            OptionError: If the other scores are of other classes.
+            OptionError: If the other scores are of other classes or metrics.
         """
         if isinstance(other, SegmentationScores):
             if (other.names, other.binary) != (self.names, self.binary):
@@ -177,51 +185,133 @@ class SegmentationScores:
                     f"(binary={self.binary}) and {other.names} (binary={other.binary})."
                 )
             other = other.state()
-        if other["pooled"].shape != self._pooled.shape:
+        confusion = other["sums"].get("confusion")
+        if confusion is not None and len(confusion) != len(self.names):
             raise OptionError(
                 f"Only scores of the same classes can be merged, found {len(self.names)} and "
-                f"{len(other['pooled'])} classes."
+                f"{len(confusion)} classes."
             )
-        self._pooled += other["pooled"]
-        self._rows.extend((float(iou), float(dice)) for iou, dice in other["rows"])
+        same = other["rows"].shape[1] == len(self._row_keys) and other["sums"].keys() == (
+            self._sums.keys()
+        )
+        if not same or (other["each"] is None) != (self._each is None):
+            raise OptionError("Only scores of the same metrics can be merged; ask for the same.")
+        self._rows.extend(tuple(row) for row in other["rows"].tolist())
+        for kind, counts in other["sums"].items():
+            self._add(kind, counts)
+        if self._each is not None:
+            for kind, counts in other["each"].items():
+                self._each[kind].append(counts)
         return self
+
+    def take(self, positions: Sequence[int] | np.ndarray) -> SegmentationScores:
+        """Return the scores of the same images in another order.
+
+        Args:
+            positions: Each position in update order once, in the order that is wanted.
+
+        Raises:
+            OptionError: If positions are missing or repeated.
+        """
+        order = np.asarray(positions, np.int64)
+        if not np.array_equal(np.sort(order), np.arange(len(self))):
+            raise OptionError(f"Expected each of the {len(self)} images once.")
+        state = self.state()
+        asked = tuple(self._keys)
+        again = SegmentationScores(self.names, self.binary, asked, resampled=self._each is not None)
+        each = state["each"] and {kind: counts[order] for kind, counts in state["each"].items()}
+        return again.merge({**state, "rows": state["rows"][order], "each": each})
 
     def compute(self, metrics: Sequence[str] | str | None = None) -> dict[str, float]:
         """Return the scores of all images seen.
 
         Args:
-            metrics: Keys of ``metric_keys``, or None for all of them and ``empty@image``.
+            metrics: Keys that were asked for or are in every report; None for all of them and
+                ``empty@image``.
 
         Returns:
             Key -> value, NaN where nothing defines a score.
 
         Raises:
-            OptionError: If a key is not known.
+            OptionError: If a key is not known, or was not asked for.
         """
-        scores = self._all_scores()
+        keys = tuple(self._keys) if metrics is None else self._gathered(metrics)
+        columns = dict(zip(self._row_keys, zip(*self._rows, strict=True), strict=False))
+        scores = {
+            key: mean_defined(columns.get(key, ()))
+            if key in self._row_keys
+            else self._pooled(self._keys[key], self._sums[_counts_of(self._keys[key])])
+            for key in keys
+        }
         if metrics is None:
-            return scores
-        return {key: scores[key] for key in check_metrics(metrics, self.binary, self.names)}
+            scores[EMPTY_KEY] = float(np.isnan(columns.get("iou@image", ())).sum())
+        return scores
+
+    def _gathered(self, metrics: Sequence[str] | str) -> tuple[str, ...]:
+        asked = check_metrics(metrics, self.binary, self.names)
+        missing = [key for key in asked if key not in self._keys]
+        if missing:
+            raise OptionError(
+                f"{', '.join(missing)}: was not asked for before the images were scored; name it "
+                "in metrics= of SegmentationScores."
+            )
+        return asked
+
+    def _pooled(self, key: Key, counts: np.ndarray | None) -> float:
+        if counts is None:
+            return float("nan")
+        return pooled_score(key.metric, key.averaging, counts, binary=self.binary, index=key.index)
 
     def per_image(self) -> list[dict[str, float]]:
-        """Return the scores of each image, in update order; NaN where its union is empty."""
-        return [dict(zip(_ROW_KEYS, row, strict=True)) for row in self._rows]
+        """Return the scores of each image, in update order; NaN where it has none."""
+        return [dict(zip(self._row_keys, row, strict=True)) for row in self._rows]
 
-    def _all_scores(self) -> dict[str, float]:
-        iou, dice = iou_per_class(self._pooled), dice_per_class(self._pooled)
-        scores = {
-            key: mean_defined(row[column] for row in self._rows)
-            for column, key in enumerate(_ROW_KEYS)
-        }
-        scores["miou@dataset"] = mean_defined(iou)
-        scores["accuracy@dataset"] = accuracy(self._pooled)
-        if self.binary:
-            scores |= {"iou@dataset": float(iou[1]), "dice@dataset": float(dice[1])}
-        else:
-            scores["dice@dataset"] = mean_defined(dice)
-            scores |= {
-                f"iou@dataset/{name}": float(v) for name, v in zip(self.names, iou, strict=True)
-            }
-        ordered = {key: scores[key] for key in metric_keys(self.binary, self.names)}
-        ordered[EMPTY_KEY] = float(sum(np.isnan(iou) for iou, _ in self._rows))
-        return ordered
+    def resample(self, weights: np.ndarray, metrics: Sequence[str] | str) -> dict[str, np.ndarray]:
+        """Return the scores that there would be if each image had come several times, or never.
+
+        Args:
+            weights: int64 ``[R, images]``: how often each image comes, in R resamples.
+            metrics: Keys that were asked for or are in every report.
+
+        Returns:
+            Key -> float64 ``[R]``.
+
+        Raises:
+            OptionError: If the scores were not made with ``resampled=True``.
+        """
+        if self._each is None:
+            raise OptionError("Resampling needs the counts of each image: resampled=True.")
+        state = self.state()
+        found: dict[str, np.ndarray] = {}
+        pooled: dict[str, list[str]] = {}
+        for key in self._gathered(metrics):
+            if key in self._row_keys:
+                found[key] = _weighted_mean(state["rows"][:, self._row_keys.index(key)], weights)
+            else:
+                pooled.setdefault(_counts_of(self._keys[key]), []).append(key)
+        for kind, keys in pooled.items():
+            pool = self._sums[kind]
+            if pool is None:  # no images
+                found |= {key: np.full(len(weights), np.nan) for key in keys}
+                continue
+            values: dict[str, list[float]] = {key: [] for key in keys}
+            for start in range(0, len(weights), _RESAMPLED_AT_ONCE):
+                for counts in weights[start : start + _RESAMPLED_AT_ONCE] @ state["each"][kind]:
+                    for key in keys:
+                        values[key].append(
+                            self._pooled(self._keys[key], counts.reshape(pool.shape))
+                        )
+            found |= {key: np.array(numbers) for key, numbers in values.items()}
+        return {key: found[key] for key in self._gathered(metrics)}
+
+
+def _counts_of(key: Key) -> str:
+    return COUNTS.get((key.metric, key.averaging), "confusion")
+
+
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the means of the values that are defined; NaN where none has any weight."""
+    defined = ~np.isnan(values)
+    total = weights @ defined.astype(np.int64)
+    sums = weights @ np.where(defined, values, 0.0)
+    return np.where(total == 0, np.nan, sums / np.where(total == 0, 1, total))

@@ -253,7 +253,7 @@ def _metric(
     facts: Facts, eval_metric: str | None, domains: Mapping[str, Mapping[str, Any]]
 ) -> Decision:
     """Take the user's metric, else that of the last domain that has one, else the default."""
-    from easyseg.metrics.streaming import check_metrics, default_metric
+    from easyseg.metrics.catalogue import check_metrics, default_metric
 
     binary = facts.problem_type == "binary"
     if eval_metric is not None:

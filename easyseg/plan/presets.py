@@ -33,7 +33,7 @@ SYMMETRIES: Mapping[str, tuple[str, ...]] = {
 }
 """The augmentations by which an image becomes another one that there may be, too."""
 
-_DOMAIN_KEYS = {"symmetries", "metric", "plan", "variants"}
+_DOMAIN_KEYS = {"symmetries", "metric", "paper", "plan", "variants"}
 
 
 @dataclass(frozen=True)
@@ -183,9 +183,10 @@ def load_domain(name: str) -> dict[str, Any]:
     Returns:
         Plain Python values under ``about`` (what the images show), ``symmetries`` (a key of
         :data:`SYMMETRIES`, or None: the plan goes by the images themselves), ``metric`` (the
-        validation metric of binary problems, or None), ``plan`` (nested; values that differ from a
-        whole preset), ``variants`` (values for ``binary`` or ``multiclass`` problems, on a ``cpu``
-        or a ``gpu``) and ``because`` (why, for each of them, by dotted key).
+        validation metric of binary problems, or None), ``paper`` (the metrics by which the
+        Conv-LoRA paper scores such images, if it does), ``plan`` (nested; values that differ from
+        a whole preset), ``variants`` (values for ``binary`` or ``multiclass`` problems, on a
+        ``cpu`` or a ``gpu``) and ``because`` (why, for each value, by dotted key).
 
     Raises:
         OptionError: If there is no domain of that name, or its file is not such a mapping.
@@ -208,6 +209,7 @@ def load_domain(name: str) -> dict[str, Any]:
     if content.setdefault("symmetries", None) not in (None, *SYMMETRIES):
         raise OptionError(f"domain {file}: symmetries is one of {', '.join(SYMMETRIES)}.")
     content.setdefault("metric", None)
+    content.setdefault("paper", [])
     content.setdefault("plan", {})
     content.setdefault("variants", {})
     return cast("dict[str, Any]", content)

@@ -222,19 +222,20 @@ def _cell(study: Study, place: Place, settings: Settings) -> Cell:
     return Cell(found.name, place.seed, study.presets, settings, found.eval_metric, found.budget)
 
 
-def pick_values(study: Study, validation: Mapping[str, float]) -> dict[str, Any]:
+def pick_values(study: Study, goodness: Mapping[str, float]) -> dict[str, Any]:
     """Return the value of each method whose cells are all finished: the best by validation score.
 
     Args:
         study: The study.
-        validation: Validation score of each finished cell by key; NaN is worse than any other.
+        goodness: Validation score of each finished cell by key, so that higher is better; NaN is
+            worse than any other.
 
     Returns:
         Values by name of method. Of equally good ones the first of the study is taken.
     """
     picked = {}
     for name, cells in tuning_cells(study).items():
-        scores = [validation.get(cell.key) for cell in cells]
+        scores = [goodness.get(cell.key) for cell in cells]
         known = [-math.inf if math.isnan(score) else score for score in scores if score is not None]
         if len(known) == len(cells):
             assert study.tuning is not None

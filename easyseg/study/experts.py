@@ -38,7 +38,7 @@ _TOUCHING = np.ones((3, 3), bool)
 
 
 def has_experts(segmentor: SemanticSegmentor) -> bool:
-    """Return whether a fitted model has layers with more than one expert."""
+    """Return whether a fitted model has layers that choose between experts."""
     return bool(_layers(segmentor._fitted()))
 
 
@@ -49,7 +49,7 @@ def expert_use(segmentor: SemanticSegmentor, data: Any) -> pd.DataFrame:
     random tile is looked at.
 
     Args:
-        segmentor: A fitted model with Conv-LoRA adapters of more than one expert.
+        segmentor: A fitted model with Conv-LoRA adapters that choose between experts.
         data: DataFrame or CSV with images and labels.
 
     Returns:
@@ -68,8 +68,8 @@ def expert_use(segmentor: SemanticSegmentor, data: Any) -> pd.DataFrame:
     layers = _layers(model)
     if not layers:
         raise OptionError(
-            f"this model has adapters of the kind {model.plan.adapter.kind!r} with "
-            f"{model.plan.adapter.num_experts} experts; expected conv_lora with more than one"
+            f"this model has no experts to choose from: its adapter is {model.plan.adapter}; "
+            "expected conv_lora with more than one expert and a gate"
         )
     samples = read_labelled(
         data,
@@ -180,13 +180,15 @@ def shares(use: pd.DataFrame, by: str) -> pd.DataFrame:
 class _Layer:
     """A layer with a choice of experts, and what it did with the last image."""
 
-    def __init__(self, number: int, block: nn.Module, layer: ConvLoRALinear) -> None:
+    def __init__(
+        self, number: int, block: nn.Module, gate: nn.Module, scales: tuple[int, ...]
+    ) -> None:
         self.block = number
-        self.scales = layer.scales
+        self.scales = scales
         self.tokens = 0
         self.window = 0
         self.experts = np.zeros(0, np.int64)
-        self._hosts = block, block.get_submodule("attn"), layer.gate
+        self._hosts = block, block.get_submodule("attn"), gate
 
     def watch(self) -> Iterator[RemovableHandle]:
         """Look at what comes in and at what the gate says."""
@@ -209,10 +211,10 @@ class _Layer:
 def _layers(model: TrainedModel) -> list[_Layer]:
     """Return the layers with more than one expert, in the order of their blocks."""
     return [
-        _Layer(number, block, layer)
+        _Layer(number, block, layer.gate, layer.scales)
         for number, block in enumerate(model.network.backbone.attention_blocks())
         for layer in block.modules()
-        if isinstance(layer, ConvLoRALinear) and len(layer.scales) > 1
+        if isinstance(layer, ConvLoRALinear) and layer.gate is not None and len(layer.scales) > 1
     ]
 
 

@@ -63,12 +63,12 @@ def progress_of(study: Study, results: Path, only: str | None = None) -> Progres
         OptionError: If no place fits, or a file there is no result.
     """
     found = read_results(results)
-    validation = {key: result.validation for key, result in found.items() if result.done}
-    picked = pick_values(study, validation)
+    goodness = {key: result.goodness for key, result in found.items() if result.done}
+    picked = pick_values(study, goodness)
     chosen = _matching(places(study), only)
     methods = {place.row.method.name for place in chosen}
     tuning = [
-        (f"tuning/{cell.set}/{name}/{value:g}", cell)
+        (f"tuning/{cell.set}/{name}/{value}", cell)
         for name, cells in tuning_cells(study).items()
         for value, cell in zip(study.tuning.values if study.tuning else (), cells, strict=True)
         if name in methods

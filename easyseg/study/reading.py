@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from easyseg.errors import EasySegError, OptionError, nearest
+from easyseg.metrics.catalogue import metric_keys
 from easyseg.models.registry import get_spec
 from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.presets import parse_presets, presets_folder
@@ -159,18 +160,19 @@ class _Reader:
 
     def _sets(self, content: Mapping[str, Any]) -> dict[str, StudySet]:
         budget = self._budget("budget", content["budget"])
-        metrics = self._words("metrics", content["metrics"])
+        metrics = self._metrics("metrics", content["metrics"])
         sets = {}
         for key, value in self._mapping("sets", content["sets"]).items():
             where = f"sets.{key}"
             own = self._mapping(where, value)
             self._keys(where, own, _SET)
+            asked = own.get("eval_metric")
             sets[key] = StudySet(
                 key,
                 str(own.get("title", key)),
                 self._settings(f"{where}.settings", own.get("settings")),
-                None if own.get("eval_metric") is None else str(own["eval_metric"]),
-                self._words(f"{where}.metrics", own["metrics"]) if "metrics" in own else metrics,
+                None if asked is None else next(iter(self._metrics(where, asked)), None),
+                self._metrics(f"{where}.metrics", own["metrics"]) if "metrics" in own else metrics,
                 self._budget(f"{where}.budget", own["budget"]) if "budget" in own else budget,
             )
         return sets
@@ -313,6 +315,15 @@ class _Reader:
             self.problems.append(f"{where}: expected a list of names, found {value!r}")
             return ()
         return tuple(map(str, words))
+
+    def _metrics(self, where: str, value: Any) -> tuple[str, ...]:
+        """Read keys of metrics; whether there are such classes, only the data tell."""
+        known = {*metric_keys(True, ()), *metric_keys(False, ())}
+        keys = self._words(where, value)
+        for key in keys:
+            if "/" not in key:
+                self._known(where, key, known)
+        return keys
 
     def _mapping(self, where: str, value: Any) -> dict[str, Any]:
         if value is None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from easyseg.errors import OptionError
 from easyseg.files import write_text
+from easyseg.metrics.catalogue import higher_is_better
 from easyseg.study.cells import Cell
 
 __all__ = ["Result", "read_result", "read_results", "result_file", "write_failure", "write_result"]
@@ -46,6 +47,12 @@ class Result:
         """Validation score of the saved epoch; NaN if it has none."""
         score = self.content["validation"]["score"]
         return math.nan if score is None else float(score)
+
+    @property
+    def goodness(self) -> float:
+        """The validation score, turned so that higher is better."""
+        up = higher_is_better(self.content["validation"]["metric"])
+        return self.validation if up else -self.validation
 
     @property
     def tests(self) -> Mapping[str, Mapping[str, float | None]]:

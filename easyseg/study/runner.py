@@ -187,8 +187,10 @@ def run_study(
     """
     progress = progress_of(study, results, only)
     names = {place.set.name for place, _ in progress.cells}
-    find_sets(sorted(names | {cell.set for _, cell in progress.tuning}), data)
-    turn = _Turn(data, results, fleet, reporter, launcher or Processes(results / "logs"), retry)
+    names |= {cell.set for _, cell in progress.tuning}
+    find_sets(sorted(names), data, verbosity=reporter.verbosity)
+    launcher = launcher or Processes(results / "logs")
+    turn = _Turn(study, data, results, fleet, reporter, launcher, retry)
     turn.run("picking values", progress.tuning)
     progress = progress_of(study, results, only)
     for method, value in progress.picked.items():
@@ -201,6 +203,7 @@ def run_study(
 class _Turn:
     """What all cells of a run have in common."""
 
+    study: Study
     data: Path | None
     results: Path
     fleet: Fleet
@@ -260,6 +263,7 @@ class _Turn:
                     self.fleet.accelerator,
                     device,
                     self.fleet.threads,
+                    self.study.sets[cell.set].metrics,
                 )
                 self.launcher.run(job)
         finally:

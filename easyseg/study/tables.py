@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from easyseg.metrics.catalogue import higher_is_better
 from easyseg.study.cells import tuning_cells
 from easyseg.study.experts import SIZES, shares
 from easyseg.study.progress import Progress
@@ -170,7 +171,7 @@ def _tuning(study: Study, progress: Progress) -> str:
     tuning = study.tuning
     if tuning is None:
         return ""
-    lines = _head("method", *(f"{value:g}" for value in tuning.values))
+    lines = _head("method", *map(str, tuning.values))
     for name, cells in tuning_cells(study).items():
         entries = []
         for value, cell in zip(tuning.values, cells, strict=True):
@@ -204,7 +205,7 @@ def _scores(part: Part, columns: Sequence[Column], scores: pd.DataFrame) -> str:
         known = [
             (means[row.name, column], row.name) for row in part.rows if (row.name, column) in means
         ]
-        best = _best([mean for mean, _ in known], column.metric)
+        best = max(known, default=(0.0, ""))
         for mean, name in known:
             if mean == best and len(known) > 1:
                 texts[name, column] = f"**{texts[name, column]}**"
@@ -301,17 +302,6 @@ def _failed(progress: Progress) -> Iterator[str]:
     if failed:
         yield "## Failed"
         yield "\n".join(failed.values())
-
-
-_LOWER_IS_BETTER = ("ber", "mae", "hd95", "hausdorff95")
-
-
-def _best(means: Sequence[float], metric: str) -> float | None:
-    """Return the best of some scores."""
-    if not means:
-        return None
-    lower = metric.partition("@")[0] in _LOWER_IS_BETTER
-    return min(means) if lower else max(means)
 
 
 def _with_error(mean: float, error: float, sign: str = "") -> str:

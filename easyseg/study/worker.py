@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -46,6 +46,7 @@ class Job:
         accelerator: As for ``fit``.
         device: Index of the device; ``None`` on a CPU.
         threads: Threads of a CPU process.
+        metrics: Test scores that are asked for beside those of the usual report.
     """
 
     cell: Cell
@@ -55,6 +56,7 @@ class Job:
     accelerator: str
     device: int | None
     threads: int
+    metrics: tuple[str, ...]
 
     def to_json(self) -> str:
         """Return one line that :meth:`from_json` reads."""
@@ -66,6 +68,7 @@ class Job:
             "accelerator": self.accelerator,
             "device": self.device,
             "threads": self.threads,
+            "metrics": self.metrics,
         }
         return json.dumps(content)
 
@@ -81,6 +84,7 @@ class Job:
             content["accelerator"],
             content["device"],
             content["threads"],
+            tuple(content["metrics"]),
         )
 
 
@@ -113,8 +117,9 @@ def run_cell(job: Job) -> dict[str, Any]:
     num_train = len(tables.train) // (2 if tables.validation is None else 1)
     settings = {**cell.settings, **budget_settings(cell.budget, cell.settings, max(1, num_train))}
     segmentor = SemanticSegmentor(
+        tables.problem_type,
         classes=tables.classes,
-        ignore_index=tables.ignore,
+        ignore_index=tables.ignore_index,
         eval_metric=cell.eval_metric,
         path=job.scratch,
         verbosity=0,
@@ -130,7 +135,7 @@ def run_cell(job: Job) -> dict[str, Any]:
     )
     seconds = time.monotonic() - started
     return {
-        **_scores(segmentor, tables.tests),
+        **_scores(segmentor, tables.tests, job.metrics),
         **_fit(segmentor),
         **_experts(segmentor, next(iter(tables.tests.values()))),
         "images": {
@@ -144,15 +149,20 @@ def run_cell(job: Job) -> dict[str, Any]:
     }
 
 
-def _scores(segmentor: SemanticSegmentor, tests: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return the validation score of the saved epoch, and all scores of the test images."""
+def _scores(
+    segmentor: SemanticSegmentor, tests: Mapping[str, pd.DataFrame], metrics: Sequence[str]
+) -> dict[str, Any]:
+    """Return the validation score of the saved epoch, and the scores of the test images."""
+    from easyseg.metrics.catalogue import report_keys
+
+    plan = segmentor.plan_
+    usual = report_keys(plan.problem_type == "binary", segmentor.classes_)
     scores: dict[str, Any] = {}
     for name, table in tests.items():
-        found = segmentor.evaluate(table)
+        found = segmentor.evaluate(table, list(dict.fromkeys([*usual, *metrics])))
         assert isinstance(found, dict)
         scores[name] = {key: round(float(value), _DIGITS) for key, value in found.items()}
-    validation = {"metric": segmentor.plan_.metric, "score": segmentor.best_score_}
-    return {"validation": validation, "tests": scores}
+    return {"validation": {"metric": plan.metric, "score": segmentor.best_score_}, "tests": scores}
 
 
 def _fit(segmentor: SemanticSegmentor) -> dict[str, Any]:

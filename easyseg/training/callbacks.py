@@ -22,6 +22,7 @@ from easyseg.artifact import write_artifact
 from easyseg.clock import Clock
 from easyseg.console import Reporter
 from easyseg.files import write_text
+from easyseg.metrics.catalogue import higher_is_better
 from easyseg.models.network import load_trainable_state, trainable_state
 from easyseg.training.module import SegmentationModule, expert_layers
 
@@ -37,7 +38,7 @@ class BestModel(L.Callback):
 
     Args:
         folder: The run folder.
-        metric: Key of the validation metric; higher is better.
+        metric: Key of the validation metric.
         clock: Time since the call of ``fit``.
     """
 
@@ -45,7 +46,8 @@ class BestModel(L.Callback):
         self.folder = folder
         self.metric = metric
         self.clock = clock
-        self.best = -math.inf
+        self.sign = 1 if higher_is_better(metric) else -1
+        self.best = -math.inf  # of sign * score: the best of errors is the lowest
         self.rows: list[dict[str, float]] = []
         self.expert_rows: list[dict[str, float | str]] = []
 
@@ -53,7 +55,7 @@ class BestModel(L.Callback):
         """Log, and save if better."""
         assert isinstance(module, SegmentationModule)
         row = self._row(trainer, module)
-        value = row[self.metric]
+        value = self.sign * row[self.metric]
         value = -math.inf if math.isnan(value) else value
         better = not self.rows or value > self.best
         self.rows.append(row)

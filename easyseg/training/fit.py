@@ -25,6 +25,7 @@ from easyseg.artifact import preprocess_of
 from easyseg.clock import Clock
 from easyseg.console import Reporter
 from easyseg.errors import OptionError
+from easyseg.metrics.catalogue import higher_is_better
 from easyseg.plan.hardware import Hardware
 from easyseg.preparation import Prepared
 from easyseg.ranks import is_first_process, leave_group_at_exit
@@ -211,7 +212,10 @@ def train(
             *sharing,
             stop,
             EarlyStopping(
-                plan.metric, mode="max", patience=plan.train.patience, check_finite=False
+                plan.metric,
+                mode="max" if higher_is_better(plan.metric) else "min",
+                patience=plan.train.patience,
+                check_finite=False,
             ),
             *callbacks,
         ],

@@ -29,7 +29,7 @@ from easyseg.data.dataset import (
 from easyseg.data.label_map import LabelMap
 from easyseg.errors import OptionError
 from easyseg.inference.predict import Assembler, auto_batch_size
-from easyseg.metrics.evaluate import new_scores
+from easyseg.metrics.evaluate import new_scores, take_in
 from easyseg.metrics.streaming import SegmentationScores
 from easyseg.models.network import Network, Output, build_network, running_statistics
 from easyseg.models.registry import get_spec
@@ -284,8 +284,11 @@ class SegmentationModule(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start a new score sheet."""
-        self._scores = new_scores(self.label_map.names, self.plan.problem_type)
+        self._scores = self._new_scores()
         self._assembler = Assembler(preprocess_of(self.plan).geometry)
+
+    def _new_scores(self) -> SegmentationScores:
+        return new_scores(self.label_map.names, self.plan.problem_type, self.plan.metric)
 
     def validation_step(self, batch: PredictionBatch, batch_idx: int) -> None:
         """Score the images that a batch completes at own size, with the code of prediction."""
@@ -295,13 +298,12 @@ class SegmentationModule(L.LightningModule):
             return
         keys = [(seen.position, seen.window) for seen in batch.windows]
         for item in self._assembler.add(batch, self._output(batch.images, keys).logits):
-            assert item.target is not None
-            self._scores.update(self.network.head.decide(item.logits).cpu().numpy(), item.target)
+            take_in(self._scores, self.network.head, item)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of all ranks' images."""
         assert self._scores is not None
-        scores = new_scores(self.label_map.names, self.plan.problem_type)
+        scores = self._new_scores()
         ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)
         for state in ranks.gather(self._scores.state()):
             scores.merge(state)

@@ -130,6 +130,7 @@ def _image_seconds(
             prepared.blank_model(network, seed),
             samples.take([done]),
             batch_size=auto_batch_size(prepared.plan, device),
+            metrics=prepared.plan.metric,
             ranks=Ranks(),
         )
         done += 1

@@ -6,7 +6,7 @@ import pytest
 from plan_makers import CPU, H200, facts, plan_for
 
 from easyseg.errors import OptionError
-from easyseg.metrics.streaming import check_metrics
+from easyseg.metrics.catalogue import check_metrics
 from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.presets import (
     SYMMETRIES,
@@ -57,6 +57,7 @@ def test_a_domain_says_why_for_each_possible_value_and_nothing_else(name):
     assert all(content["because"].values())
     if content["metric"] is not None:
         check_metrics(content["metric"], True, ("background", "foreground"))
+    check_metrics(content["paper"], True, ("background", "foreground"))
 
 
 @pytest.mark.parametrize("name", NAMES)
