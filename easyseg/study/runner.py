@@ -30,6 +30,7 @@ __all__ = ["Fleet", "Launcher", "Processes", "fleet_of", "run_study"]
 log = logging.getLogger("easyseg")
 
 _LAST_LINES = 15
+_WORKER = (sys.executable, "-m", "easyseg.study.worker")
 
 
 class Launcher(Protocol):
@@ -90,10 +91,12 @@ class Processes:
 
     Args:
         logs: Folder of what the processes of failed cells print.
+        command: What is run; it reads a job from its input, and ends where that closes.
     """
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, command: Sequence[str] = _WORKER) -> None:
         self.logs = logs
+        self.command = tuple(command)
         self._running: set[subprocess.Popen[str]] = set()
         self._lock = threading.Lock()
         self._stopped = False
@@ -123,7 +126,7 @@ class Processes:
             # In a session of its own: a Ctrl-C in the terminal is for the study, and a fit that
             # heard of it would end early and look finished.
             process = subprocess.Popen(
-                [sys.executable, "-m", "easyseg.study.worker"],
+                self.command,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,

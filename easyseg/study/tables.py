@@ -205,9 +205,9 @@ def _scores(part: Part, columns: Sequence[Column], scores: pd.DataFrame) -> str:
         known = [
             (means[row.name, column], row.name) for row in part.rows if (row.name, column) in means
         ]
-        best = max(known, default=(0.0, ""))
-        for mean, name in known:
-            if mean == best and len(known) > 1:
+        best = max if higher_is_better(column.metric) else min
+        for mean, name in known if len(known) > 1 else []:
+            if mean == best(known)[0]:
                 texts[name, column] = f"**{texts[name, column]}**"
     lines = _head("", *(column.heading for column in columns), "trained, M", "seconds")
     for row in part.rows:
