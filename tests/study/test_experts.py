@@ -145,5 +145,5 @@ def test_a_model_without_a_choice_is_refused(tiny_backbones, tmp_path: Path):
         table, table, hyperparameters=settings, accelerator="cpu"
     )
     assert not has_experts(segmentor)
-    with pytest.raises(OptionError, match="no experts to choose from: .*kind='lora'"):
+    with pytest.raises(OptionError, match=r"no experts to choose from: .*kind='lora'"):
         expert_use(segmentor, table)
