@@ -7,10 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from easyseg.files import write_text
+from easyseg.study.markdown import markdown
 from easyseg.study.plots import plot_experts, plot_scores
 from easyseg.study.progress import Progress
 from easyseg.study.spec import Study
-from easyseg.study.tables import columns_of, expert_uses, markdown, tidy
+from easyseg.study.tables import columns_of, expert_uses, tidy
 
 __all__ = ["write_report"]
 

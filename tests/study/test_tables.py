@@ -16,11 +16,12 @@ from study_makers import CONTENT, Pretended, study_of
 from easyseg.console import Reporter
 from easyseg.errors import OptionError
 from easyseg.study import runner
+from easyseg.study.markdown import markdown
 from easyseg.study.plots import plot_experts, plot_scores
 from easyseg.study.progress import progress_of
 from easyseg.study.report import write_report
 from easyseg.study.runner import Fleet, run_study
-from easyseg.study.tables import COLUMNS, columns_of, expert_uses, markdown, spread, tidy
+from easyseg.study.tables import COLUMNS, columns_of, expert_uses, spread, tidy
 
 SCORES = {
     ("lora", 0): 0.52,
