@@ -42,7 +42,7 @@ def test_a_fit_is_saved_as_it_is(table, tmp_path, changes):
     if changes.get("adapter.kind") == "full":
         assert {n for n in moved if "running_" in n} == {n for n in trained if "running_" in n}
     assert not (segmentor.path_ / "experts.csv").exists()
-    loaded = SemanticSegmentor.load(segmentor.save(tmp_path / "saved") or tmp_path / "saved")
+    loaded = SemanticSegmentor.load(segmentor.save(tmp_path / "saved"))
     for name, value in trainable_state(loaded._model.network).items():
         assert torch.equal(value, trained[name]), name
     for mask, same in zip(segmentor.predict(table), loaded.predict(table), strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from easyseg.errors import OptionError
 from easyseg.plan.hardware import Hardware
-from easyseg.training.fit import Devices, _same_random_state_after, _strategy
+from easyseg.training.fit import Devices, _same_random_state_after, _strategy, train
 
 
 def numbers() -> tuple[float, ...]:
@@ -51,3 +52,10 @@ def test_fsdp_says_what_it_needs(monkeypatch):
     monkeypatch.delattr("torch.distributed.fsdp.fully_shard")
     with pytest.raises(OptionError, match=r"PyTorch 2\.6 or later.*use 'ddp'"):
         _strategy(devices)
+
+
+def test_fsdp_needs_frozen_weights(tiny_plan):
+    devices = Devices(Hardware("cpu", 2, "Xeon", 16.0, 2, True), 2, "fsdp", 0)
+    prepared = SimpleNamespace(plan=tiny_plan({"adapter.kind": "full"}))
+    with pytest.raises(OptionError, match=r"'full' leaves none frozen: use .*'ddp'"):
+        train(prepared, seed=0, clock=None, devices=devices, reporter=None)
