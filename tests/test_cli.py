@@ -30,6 +30,7 @@ from easyseg.cli_values import (
 from easyseg.datasets.synthetic import make_synthetic
 from easyseg.errors import OptionError
 from easyseg.metrics import evaluate as evaluation
+from easyseg.metrics.catalogue import METRICS
 from easyseg.plan.presets import list_domains, list_presets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -350,6 +351,30 @@ def test_evaluate_prints_scores_and_writes_those_of_each_image_from_one_pass(
 
     some = invoke("evaluate", fitted[0], table, "--metrics", "dice@image", "-q")
     assert some.stdout == f"dice@image  {scores['dice@image']:.4f}\n"
+
+
+def test_evaluate_gives_intervals_and_the_metrics_of_the_paper(fitted, dataset, tmp_path):
+    file = tmp_path / "scores.csv"
+    table = pd.read_csv(dataset / "test.csv").assign(patient=["a", "b"])
+    table.to_csv(tmp_path / "test.csv", index=False)
+    words = ("evaluate", fitted[0], tmp_path / "test.csv", "--data-root", dataset, "-q")
+    asked = ("--metrics", "paper", "--metrics", "hd95@image", "--intervals")
+    done = invoke(*words, *asked, "--groups", "patient", "--json", "--per-image", file)
+    assert done.exit_code == 0, done.stderr
+    scores = json.loads(done.stdout)
+    assert {"s_measure@image", "ber@dataset", "hd95@image"} <= scores.keys()
+    assert all(s["low"] <= s["score"] <= s["high"] for s in scores.values())
+    assert {"image", "s_measure@image", "hd95@image"} <= set(pd.read_csv(file).columns)
+    done = invoke(*words, "--metrics", "dice@image", "--intervals")
+    number = r"\d\.\d{4}"
+    assert re.fullmatch(rf"dice@image  {number}  \({number} to {number}\)\n", done.stdout)
+    assert "intervals=True" in invoke(*words, "--groups", "patient").stderr
+
+
+def test_the_help_of_evaluate_knows_every_metric():
+    said = invoke("evaluate", "--help").stdout
+    for metric in METRICS:
+        assert metric.removesuffix("_mean").removesuffix("_max") in said, metric
 
 
 def test_evaluate_reads_the_columns_it_is_told(fitted, dataset, tmp_path):

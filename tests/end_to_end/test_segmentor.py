@@ -19,6 +19,13 @@ from torch import nn
 from easyseg import SemanticSegmentor
 from easyseg.auditing.fingerprint import Fingerprint
 from easyseg.errors import DataError, NotFittedError, OptionError
+from easyseg.metrics.catalogue import metric_keys
+from easyseg.metrics.paper import paper_metrics
+from easyseg.metrics.reference import Squashed
+from easyseg.metrics.streaming import SegmentationScores
+
+BINARY = ("background", "foreground")
+ALL = metric_keys(True, BINARY)
 
 
 def fit(table, path, **options) -> SemanticSegmentor:
@@ -261,6 +268,57 @@ def test_scores_of_all_images_are_none_of_one(fitted, table, monkeypatch):
     monkeypatch.setattr(type(fitted), "_score", None)  # Nothing is predicted first.
     with pytest.raises(OptionError, match="end in @image"):
         fitted.evaluate(table, "miou@dataset", per_image=True)
+
+
+def test_every_metric_is_that_of_the_predicted_probabilities(fitted, table):
+    truths = [(np.asarray(Image.open(path)) == 255).astype(np.uint8) for path in table["label"]]
+    expected = SegmentationScores(BINARY, True, ALL)
+    for p, t in zip(fitted.predict_proba(table), truths, strict=True):
+        mask = (p[1] > 0.5).astype(np.uint8)
+        expected.update(mask, t, p[1], Squashed(mask, t, p[1]))  # of no use for @reference
+    found = fitted.evaluate(table, "all")
+    assert found.keys() == set(ALL)
+    for key, value in expected.compute(ALL).items():
+        if not key.endswith("@reference"):
+            assert found[key] == pytest.approx(value, abs=1e-6), key
+    assert found["iou@reference"] == pytest.approx(found["iou@image"], abs=0.05)
+    rows = fitted.evaluate(table, ["hd95@image", "ber@dataset", "mae@image"], per_image=True)
+    assert list(rows.columns) == ["hd95@image", "mae@image"]
+    assert rows.index.equals(table.index)
+    assert rows["mae@image"].mean() == pytest.approx(found["mae@image"])
+
+
+def test_the_metrics_of_the_paper(fitted, table):
+    keys = paper_metrics(fitted.plan_.preset, binary=True)
+    assert list(fitted.evaluate(table, "paper")) == list(keys)
+    assert "s_measure@image" in keys
+
+
+def test_intervals_hold_their_scores_and_groups_widen_them(fitted, table):
+    keys = ["iou@image", "ber@dataset", "auc@dataset"]
+    found = fitted.evaluate(table, keys, intervals=True)
+    assert list(found.columns) == ["score", "low", "high"]
+    assert list(found.index) == keys
+    assert found["score"].to_dict() == fitted.evaluate(table, keys)
+    assert (found["low"] <= found["score"]).all()
+    assert (found["score"] <= found["high"]).all()
+    assert (found["low"] < found["high"]).all()
+    report = fitted.evaluate(table, intervals=True)
+    assert report.loc["empty@image", ["low", "high"]].isna().all()
+    grouped = table.assign(patient=[*"aabbcc"])
+    by_column = fitted.evaluate(grouped, keys, intervals=True, groups="patient")
+    assert not by_column.equals(found)
+    by_function = fitted.evaluate(grouped, keys, intervals=True, groups=lambda row: row["patient"])
+    assert by_column.equals(by_function)
+
+
+def test_options_of_evaluate_that_exclude_each_other(fitted, table, monkeypatch):
+    with pytest.raises(OptionError, match="intervals=True"):
+        fitted.evaluate(table, groups="patient")
+    with pytest.raises(OptionError, match="one image has no interval"):
+        fitted.evaluate(table, intervals=True, per_image=True)
+    with pytest.raises(DataError, match="'patient' is missing"):
+        fitted.evaluate(table, intervals=True, groups="patient")
 
 
 def test_damaged_images_are_all_named_before_any_is_predicted(fitted, table, tmp_path):

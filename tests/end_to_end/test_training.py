@@ -148,6 +148,35 @@ def test_the_best_epoch_is_kept_not_the_last(table, tmp_path, monkeypatch):
     assert any(not v.equal(kept[k]) for k, v in states[2].items())
 
 
+def test_of_errors_the_lowest_is_kept_and_a_higher_one_is_no_progress(table, tmp_path, monkeypatch):
+    from easyseg.metrics.streaming import SegmentationScores
+
+    values = iter([0.2, 0.3, 0.1])
+    compute = SegmentationScores.compute
+
+    def staged(self, metrics=None):
+        return compute(self, metrics) | {"ber@dataset": next(values)}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationScores, "compute", staged)
+        hyperparameters = TINY | {"train.epochs": 3, "train.patience": 1}
+        segmentor = SemanticSegmentor(
+            eval_metric="ber@dataset", path=tmp_path / "run", verbosity=0
+        ).fit(table, hyperparameters=hyperparameters, accelerator="cpu")
+    assert list(segmentor.history_["ber@dataset"]) == [0.2, 0.3]  # then it had waited enough
+    assert segmentor.best_score_ == pytest.approx(0.2)
+
+
+def test_an_error_of_squashed_maps_can_choose_the_epoch(table, tmp_path):
+    segmentor = SemanticSegmentor(
+        eval_metric="mae@reference", path=tmp_path / "run", verbosity=0
+    ).fit(table[:4], table[4:], hyperparameters=TINY, accelerator="cpu")
+    assert segmentor.best_score_ == segmentor.history_["mae@reference"].min()
+    assert {"iou@image", "mae@reference"} <= set(segmentor.history_.columns)
+    scores = segmentor.evaluate(table[4:], "mae@reference")
+    assert scores == pytest.approx({"mae@reference": segmentor.best_score_}, abs=1e-5)
+
+
 def test_the_moving_average_is_saved_and_training_goes_on_from_the_weights(table, tmp_path):
     seen = []
 

@@ -7,8 +7,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from map_pairs import golden
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    f1_score,
+    jaccard_score,
+    precision_score,
+    recall_score,
+)
 from sklearn.metrics import confusion_matrix as sklearn_confusion
-from sklearn.metrics import f1_score, jaccard_score
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from easyseg.data.label_map import IGNORE
@@ -126,3 +133,46 @@ def test_mean_defined_does_not_depend_on_the_order():
     assert mean_defined(values) == mean_defined(values[::-1]) == mean_defined(np.sort(values))
     assert mean_defined([math.nan, 1.0]) == 1.0
     assert math.isnan(mean_defined([]))
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 12])
+def test_further_scores_agree_with_scikit_learn(num_classes):
+    prediction, target = random_pair(11 + num_classes, num_classes)
+    counted = target != IGNORE
+    truth, predicted = target[counted], prediction[counted]
+    matrix = confusion_matrix(prediction, target, num_classes)
+    labels = list(range(num_classes))
+    kwargs = {"labels": labels, "average": None}
+    np.testing.assert_allclose(
+        functional.precision_per_class(matrix), precision_score(truth, predicted, **kwargs)
+    )
+    np.testing.assert_allclose(
+        functional.recall_per_class(matrix), recall_score(truth, predicted, **kwargs)
+    )
+    others = [recall_score(truth != c, predicted != c) for c in labels]
+    np.testing.assert_allclose(functional.specificity_per_class(matrix), others)
+    error = 1 - balanced_accuracy_score(truth, predicted)
+    assert functional.balanced_error(matrix) == pytest.approx(error)
+    weighted = jaccard_score(truth, predicted, labels=labels, average="weighted")
+    assert functional.frequency_weighted_iou(matrix) == pytest.approx(weighted)
+
+
+def test_a_share_of_nothing_is_nan_and_a_missing_class_is_left_out(recwarn):
+    no_foreground = np.array([[8, 2], [0, 0]])
+    assert math.isnan(functional.recall_per_class(no_foreground)[1])
+    assert math.isnan(functional.precision_per_class(np.array([[8, 0], [2, 0]]))[1])
+    assert math.isnan(functional.specificity_per_class(no_foreground)[0])
+    assert functional.balanced_error(no_foreground) == pytest.approx(0.2)
+    assert functional.frequency_weighted_iou(no_foreground) == pytest.approx(0.8)
+    nothing = np.zeros((2, 2), np.int64)
+    assert math.isnan(functional.balanced_error(nothing))
+    assert math.isnan(functional.frequency_weighted_iou(nothing))
+    assert not recwarn.list
+
+
+def test_the_golden_error_of_shadows():
+    expected = golden()
+    counts = expected["pooled_counts"]
+    matrix = np.array([[counts["tn"], counts["fp"]], [counts["fn"], counts["tp"]]])
+    percent = 100 * functional.balanced_error(matrix)
+    assert percent == pytest.approx(expected["pooled"]["ber_percent"], abs=1e-9)

@@ -6,7 +6,7 @@ import pytest
 from plan_makers import CPU, H200, facts, plan_for
 
 from easyseg.errors import OptionError
-from easyseg.metrics.catalogue import check_metrics
+from easyseg.metrics.catalogue import check_metrics, metric_keys
 from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.presets import (
     SYMMETRIES,
@@ -107,6 +107,12 @@ def test_later_domains_win():
     assert "rot90" in road_last.data.augment
     assert street_last.metric == road_last.metric == "iou@dataset"
     assert plan_for(presets="road,polyp").metric == "dice@image"
+
+
+def test_any_metric_can_be_the_validation_metric():
+    keys = metric_keys(True, ("background", "lesion"))
+    assert [plan_for(eval_metric=key).metric for key in keys] == [*keys]
+    assert plan_for(presets="shadow").metric == "ber@dataset"
 
 
 def test_the_metric_of_a_domain_is_for_binary_problems_and_users_win():
