@@ -98,8 +98,9 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
         values: At least one.
 
     Example:
-        >>> spread([0.5, 0.6, 0.7])
-        (0.6, 0.057735026918962574)
+        >>> mean, error = spread([0.5, 0.6, 0.7])
+        >>> f"{mean:.2f} ± {error:.3f}"
+        '0.60 ± 0.058'
     """
     mean = statistics.fmean(values)
     if len(values) < 2:

@@ -81,10 +81,10 @@ def test_one_decision_is_for_the_whole_image():
 @pytest.fixture(scope="module", params=["tiny_sam", "tiny_vit"])
 def fitted(request, tiny_backbones, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp(request.param)
-    table = make_table(folder, 3)
-    settings = TINY | {"backbone.name": request.param, "train.max_steps": 1, "data.size": 64}
+    table = make_table(folder, 4)
+    settings = TINY | {"backbone.name": request.param, "train.max_steps": 1}
     segmentor = SemanticSegmentor(path=folder / "run", verbosity=0).fit(
-        table, table.iloc[:1], hyperparameters=settings, accelerator="cpu"
+        table[1:], table[:1], hyperparameters=settings, accelerator="cpu"
     )
     return segmentor, table
 
@@ -139,10 +139,10 @@ def test_looking_changes_nothing(fitted):
 
 
 def test_a_model_without_a_choice_is_refused(tiny_backbones, tmp_path: Path):
-    table = make_table(tmp_path / "data", 2)
+    table = make_table(tmp_path / "data", 3)
     settings = TINY | {"adapter.kind": "lora", "train.max_steps": 1}
     segmentor = SemanticSegmentor(path=tmp_path / "run", verbosity=0).fit(
-        table, table, hyperparameters=settings, accelerator="cpu"
+        table[1:], table[:1], hyperparameters=settings, accelerator="cpu"
     )
     assert not has_experts(segmentor)
     with pytest.raises(OptionError, match=r"no experts to choose from: .*kind='lora'"):

@@ -41,7 +41,7 @@ def test_a_study_is_run_and_reported(folder, tmp_path, launcher):
     assert done.exit_code == 0, done.output
     assert len(launcher.jobs) == len(list((results / "cells").iterdir())) == 12
     assert str(results / "tables.md") in done.stdout
-    assert "methods/leaves/lora/0: iou@image 0.500 in 90.0 s" in " ".join(done.stderr.split())
+    assert "ranks/leaves/rank 2/0: iou@image 0.500 in 90.0 s" in " ".join(done.stderr.split())
     assert "Differences of equal seeds" in (results / "tables.md").read_text(encoding="utf-8")
     again = invoke(spec, "--data", folder, "--results", results, "--accelerator", "cpu", "-q")
     assert again.exit_code == 0
