@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from easyseg.errors import EasySegError, OptionError, nearest
 from easyseg.metrics.catalogue import metric_keys
@@ -39,7 +39,6 @@ from easyseg.study.cells import places, settings_of
 from easyseg.study.spec import (
     BUDGETS,
     Budget,
-    BudgetKind,
     Method,
     Part,
     Row,
@@ -267,7 +266,7 @@ class _Reader:
                 f"{{samples: 200}}, found {value!r}"
             )
             return Budget("seconds", 1.0)
-        return Budget(cast("BudgetKind", kind), float(amount) if kind == "seconds" else int(amount))
+        return Budget(kind, float(amount) if kind == "seconds" else int(amount))
 
     def _settings(self, where: str, value: Any) -> Settings:
         """Read values of the plan; ``auto`` stays a word."""
