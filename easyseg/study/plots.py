@@ -52,7 +52,7 @@ def plot_scores(part: Part, columns: list[Column], table: pd.DataFrame, file: Pa
         axis.set_title(column.heading.replace("`", ""), fontsize="medium")
         axis.grid(axis="x", alpha=0.3)
     axes[0][0].set_yticks(range(len(rows)), [row.title for row in rows])
-    axes[0][0].invert_yaxis()
+    axes[0][0].set_ylim(len(rows) - 0.5, -0.5)
     figure.suptitle(f"{part.title}: mean ± standard error over seeds", fontsize="medium")
     _save(figure, file)
 
