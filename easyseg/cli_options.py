@@ -108,7 +108,13 @@ Study = Annotated[
 ]
 StudyData = Annotated[
     Path | None,
-    _in(_DATA, "Folder of the data sets, each a folder of its name.", "--data", **_FOLDER),
+    _in(
+        _DATA,
+        "Folder that holds a folder of each data set; default: public sets, where `easyseg "
+        "datasets` finds them.",
+        "--data",
+        **_FOLDER,
+    ),
 ]
 Only = Annotated[
     str | None,
