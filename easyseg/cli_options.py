@@ -98,6 +98,33 @@ DatasetRoot = Annotated[
     ),
 ]
 
+Study = Annotated[
+    str,
+    typer.Argument(
+        metavar="SPEC",
+        help="YAML file of a study, or one that comes with easyseg: small, paper.",
+        show_default=False,
+    ),
+]
+StudyData = Annotated[
+    Path | None,
+    _in(
+        _DATA,
+        "Folder that holds a folder of each data set; default: public sets, where `easyseg "
+        "datasets` finds them.",
+        "--data",
+        **_FOLDER,
+    ),
+]
+Only = Annotated[
+    str | None,
+    _in(
+        _DATA,
+        "Only cells whose label part/set/row/seed fits, as in 'methods/*/lora/0' or lora.",
+        metavar="PATTERN",
+    ),
+]
+
 # The training.
 
 EvalMetric = Annotated[
@@ -177,6 +204,14 @@ Strategy = Annotated[
     _in(_MACHINE, "A Lightning strategy such as ddp; fsdp (not run on GPUs yet); or auto."),
 ]
 NumWorkers = Annotated[str, _in(_MACHINE, "Loader processes of each device, or auto.")]
+StudyDevices = Annotated[
+    str,
+    _in(
+        _MACHINE,
+        "How many cells at once, or indices of GPUs such as 0,3; auto: one a GPU, or one on a CPU.",
+        "--devices",
+    ),
+]
 Device = Annotated[
     str | None, _in(_MACHINE, "Where to predict, such as cpu or cuda:1; default: the best here.")
 ]
@@ -229,6 +264,22 @@ Overlays = Annotated[
 ]
 Overwrite = Annotated[
     bool, _in(_OUTPUT, "Let masks replace files that are there; never the images.", "--overwrite")
+]
+StudyFolder = Annotated[
+    Path | None,
+    _in(
+        _OUTPUT,
+        "Folder of the cells and tables, old or new; default: easyseg-studies/<name of the study>.",
+        "--results",
+        file_okay=False,
+    ),
+]
+Retry = Annotated[bool, _in(_OUTPUT, "Run cells that failed once more.", "--retry")]
+OnlyTables = Annotated[
+    bool, _in(_OUTPUT, "Run nothing: only write tables and figures of what is there.", "--table")
+]
+DryRun = Annotated[
+    bool, _in(_OUTPUT, "Run nothing: list the cells, and which are done.", "--dry-run")
 ]
 DemoFolder = Annotated[
     Path,

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from easyseg.plan.presets import list_domains, list_presets
+from easyseg.study.reading import list_studies
 
 ROOT = Path(__file__).resolve().parent.parent
 SKIPPED = shutil.ignore_patterns(".git", ".venv", "*cache*", ".hypothesis", "easyseg-*", "dist")
@@ -116,7 +117,7 @@ def test_wheel_holds_the_package_only_and_all_of_it(checkout, built):
         f"easyseg/{path.relative_to(checkout).as_posix()}"
         for path in checkout.glob("presets/**/*.yaml")
     }
-    assert len(presets) == len(list_presets()) + len(list_domains())
+    assert len(presets) == len(list_presets()) + len(list_domains()) + len(list_studies())
     assert names == sources | presets | {"easyseg/py.typed"}
 
 

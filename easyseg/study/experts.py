@@ -1,0 +1,228 @@
+"""What the experts of Conv-LoRA do: which of them is used in which block, for objects of what size.
+
+The gate of a windowed block chooses for each window by itself. A window is counted under the size
+of the object that fills most of it, or under no object.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from easyseg.artifact import TrainedModel, preprocess_of
+from easyseg.data.dataset import TrainingSet
+from easyseg.data.label_map import IGNORE
+from easyseg.errors import OptionError
+from easyseg.models.adapters.conv_lora import ConvLoRALinear
+from easyseg.models.adapters.gate import Routing
+
+if TYPE_CHECKING:
+    from easyseg.segmentor import SemanticSegmentor
+
+__all__ = ["SIZES", "expert_use", "has_experts", "object_sizes", "shares", "window_sizes"]
+
+SIZES = ("none", "small", "medium", "large")
+"""Of the object that fills most of a window: none, under 1 %, under 10 % of the image, or more."""
+
+_SIZE_BOUNDS = (0.01, 0.1)
+_TOUCHING = np.ones((3, 3), bool)
+
+
+def has_experts(segmentor: SemanticSegmentor) -> bool:
+    """Return whether a fitted model has layers that choose between experts."""
+    return bool(_layers(segmentor._fitted()))
+
+
+def expert_use(segmentor: SemanticSegmentor, data: Any) -> pd.DataFrame:
+    """Count which expert is used in which block, by the size of the objects in its windows.
+
+    The gates choose as in prediction, without noise. Of an image that is predicted in tiles one
+    random tile is looked at.
+
+    Args:
+        segmentor: A fitted model with Conv-LoRA adapters that choose between experts.
+        data: DataFrame or CSV with images and labels.
+
+    Returns:
+        A row for each block, size and expert: ``block`` (from 0, of those with attention),
+        ``size`` (one of :data:`SIZES`), ``expert`` (from 0), ``scale``, and ``windows``: how often
+        it was chosen.
+
+    Raises:
+        OptionError: If the model has no such adapters.
+        DataError: All problems of the table at once.
+        NotFittedError: Before ``fit`` or ``load``.
+    """
+    from easyseg.preparation import read_labelled
+
+    model = segmentor._fitted()
+    layers = _layers(model)
+    if not layers:
+        raise OptionError(
+            f"this model has no experts to choose from: its adapter is {model.plan.adapter}; "
+            "expected conv_lora with more than one expert and a gate"
+        )
+    samples = read_labelled(
+        data,
+        model.label_map,
+        image=segmentor.image,
+        label=segmentor.label,
+        data_root=segmentor.data_root,
+    )
+    images = TrainingSet(samples, preprocess_of(model.plan), model.label_map, (), seed=0)
+    background = 0 if model.plan.problem_type == "binary" else None
+    counts = {each.block: np.zeros((len(SIZES), len(each.scales)), np.int64) for each in layers}
+    scales = {each.block: each.scales for each in layers}
+    model.network.eval()
+    with torch.inference_mode(), _watched(layers):
+        for position in range(len(images)):
+            image, ids = images[0, position]
+            regions, sizes = object_sizes(ids.numpy(), background)
+            model.network(image[None].to(segmentor._device()))
+            for each in layers:
+                found = window_sizes(regions, sizes, each.tokens, each.window, len(each.experts))
+                np.add.at(counts[each.block], (found, each.experts), 1)
+    return pd.DataFrame(
+        {
+            "block": block,
+            "size": SIZES[size],
+            "expert": expert,
+            "scale": scales[block][expert],
+            "windows": int(table[size, expert]),
+        }
+        for block, table in counts.items()
+        for size, expert in np.ndindex(table.shape)
+    )
+
+
+def object_sizes(ids: np.ndarray, background: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Find the objects of a mask and tell how large they are.
+
+    Args:
+        ids: Class ids ``[H, W]``; ignored pixels are of no object and do not count.
+        background: The class that is no object; ``None``: each class is one.
+
+    Returns:
+        The number of the object that each pixel belongs to, from 1, 0 for none, int32 ``[H, W]``;
+        and the size of each number, an index into :data:`SIZES`, ``[objects + 1]``.
+
+    Example:
+        >>> regions, sizes = object_sizes(np.array([[1, 0, 0, 1]]), background=0)
+        >>> regions.tolist(), [SIZES[size] for size in sizes]
+        ([[1, 0, 0, 2]], ['none', 'large', 'large'])
+    """
+    regions, count = np.zeros(ids.shape, np.int32), 0
+    for value in np.unique(ids):
+        if value not in (background, IGNORE):
+            labels, more = ndimage.label(ids == value, structure=_TOUCHING)
+            regions += np.where(labels > 0, labels + count, 0).astype(np.int32)
+            count += more
+    areas = np.bincount(regions.ravel(), minlength=count + 1) / max(1, (ids != IGNORE).sum())
+    sizes = 1 + np.digitize(areas, _SIZE_BOUNDS)
+    sizes[0] = 0
+    return regions, sizes
+
+
+def window_sizes(
+    regions: np.ndarray, sizes: np.ndarray, tokens: int, window: int, count: int
+) -> np.ndarray:
+    """Return the size of the object that most pixels of each window with an object belong to.
+
+    Args:
+        regions: Number of the object of each pixel ``[S, S]``, 0 for none.
+        sizes: Size of each number, an index into :data:`SIZES`.
+        tokens: Tokens of a side of the image.
+        window: Tokens of a side of a window; the last windows may reach beyond the image.
+        count: Number of windows, row by row; of one it is the whole image.
+
+    Returns:
+        Indices into :data:`SIZES` ``[count]``.
+    """
+    a_side = math.isqrt(count)
+    edges = np.minimum(np.arange(a_side + 1) * window, tokens) * len(regions) // tokens
+    if count == 1:
+        edges = np.array([0, len(regions)])
+    found = np.zeros(count, np.int64)
+    for number, (row, column) in enumerate(np.ndindex(a_side, a_side)):
+        part = regions[edges[row] : edges[row + 1], edges[column] : edges[column + 1]]
+        pixels = np.bincount(part.ravel(), minlength=len(sizes))
+        pixels[0] = 0
+        found[number] = sizes[pixels.argmax()]
+    return found
+
+
+def shares(use: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return which share of the windows each expert got.
+
+    Args:
+        use: As from :func:`expert_use`, of one model or several.
+        by: ``"block"`` or ``"size"``.
+
+    Returns:
+        A row for each block or size that there is, a column for each scale; rows sum to 1.
+    """
+    table = use.pivot_table(index=by, columns="scale", values="windows", aggfunc="sum")
+    if by == "size":
+        table = table.reindex([size for size in SIZES if size in table.index])
+    total = table.sum(axis=1)
+    return table[total > 0].div(total[total > 0], axis=0)
+
+
+class _Layer:
+    """A layer with a choice of experts, and what it did with the last image."""
+
+    def __init__(
+        self, number: int, block: nn.Module, gate: nn.Module, scales: tuple[int, ...]
+    ) -> None:
+        self.block = number
+        self.scales = scales
+        self.tokens = 0
+        self.window = 0
+        self.experts = np.zeros(0, np.int64)
+        self._hosts = block, block.get_submodule("attn"), gate
+
+    def watch(self) -> Iterator[RemovableHandle]:
+        """Look at what comes in and at what the gate says."""
+
+        def block_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self.tokens = inputs[0].shape[2]  # [1, C, H, W] or [1, H, W, C], H = W
+
+        def windows(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self.window = inputs[0].shape[1]  # [windows, h, w, C], h = w
+
+        def decision(module: nn.Module, inputs: tuple[Tensor, ...], routing: Routing) -> None:
+            self.experts = routing.expert.cpu().numpy()
+
+        block, attention, gate = self._hosts
+        yield block.register_forward_pre_hook(block_input)
+        yield attention.register_forward_pre_hook(windows)
+        yield gate.register_forward_hook(decision)
+
+
+def _layers(model: TrainedModel) -> list[_Layer]:
+    """Return the layers with more than one expert, in the order of their blocks."""
+    return [
+        _Layer(number, block, layer.gate, layer.scales)
+        for number, block in enumerate(model.network.backbone.attention_blocks())
+        for layer in block.modules()
+        if isinstance(layer, ConvLoRALinear) and layer.gate is not None and len(layer.scales) > 1
+    ]
+
+
+@contextmanager
+def _watched(layers: Sequence[_Layer]) -> Iterator[None]:
+    handles = [handle for each in layers for handle in each.watch()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

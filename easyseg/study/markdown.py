@@ -1,0 +1,188 @@
+"""A study as Markdown: means over seeds with standard errors, and differences to a baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+
+from easyseg.metrics.catalogue import higher_is_better
+from easyseg.study.cells import tuning_cells
+from easyseg.study.experts import SIZES, shares
+from easyseg.study.progress import Progress
+from easyseg.study.spec import Part, Row, Study, StudySet
+from easyseg.study.tables import Column, columns_of, expert_uses, spread, tidy
+
+__all__ = ["markdown"]
+
+
+def markdown(study: Study, progress: Progress) -> str:
+    """Return the whole study as Markdown: what was picked, and two tables for each part.
+
+    Args:
+        study: The study.
+        progress: How far it is.
+    """
+    table = tidy(study, progress)
+    sections = [f"# {study.about}", _state(progress)]
+    sections += [text for text in (_tuning(study, progress),) if text]
+    for part in study.parts:
+        columns = columns_of(part, study.sets, table)
+        if columns:
+            scores = table[table["part"] == part.name]
+            sections += [f"## {part.title}", _scores(part, columns, scores), _about(part, study)]
+            if part.baseline is not None:
+                sections += _differences(part, columns, scores)
+            sections += _expert_tables(part, study.sets, progress)
+    failed = _failed(progress)
+    return "\n\n".join([*sections, *failed]) + "\n"
+
+
+def _state(progress: Progress) -> str:
+    """Say how many cells there are, and what made them."""
+    cells = {cell.key: progress.result(cell) for _, cell in progress.labelled()}
+    done = [result.content for result in cells.values() if result is not None]
+    waiting = sum(cell is None for _, cell in progress.cells)
+    text = f"{len(done)} of {len(cells)} cells are finished"
+    text += f"; {waiting} places wait for a picked value." if waiting else "."
+    if done:
+        machines = " / ".join(sorted({f"{c['machine']}, torch {c['torch']}" for c in done}))
+        versions = sorted({f"{c['easyseg']} ({c['commit'] or 'release'})" for c in done})
+        text += f" Machine: {machines}. easyseg {', '.join(versions)}."
+    return text
+
+
+def _tuning(study: Study, progress: Progress) -> str:
+    """Return the validation scores of the tried values, the picked ones in bold."""
+    tuning = study.tuning
+    if tuning is None:
+        return ""
+    lines = _head("method", *map(str, tuning.values))
+    for name, cells in tuning_cells(study).items():
+        entries = []
+        for value, cell in zip(tuning.values, cells, strict=True):
+            result = progress.result(cell)
+            entry = "–" if result is None else f"{result.validation:.3f}"
+            entries.append(f"**{entry}**" if progress.picked.get(name) == value else entry)
+        lines.append(_line(study.methods[name].title, *entries))
+    title = study.sets[tuning.set].title
+    return "\n".join(
+        [
+            f"## {tuning.key}, picked once",
+            "",
+            f"Validation scores on {title}, seed {tuning.seed}; in bold what each method has "
+            "everywhere.",
+            "",
+            *lines,
+        ]
+    )
+
+
+def _scores(part: Part, columns: Sequence[Column], scores: pd.DataFrame) -> str:
+    """Return the means over seeds with their standard errors, the best mean of a column in bold."""
+    texts, means = {}, {}
+    for row in part.rows:
+        for column in columns:
+            values = list(_values(scores, row, column).values())
+            if values:
+                means[row.name, column] = spread(values)[0]
+                texts[row.name, column] = _with_error(*spread(values))
+    for column in columns:
+        known = [
+            (means[row.name, column], row.name) for row in part.rows if (row.name, column) in means
+        ]
+        best = max if higher_is_better(column.metric) else min
+        for mean, name in known if len(known) > 1 else []:
+            if mean == best(known)[0]:
+                texts[name, column] = f"**{texts[name, column]}**"
+    lines = _head("", *(column.heading for column in columns), "trained, M", "seconds")
+    for row in part.rows:
+        own = scores[scores["row"] == row.name].drop_duplicates("cell")
+        cost = ("–", "–")
+        if len(own):
+            size = own["trained_parameters"].iloc[0] / 1e6
+            cost = (f"{size:.3f}", f"{own['fit_seconds'].mean():.0f}")
+        entries = (texts.get((row.name, column), "–") for column in columns)
+        lines.append(_line(row.title, *entries, *cost))
+    return "\n".join(lines)
+
+
+def _about(part: Part, study: Study) -> str:
+    seeds = ", ".join(f"{study.sets[name].title} {len(each)}" for name, each in part.seeds.items())
+    return (
+        f"Test scores, mean ± standard error over seeds ({seeds}); the best mean in bold, which "
+        "says nothing of chance. Seconds of a fit, mean over all cells of the row."
+    )
+
+
+def _differences(part: Part, columns: Sequence[Column], scores: pd.DataFrame) -> list[str]:
+    """Return the mean differences to the baseline, seed by seed, with standard errors."""
+    base = next(row for row in part.rows if row.name == part.baseline)
+    lines = _head(f"minus {base.title}", *(column.heading for column in columns))
+    for row in part.rows:
+        if row is base:
+            continue
+        entries = []
+        for column in columns:
+            ours, theirs = _values(scores, row, column), _values(scores, base, column)
+            pairs = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+            entries.append(_with_error(*spread(pairs), sign="+") if pairs else "–")
+        lines.append(_line(row.title, *entries))
+    return ["\n".join(lines), "Differences of equal seeds, mean ± standard error."]
+
+
+def _values(scores: pd.DataFrame, row: Row, column: Column) -> dict[int, float]:
+    """Return the scores of a row by seed."""
+    found = scores[
+        (scores["row"] == row.name)
+        & (scores["set"] == column.set)
+        & (scores["test"] == column.test)
+        & (scores["metric"] == column.metric)
+    ].dropna(subset="score")
+    return dict(zip(found["seed"].tolist(), found["score"].tolist(), strict=True))
+
+
+def _expert_tables(part: Part, sets: Mapping[str, StudySet], progress: Progress) -> list[str]:
+    """Return which experts the rows with a choice of them use, by the size of the objects."""
+    uses = expert_uses(part, progress)
+    texts = []
+    for (set_name, row_name), use in uses.items():
+        by_size = shares(use, "size")
+        row = next(row for row in part.rows if row.name == row_name)
+        lines = _head(
+            f"{row.title} on {sets[set_name].title}", *(f"scale {s}" for s in by_size.columns)
+        )
+        windows = use.groupby("size")["windows"].sum()
+        for size in SIZES:
+            if size in by_size.index:
+                entries = (f"{share:.1%}" for share in by_size.loc[size])
+                lines.append(_line(f"{size} ({windows[size]} windows)", *entries))
+        texts.append("\n".join(lines))
+    if texts:
+        texts.insert(0, "Use of the experts by the size of the object in a window, test images:")
+    return texts
+
+
+def _failed(progress: Progress) -> Iterator[str]:
+    failed = {
+        cell.key: f"- `{label}`: {progress.results[cell.key].reason}"
+        for label, cell in progress.labelled()
+        if progress.status(cell) == "failed"
+    }
+    if failed:
+        yield "## Failed"
+        yield "\n".join(failed.values())
+
+
+def _with_error(mean: float, error: float, sign: str = "") -> str:
+    text = f"{mean:{sign}.3f}"
+    return text if math.isnan(error) else f"{text} ± {error:.3f}"
+
+
+def _head(*entries: str) -> list[str]:
+    return [_line(*entries), "|---" * len(entries) + "|"]
+
+
+def _line(*entries: str) -> str:
+    return f"| {' | '.join(entries)} |"

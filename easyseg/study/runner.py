@@ -1,0 +1,285 @@
+"""Run what a study lacks: one fresh process a cell, as many at once as there are devices."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from easyseg.console import Reporter
+from easyseg.plan.hardware import Hardware, detect_hardware
+from easyseg.study.cells import Cell, unique
+from easyseg.study.data import find_sets
+from easyseg.study.progress import Progress, progress_of
+from easyseg.study.results import read_result, read_results, result_file, write_failure
+from easyseg.study.spec import Study
+from easyseg.study.worker import Job
+
+__all__ = ["Fleet", "Launcher", "Processes", "fleet_of", "run_study"]
+
+log = logging.getLogger("easyseg")
+
+_LAST_LINES = 15
+_WORKER = (sys.executable, "-m", "easyseg.study.worker")
+
+
+class Launcher(Protocol):
+    """Runs jobs, each until its result is written or it has failed."""
+
+    def run(self, job: Job) -> None:
+        """Run one job; called from several threads at once."""
+
+    def stop(self) -> None:
+        """End what runs, at once."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Where cells are run.
+
+    Attributes:
+        accelerator: As for ``fit``.
+        devices: Index of the device of each worker; ``None`` for a CPU.
+        threads: Threads of each worker, on a CPU.
+    """
+
+    accelerator: str
+    devices: tuple[int | None, ...]
+    threads: int
+
+
+def fleet_of(accelerator: str, devices: int | str | Sequence[int]) -> Fleet:
+    """Return the workers for devices: one a GPU; on a CPU as many as asked for share its cores.
+
+    Args:
+        accelerator: As for ``fit``.
+        devices: Number of workers, indices of GPUs, or ``"auto"``: all GPUs, one CPU process.
+
+    Raises:
+        OptionError: If there are no such devices.
+    """
+    hardware = detect_hardware(accelerator, devices)
+    return Fleet(hardware.accelerator, _indices(hardware, devices), _threads(hardware))
+
+
+def _indices(hardware: Hardware, devices: int | str | Sequence[int]) -> tuple[int | None, ...]:
+    if hardware.accelerator != "cuda":
+        return (None,) * hardware.devices
+    if isinstance(devices, (int, str)):
+        return tuple(range(hardware.devices))
+    return tuple(devices)
+
+
+def _threads(hardware: Hardware) -> int:
+    """Return the threads of a CPU worker: those the user asks for, else its share of the cores."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() else max(1, hardware.cpu_count // hardware.devices)
+
+
+class Processes:
+    """Runs each job in a fresh process: what crashes, or leaves memory behind, is one cell.
+
+    Args:
+        logs: Folder of what the processes of failed cells print.
+        command: What is run; it reads a job from its input, and ends where that closes.
+    """
+
+    def __init__(self, logs: Path, command: Sequence[str] = _WORKER) -> None:
+        self.logs = logs
+        self.command = tuple(command)
+        self._running: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def run(self, job: Job) -> None:
+        """Run one job; a process that ends without a result has failed."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        record = self.logs / f"{job.cell.stem}.log"
+        with record.open("w", encoding="utf-8") as output:
+            code = self._process(job, output)
+        if self._stopped:
+            return
+        if not job.file.exists():
+            printed = record.read_text(encoding="utf-8", errors="replace").splitlines()
+            last = "\n".join(printed[-_LAST_LINES:])
+            write_failure(job.file, job.cell, f"the process ended with code {code}:\n{last}")
+        elif read_result(job.file).done:
+            record.unlink()
+
+    def _process(self, job: Job, output: Any) -> int:
+        environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+        if job.accelerator == "cpu":
+            environment["OMP_NUM_THREADS"] = str(job.threads)
+        with self._lock:
+            if self._stopped:
+                return 1
+            # In a session of its own: a Ctrl-C in the terminal is for the study, and a fit that
+            # heard of it would end early and look finished.
+            process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                encoding="utf-8",
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+            self._running.add(process)
+        try:
+            assert process.stdin is not None
+            with suppress(OSError):  # It has ended already; its code says why.
+                process.stdin.write(job.to_json() + "\n")
+                process.stdin.flush()
+            return process.wait()
+        finally:
+            with suppress(OSError):
+                process.stdin.close()  # type: ignore[union-attr]
+            with self._lock:
+                self._running.discard(process)
+
+    def stop(self) -> None:
+        """End all processes; none is started any more."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.kill()
+
+
+def run_study(
+    study: Study,
+    *,
+    data: Path | None,
+    results: Path,
+    fleet: Fleet,
+    reporter: Reporter,
+    only: str | None = None,
+    retry: bool = False,
+    launcher: Launcher | None = None,
+) -> Progress:
+    """Run the cells that have no result yet: first what picks the values, then the rest.
+
+    What is finished is never run again, so a study that was interrupted, or has grown, goes on.
+
+    Args:
+        study: The study.
+        data: Folder of the data sets.
+        results: Folder of the results.
+        fleet: Where cells are run.
+        reporter: Where progress is shown.
+        only: Pattern of the labels of the places that are run; ``None``: all.
+        retry: Run cells that failed once more.
+        launcher: Runs jobs; ``None``: in fresh processes.
+
+    Returns:
+        How far the study is.
+
+    Raises:
+        DataError: If a data set cannot be had; before anything is run.
+        OptionError: If no place fits, or a file in the folder is no result.
+    """
+    progress = progress_of(study, results, only)
+    names = {place.set.name for place, _ in progress.cells}
+    names |= {cell.set for _, cell in progress.tuning}
+    find_sets(sorted(names), data, verbosity=reporter.verbosity)
+    launcher = launcher or Processes(results / "logs")
+    turn = _Turn(study, data, results, fleet, reporter, launcher, retry)
+    turn.run("picking values", progress.tuning)
+    progress = progress_of(study, results, only)
+    for method, value in progress.picked.items():
+        log.info("%s: picked %s", study.methods[method].title, value)
+    turn.run("cells", progress.labelled())
+    return progress_of(study, results, only)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What all cells of a run have in common."""
+
+    study: Study
+    data: Path | None
+    results: Path
+    fleet: Fleet
+    reporter: Reporter
+    launcher: Launcher
+    retry: bool
+
+    def run(self, text: str, labelled: Sequence[tuple[str, Cell]]) -> None:
+        """Run the cells that have no result, in their order; the first label of a cell is shown."""
+        known = read_results(self.results)
+        cells = unique([cell for _, cell in labelled])
+        labels = {cell.key: label for label, cell in reversed(labelled)}
+        todo = [
+            cell
+            for cell in cells
+            if cell.key not in known or (self.retry and not known[cell.key].done)
+        ]
+        if not todo:
+            return
+        log.info("%s: %d to run, %d are there", text, len(todo), len(cells) - len(todo))
+        devices: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        for device in self.fleet.devices:
+            devices.put(device)
+        with (
+            self.reporter.progress(text, len(todo)) as advance,
+            ThreadPoolExecutor(len(self.fleet.devices)) as pool,
+        ):
+            waiting = {pool.submit(self._run_cell, cell, devices): cell for cell in todo}
+            try:
+                while waiting:
+                    # Not for ever: on Windows a Ctrl-C would not be heard.
+                    ended, _ = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        cell = waiting.pop(future)
+                        log.info("%s: %s", labels[cell.key], future.result())
+                        advance(1)
+            except BaseException:
+                for future in waiting:
+                    future.cancel()
+                self.launcher.stop()
+                raise
+
+    def _run_cell(self, cell: Cell, devices: queue.SimpleQueue[int | None]) -> str:
+        """Run a cell on the next free device, and tell in a line how it went."""
+        device = devices.get()
+        file = result_file(self.results, cell)
+        file.unlink(missing_ok=True)
+        try:
+            with tempfile.TemporaryDirectory(
+                prefix="easyseg-study-", ignore_cleanup_errors=True
+            ) as scratch:
+                job = Job(
+                    cell,
+                    file.absolute(),
+                    Path(scratch) / "run",
+                    None if self.data is None else self.data.absolute(),
+                    self.fleet.accelerator,
+                    device,
+                    self.fleet.threads,
+                    self.study.sets[cell.set].metrics,
+                )
+                self.launcher.run(job)
+        finally:
+            devices.put(device)
+        return _told(file)
+
+
+def _told(file: Path) -> str:
+    """Return how a cell went, in a line."""
+    if not file.exists():
+        return "stopped"
+    result = read_result(file)
+    if not result.done:
+        return f"failed: {result.reason}"
+    validation = result.content["validation"]
+    return f"{validation['metric']} {result.validation:.3f} in {result.content['fit_seconds']} s"

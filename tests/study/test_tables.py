@@ -1,0 +1,213 @@
+"""Means, standard errors and differences against scipy; what is missing is said."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy import stats
+from study_makers import CONTENT, Pretended, study_of
+
+from easyseg.console import Reporter
+from easyseg.errors import OptionError
+from easyseg.study import runner
+from easyseg.study.markdown import markdown
+from easyseg.study.plots import plot_experts, plot_scores
+from easyseg.study.progress import progress_of
+from easyseg.study.report import write_report
+from easyseg.study.runner import Fleet, run_study
+from easyseg.study.tables import COLUMNS, columns_of, expert_uses, spread, tidy
+
+SCORES = {
+    ("lora", 0): 0.52,
+    ("lora", 1): 0.55,
+    ("lora", 2): 0.61,
+    ("conv_lora", 0): 0.58,
+    ("conv_lora", 1): 0.53,
+    ("conv_lora", 2): 0.64,
+}
+
+
+def use_of(block_of_two: int) -> dict[str, list]:
+    """Return the use of two experts in two blocks."""
+    rows = [
+        (block, size, expert, expert + 1, 3 if (expert == 1) == (block == block_of_two) else 1)
+        for block in (0, 1)
+        for size in ("none", "large")
+        for expert in (0, 1)
+    ]
+    names = ("block", "size", "expert", "scale", "windows")
+    return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def score(job) -> float:
+    cell = job.cell
+    if cell.set == "roads" and cell.settings["adapter.kind"] == "conv_lora":
+        return math.nan
+    best = cell.settings["optim.lr"] == 1e-3
+    known = SCORES[cell.settings["adapter.kind"], cell.seed]
+    return known if best else known - 0.3
+
+
+class WithExperts(Pretended):
+    def run(self, job) -> None:
+        super().run(job)
+        if job.cell.settings["adapter.kind"] == "conv_lora" and job.cell.set == "leaves":
+            import json
+
+            content = json.loads(job.file.read_text())
+            job.file.write_text(json.dumps(content | {"experts": use_of(job.cell.seed % 2)}))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "find_sets", lambda *args, **options: None)
+        run_study(
+            study_of(),
+            data=None,
+            results=folder,
+            fleet=Fleet("cpu", (None,), 1),
+            reporter=Reporter(0),
+            launcher=WithExperts(score),
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def progress(results):
+    return progress_of(study_of(), results)
+
+
+def section(text: str, title: str) -> str:
+    """Return what stands under a heading."""
+    return text.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def row(text: str, title: str) -> list[str]:
+    """Return the entries of the first row of a table with a title."""
+    line = next(line for line in text.splitlines() if line.startswith(f"| {title} |"))
+    return [entry.strip() for entry in line.strip("|").split("|")][1:]
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.4], [0.52, 0.55, 0.61], [0.0, 0.0, 0.0, 1.0]])
+def test_the_error_is_that_of_scipy(values):
+    mean, error = spread(values)
+    assert mean == pytest.approx(np.mean(values))
+    assert error == pytest.approx(stats.sem(values))
+
+
+def test_one_value_has_no_error():
+    assert spread([0.3])[0] == 0.3
+    assert math.isnan(spread([0.3])[1])
+
+
+def test_the_tidy_table_has_a_row_for_each_score_of_each_place(progress):
+    table = tidy(study_of(), progress)
+    assert tuple(table.columns) == COLUMNS
+    # Methods: 3 + 3 on leaves, 1 on roads (the other one failed). Ranks: 2 + 2. Two scores each.
+    assert len(table) == 2 * (6 + 1 + 4)
+    found = table[(table["part"] == "methods") & (table["metric"] == "iou@image")]
+    scores = {
+        (r, s): v for r, s, v in zip(found["row"], found["seed"], found["score"], strict=True)
+    }
+    assert {key: value for key, value in scores.items() if key[0] == "conv_lora"} == {
+        key: value for key, value in SCORES.items() if key[0] == "conv_lora"
+    }
+    assert set(table["tuned"]) == {1e-3}
+    # Rank 4 is a cell of both parts.
+    shared = table[table["part"] == "ranks"]["cell"]
+    assert set(shared) & set(found["cell"])
+
+
+def test_tables_show_means_errors_and_the_best(progress):
+    text = section(markdown(study_of(), progress), "Methods")
+    lora, conv = ([SCORES[name, seed] for seed in range(3)] for name in ("lora", "conv_lora"))
+    leaves, roads, trained, seconds = row(text, "Conv-LoRA")
+    assert leaves == f"**{np.mean(conv):.3f} ± {stats.sem(conv):.3f}**"
+    assert (roads, trained, seconds) == ("–", "1.500", "90")
+    assert row(text, "LoRA")[:2] == [f"{np.mean(lora):.3f} ± {stats.sem(lora):.3f}", "0.520"]
+
+
+def test_differences_are_of_equal_seeds(progress):
+    text = section(markdown(study_of(), progress), "Methods").split("| minus LoRA |")[1]
+    pairs = [SCORES["conv_lora", seed] - SCORES["lora", seed] for seed in range(3)]
+    assert row(text, "Conv-LoRA")[0] == f"{np.mean(pairs):+.3f} ± {stats.sem(pairs):.3f}"
+
+
+def test_of_errors_the_lowest_is_the_best(progress):
+    sets = {name: {"metrics": ["mae@image"]} for name in CONTENT["sets"]}
+    study = study_of(sets=sets)
+    # The same cells, scored by an error.
+    turned = progress_of(study, Path("nowhere"))
+    results = {}
+    for key, result in progress.results.items():
+        content = dict(result.content)
+        if result.done:
+            content["tests"] = {"test": {"mae@image": content["tests"]["test"]["iou@image"]}}
+        results[key] = type(result)(key, result.done, result.error, content)
+    turned = type(turned)(progress.tuning, progress.cells, progress.picked, results)
+    text = section(markdown(study, turned), "Methods")
+    assert row(text, "LoRA")[0].startswith("**")
+    assert not row(text, "Conv-LoRA")[0].startswith("**")
+
+
+def test_what_was_picked_and_what_failed_is_shown(progress):
+    text = markdown(study_of(), progress)
+    picked = section(text, "optim.lr, picked once")
+    assert row(picked, "LoRA") == ["0.220", "**0.520**"]
+    assert "`methods/roads/conv_lora/0`: OptionError: no luck in two lines" in section(
+        text, "Failed"
+    )
+    # 8 of the methods, 2 of the ranks, 2 rates that were not picked.
+    assert "11 of 12 cells are finished." in text
+
+
+def test_a_study_that_has_not_begun_is_a_report_too(tmp_path):
+    progress = progress_of(study_of(), tmp_path / "nothing")
+    text = markdown(study_of(), progress)
+    assert "0 of 4 cells are finished; 12 places wait for a picked value." in text
+    files = write_report(study_of(), progress, tmp_path / "out")
+    assert [file.name for file in files] == ["scores.csv", "tables.md"]
+    assert pd.read_csv(files[0]).columns.tolist() == list(COLUMNS)
+
+
+def test_the_use_of_experts_is_summed_over_seeds(progress):
+    part = study_of().parts[0]
+    uses = expert_uses(part, progress)
+    assert list(uses) == [("leaves", "conv_lora")]
+    assert uses["leaves", "conv_lora"]["windows"].sum() == 3 * 4 * (3 + 1)
+    text = section(markdown(study_of(), progress), "Methods")
+    assert "Conv-LoRA on Leaves" in text
+    assert row(text, "large (24 windows)") == ["50.0%", "50.0%"]
+
+
+def test_figures_are_drawn_where_matplotlib_is(progress, tmp_path):
+    pytest.importorskip("matplotlib", reason="figures need matplotlib: the extra 'study'")
+    files = write_report(study_of(), progress, tmp_path)
+    names = ["scores-methods.png", "experts-methods.png", "scores-ranks.png", "experts-ranks.png"]
+    assert [file.name for file in files[2:]] == names
+    assert {file.name for file in tmp_path.iterdir()} == {"scores.csv", "tables.md", *names}
+    for file in files[2:]:
+        with Image.open(file) as picture:
+            assert len(picture.convert("L").getcolors()) > 10
+
+
+def test_without_matplotlib_the_message_says_what_to_install(progress, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    study = study_of()
+    table = tidy(study, progress)
+    columns = columns_of(study.parts[0], study.sets, table)
+    with pytest.raises(OptionError, match=r"pip install 'easyseg\[study\]'"):
+        plot_scores(study.parts[0], columns, table, tmp_path / "scores.png")
+    with pytest.raises(OptionError, match=r"pip install 'easyseg\[study\]'"):
+        plot_experts({"a": pd.DataFrame(use_of(0))}, tmp_path / "experts.png")
+    with pytest.raises(OptionError, match="at least one model with experts"):
+        plot_experts({}, tmp_path / "experts.png")

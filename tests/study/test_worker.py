@@ -1,0 +1,114 @@
+"""A cell is a fit and its test by the public API, and what is written down is what was done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from study_makers import make_sets
+from tiny_sets import TINY
+
+from easyseg import SemanticSegmentor
+from easyseg.study.cells import Cell
+from easyseg.study.data import load_tables
+from easyseg.study.experts import SIZES
+from easyseg.study.results import read_results, result_file
+from easyseg.study.spec import Budget
+from easyseg.study.worker import Job, run_cell, run_job
+
+SETTINGS = {key: value for key, value in TINY.items() if key != "train.epochs"} | {
+    "train.batch_size": 2,
+    "adapter.kind": "conv_lora",
+}
+CELL = Cell("leaves", 3, ("fast",), SETTINGS, "dice@image", Budget("samples", 6))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_sets(tmp_path_factory.mktemp("sets"), "leaves")
+
+
+@pytest.fixture(scope="module")
+def job(tiny_backbones, data, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    folder = tmp_path_factory.mktemp("study")
+    return Job(
+        CELL, result_file(folder, CELL), folder / "run", data, "cpu", None, 1, ("ber@dataset",)
+    )
+
+
+@pytest.fixture(scope="module")
+def result(job: Job):
+    run_job(job)
+    return read_results(job.file.parents[1])[CELL.key]
+
+
+def test_a_cell_is_a_fit_and_its_test(result, job, data, tmp_path):
+    tables = load_tables("leaves", data)
+    segmentor = SemanticSegmentor(
+        classes=tables.classes, eval_metric="dice@image", path=tmp_path / "run", verbosity=0
+    ).fit(
+        tables.train,
+        tables.validation,
+        presets="fast",
+        # Six samples of four images in batches of two: three steps, the second pass cut short.
+        hyperparameters={
+            **SETTINGS,
+            "train.max_steps": 3,
+            "train.epochs": 2,
+            "train.patience": 2,
+        },
+        accelerator="cpu",
+        seed=3,
+    )
+    assert result.done
+    assert result.validation == pytest.approx(segmentor.best_score_, abs=1e-6)
+    assert result.content["validation"]["metric"] == "dice@image"
+    expected = segmentor.evaluate(tables.tests["test"], [*result.tests["test"]][:-1])
+    found = {key: result.tests["test"][key] for key in expected}
+    assert "ber@dataset" in result.tests["test"]
+    for key, value in expected.items():
+        assert found[key] == (None if np.isnan(value) else pytest.approx(value, abs=1e-6))
+
+
+def test_what_was_done_is_written_down(result):
+    content = result.content
+    assert content["steps"] == 3
+    assert content["plan"]["train"]["batch_size"] == 2
+    assert content["plan"]["adapter"]["kind"] == "conv_lora"
+    assert content["images"] == {"train": 4, "validation": 2, "test: test": 2}
+    assert 0 < content["trained_parameters"] < content["parameters"]
+    assert content["history"]["epoch"] == [1, 2]
+    assert content["threads"] == 1
+    experts = content["experts"]
+    assert set(experts["size"]) == set(SIZES)
+    assert max(experts["scale"]) == SETTINGS["adapter.num_experts"]
+    # Two test images of 8 x 8 tokens: one window a block, and three blocks.
+    assert sum(experts["windows"]) == 2 * 3
+
+
+def test_a_cell_that_fails_says_why(job):
+    cell = Cell("nowhere", 0, ("fast",), SETTINGS, None, Budget("samples", 6))
+    folder = job.file.parents[1]
+    failing = Job(cell, result_file(folder, cell), folder / "other", job.data, "cpu", None, 1, ())
+    run_job(failing)
+    content = json.loads(failing.file.read_text(encoding="utf-8"))
+    assert content["status"] == "failed"
+    assert content["error"].startswith("DataError: ")
+    failing.file.unlink()
+
+
+def test_without_validation_images_a_part_of_the_training_images_is_held_out(
+    job, tiny_backbones, tmp_path
+):
+    folder = make_sets(tmp_path / "sets", "leaves")
+    (folder / "leaves" / "val.csv").unlink()
+    cell = Cell(
+        "leaves", 0, ("fast",), SETTINGS | {"adapter.kind": "none"}, None, Budget("samples", 10)
+    )
+    held = Job(cell, tmp_path / "r.json", tmp_path / "run", folder, "cpu", None, 1, ())
+    measured = run_cell(held)
+    assert measured["steps"] == 5
+    assert measured["images"]["validation"] is None
+    assert "experts" not in measured
