@@ -272,10 +272,10 @@ def _decide_one(
 
 def _unused_by(key: str, values: Mapping[str, Any]) -> str | None:
     """Return which value that was decided before makes a key meaningless, in words."""
-    kind = values.get("adapter.kind")
+    kind = values.get("adapter.kind", "conv_lora")
     section, _, name = key.partition(".")
     own = section == "adapter" and name != "kind"
-    gated = kind is not None and "gate" in KINDS[kind].uses
+    gated = "gate" in KINDS[kind].uses
     if (own and name not in KINDS[kind].uses) or (key == "loss.balance_weight" and not gated):
         return f"adapter {kind!r}"
     if key in _ROUTED and values["adapter.gate"] == "sum":

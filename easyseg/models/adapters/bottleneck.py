@@ -31,9 +31,9 @@ class BottleneckLinear(nn.Module):
     def __init__(self, base: nn.Linear, width: int) -> None:
         super().__init__()
         self.base = base.requires_grad_(False)
-        options = {"device": base.weight.device, "dtype": base.weight.dtype}
-        self.adapter_down = nn.Linear(base.out_features, width, **options)
-        self.adapter_up = nn.Linear(width, base.out_features, **options)
+        device, dtype = base.weight.device, base.weight.dtype
+        self.adapter_down = nn.Linear(base.out_features, width, device=device, dtype=dtype)
+        self.adapter_up = nn.Linear(width, base.out_features, device=device, dtype=dtype)
         nn.init.trunc_normal_(
             self.adapter_down.weight, std=_INIT_STD, a=-2 * _INIT_STD, b=2 * _INIT_STD
         )
