@@ -95,7 +95,7 @@ def _limited(cells: Cells) -> list[str]:
                 f"{cell['score']:.3f}",
             )
         )
-    low, high = (f"{share * cells[0]['limit']:g}" for share in ENDS_BETWEEN)
+    low, high = (f"{share * cells[0]['limit']:.0f}" for share in ENDS_BETWEEN)
     late = [cell["set"] for cell in cells if not ended_in_time(cell)]
     early = [cell["set"] for cell in cells if stopped_early(cell)]
     by_stopping = f" Early stopping ended {', '.join(early)}." if early else ""

@@ -57,6 +57,9 @@ def fit(dataset: FolderDataset, options: argparse.Namespace) -> None:
     seconds, others, peak = watch.seconds(), watch.others_share(), peak_gb()
     values = segmentor.plan_.to_dict()
     values.pop("reasons")
+    score = None  # Of limited fits alone: the others are as long as it takes to measure them.
+    if options.plan is None:
+        score = segmentor.evaluate(dataset.test)[values["metric"]]
     epochs, steps = segmentor.history_[["epoch", "step"]].iloc[-1]
     write_json(
         options.target,
@@ -68,7 +71,7 @@ def fit(dataset: FolderDataset, options: argparse.Namespace) -> None:
             "epochs": int(epochs),
             "steps": int(steps),
             "metric": values["metric"],
-            "score": segmentor.evaluate(dataset.test)[values["metric"]],
+            "score": score,
             "plan": values,
         },
     )
