@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -17,8 +18,17 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def provenance() -> dict[str, Any]:
-    """Return machine, versions and commit of a measurement that begins now."""
+    """Return machine, versions and commit of a measurement that begins now.
+
+    Raises:
+        SystemExit: If another copy of easyseg is imported than the one that the commit is of.
+    """
+    import easyseg
     from easyseg.plan.hardware import detect_hardware
+
+    root = Path(__file__).resolve().parents[1]
+    if not Path(easyseg.__file__).resolve().is_relative_to(root):
+        sys.exit(f"easyseg comes from {easyseg.__file__}: set PYTHONPATH={root}")
 
     hardware = detect_hardware("cpu")
     return {

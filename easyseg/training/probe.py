@@ -58,7 +58,7 @@ def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Cl
     before = _peak_gb(device)
     forked = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=forked), keep_freed_memory():
-        started = time.monotonic()
+        started, before_probe = time.monotonic(), clock.elapsed()
         end = started + _SHARE * (float("inf") if clock.limit is None else clock.limit)
         network = build_network(plan, seed=seed)
         build = time.monotonic() - started
@@ -68,7 +68,9 @@ def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Cl
     peak = _peak_gb(device)
     # Without a step its memory is not known; nor if this process has held more before.
     known = taken and before is not None and peak is not None and peak > before
-    return Costs(step, image, build, clock.elapsed(), peak if known else None)
+    # Without a limit a fit is planned with a probe, and goes without one itself.
+    before_training = before_probe if clock.limit is None else clock.elapsed()
+    return Costs(step, image, build, before_training, peak if known else None)
 
 
 def _step_seconds(

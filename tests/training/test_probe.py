@@ -61,6 +61,14 @@ def test_the_plan_is_made_with_what_was_measured(draft):
     assert draft().costs is None
 
 
+def test_the_probe_is_part_of_a_fit_with_a_limit_only(draft, monkeypatch):
+    prepared = draft()
+    monkeypatch.setattr(probe, "score", lambda *arguments, **options: time.sleep(0.2))
+    started = time.monotonic() - 5
+    assert measure_costs(prepared, CPU, 0, Clock(started)).before < 5.2
+    assert measure_costs(prepared, CPU, 0, Clock(started, 60.0)).before > 5.2
+
+
 def test_memory_is_unknown_where_the_process_has_held_more_before(draft, monkeypatch):
     monkeypatch.setattr(probe, "_peak_gb", lambda device: 1.0)
     plan = draft(probe=lambda first: measure_costs(first, CPU, 0, clock())).plan
