@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from plan_makers import facts, plan_for
 
+import easyseg
 from easyseg.data.label_map import LabelMap
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -473,6 +474,9 @@ def test_a_measurement_is_dirty_if_code_changed_but_not_if_results_did(tmp_path,
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a"]):
         subprocess.run([*git, *command], check=True)
     monkeypatch.setattr(record, "__file__", str(tmp_path / "benchmarks" / "_record.py"))
+    with pytest.raises(SystemExit, match="set PYTHONPATH="):
+        record.provenance()
+    monkeypatch.setattr(easyseg, "__file__", str(tmp_path / "easyseg" / "__init__.py"))
     (tmp_path / "benchmarks/results/a.json").write_text("2")
     clean = record.provenance()["commit"]
     assert clean != "unknown"
