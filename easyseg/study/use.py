@@ -41,11 +41,11 @@ def mean_scales(use: pd.DataFrame) -> pd.DataFrame:
         of that size.
     """
     table = use.assign(weighted=use["scale"] * use["windows"])
-    sums = table.pivot_table(
-        index="size", columns="block", values=["weighted", "windows"], aggfunc="sum"
+    weighted, windows = (
+        table.pivot_table(index="size", columns="block", values=name, aggfunc="sum")
+        for name in ("weighted", "windows")
     )
-    windows = sums["windows"].where(sums["windows"] > 0)
-    means = sums["weighted"] / windows
+    means = weighted.div(windows.where(windows > 0))
     return means.reindex([size for size in SIZES if size in means.index]).dropna(how="all")
 
 

@@ -58,7 +58,7 @@ def test_dependence_is_cramers_v_where_there_are_many_windows():
 def test_chance_among_few_windows_is_about_0():
     rng = np.random.default_rng(1)
     corrected, plain = [], []
-    for _ in range(200):
+    for _ in range(40):
         counts = rng.multinomial(40, np.full(8, 1 / 8)).reshape(2, 4)
         corrected.append(
             dependence(use_of({0: dict(zip(("small", "large"), counts, strict=True))}))
