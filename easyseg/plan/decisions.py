@@ -207,14 +207,15 @@ def _decide_one(key: str, facts: Facts, values: Mapping[str, Any], preset: Decis
 
 def _unused_by(key: str, values: Mapping[str, Any]) -> str | None:
     """Return which value that was decided before makes a key meaningless, in words."""
-    kind = values.get("adapter.kind")
     section, _, name = key.partition(".")
-    own = section == "adapter" and name != "kind"
-    gated = kind is not None and "gate" in KINDS[kind].uses
-    if (own and name not in KINDS[kind].uses) or (key == "loss.balance_weight" and not gated):
-        return f"adapter {kind!r}"
-    if key in _ROUTED and values["adapter.gate"] == "sum":
-        return "experts that are summed"
+    # The balance loss is one of the gate.
+    option = "gate" if key == "loss.balance_weight" else name
+    if key != "adapter.kind" and (section == "adapter" or option == "gate"):
+        kind = values["adapter.kind"]
+        if option not in KINDS[kind].uses:
+            return f"adapter {kind!r}"
+        if key in _ROUTED and values["adapter.gate"] == "sum":
+            return "experts that are summed"
     if key == "data.scale" and values["data.geometry"] != "tile":
         return f"geometry {values['data.geometry']!r}"
     return None

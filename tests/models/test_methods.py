@@ -46,7 +46,7 @@ def network_of(tiny_plan, backbone, kind, *, effect=True, pretrained=True, **ada
     Its weights are random. ``pretrained`` has them taken for pretrained ones.
     """
     values = {f"adapter.{key}": value for key, value in adapter.items()}
-    plan = tiny_plan({"backbone.name": backbone, "adapter.kind": kind} | values)
+    plan = tiny_plan({"backbone.name": backbone, "adapter.kind": kind, "data.size": 112} | values)
     network = build_network(plan, seed=0)
     if pretrained:
         for layer in network.modules():
@@ -61,8 +61,8 @@ def network_of(tiny_plan, backbone, kind, *, effect=True, pretrained=True, **ada
     return network
 
 
-def images_for(seed=0, count=2):
-    return torch.randn(count, 3, 128, 128, generator=torch.Generator().manual_seed(seed))
+def images_for(seed=0):
+    return torch.randn(1, 3, 112, 112, generator=torch.Generator().manual_seed(seed))
 
 
 def loss_of(network, output):
@@ -112,8 +112,8 @@ def test_scale_and_shift_are_per_channel(base, shape, dim):
     assert torch.equal(layer(x), expected)
     scale, shift = torch.randn(4), torch.randn(4)
     with torch.no_grad():
-        layer.scale.copy_(scale.view_as(layer.scale))
-        layer.shift.copy_(shift.view_as(layer.shift))
+        layer.scale.copy_(scale)
+        layer.shift.copy_(shift)
     for channel in range(4):
         found = layer(x).select(dim, channel)
         torch.testing.assert_close(
@@ -262,7 +262,7 @@ def test_high_frequencies_lack_a_quarter_of_the_spectrum(height, width):
             expected += (image * wave.conj()).mean() * wave
     assert left_out == (2 * half) ** 2
     found = high_frequencies(torch.from_numpy(image)[None, None])[0, 0]
-    np.testing.assert_allclose(found.numpy(), abs(expected), atol=1e-12)
+    np.testing.assert_allclose(found.numpy(), abs(expected.real), atol=1e-12)
 
 
 @pytest.mark.parametrize("backbone", ["tiny_sam", "tiny_vit"])
@@ -318,37 +318,25 @@ def test_the_start_is_the_frozen_network_where_the_method_says_so(tiny_plan, bac
 
 
 @EACH
-def test_a_step_reaches_what_is_trained_and_nothing_else(tiny_plan, backbone, kind):
+def test_a_step_changes_what_is_saved_and_nothing_else(tiny_plan, backbone, kind):
     network = network_of(tiny_plan, backbone, kind)
-    before = copy.deepcopy(network.state_dict())
+    before = copy.deepcopy(network)
     take_step(network)
-    after = network.state_dict()
-    trained = set(trainable_state(network))
-    reached = {name for name, p in network.named_parameters() if p.grad is not None}
-    assert reached == {name for name, p in network.named_parameters() if p.requires_grad}
-    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
-    assert moved <= trained
-    # One step without a gradient in some places: experts that nobody chose.
-    encoder = {name for name in trained if name.startswith("backbone.")}
-    idle = {name for name in encoder - moved if "experts." not in name}
-    assert not idle
-    assert bool(encoder) == (kind != "none")
+    trained = trainable_state(network)
+    assert not any("running_" in name for name in trained)
+    for name, parameter in network.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    start = before.state_dict()
+    moved = {n for n, value in network.state_dict().items() if not torch.equal(value, start[n])}
+    assert moved <= trained.keys()
+    # Experts that nobody chose have zero gradients.
+    assert not {n for n in trained.keys() - moved if "backbone." in n and "experts." not in n}
+    assert any(name.startswith("backbone.") for name in moved) == (kind != "none")
 
-
-@EACH
-def test_what_is_saved_restores_it(tiny_plan, backbone, kind):
-    trained = network_of(tiny_plan, backbone, kind, effect=False)
-    take_step(trained)
-    fresh = network_of(tiny_plan, backbone, kind, effect=False).eval()
-    expected = trained.eval()(images_for()).logits
-    assert not torch.equal(fresh(images_for()).logits, expected)
-    load_trainable_state(
-        fresh, safetensors.torch.load(safetensors.torch.save(trainable_state(trained)))
-    )
-    assert torch.equal(fresh(images_for()).logits, expected)
-    names = trainable_state(trained).keys()
-    assert names == trainable_state(fresh).keys()
-    assert not any("running_" in name for name in names)
+    expected = network.eval()(images_for()).logits
+    assert not torch.equal(before.eval()(images_for()).logits, expected)
+    load_trainable_state(before, safetensors.torch.load(safetensors.torch.save(trained)))
+    assert torch.equal(before(images_for()).logits, expected)
 
 
 @pytest.mark.parametrize("backbone", ["tiny_sam", "tiny_vit"])
@@ -409,46 +397,51 @@ def test_batch_statistics_are_for_what_is_trained_from_scratch(tiny_plan):
 # Recomputed, kept, in sixteen bits.
 
 
-@EACH
-def test_gradients_are_the_same_recomputed(tiny_plan, backbone, kind):
-    gradients = []
-    for recompute in (False, True):
-        network = network_of(tiny_plan, backbone, kind)
-        network.backbone.gradient_checkpointing = recompute
-        torch.manual_seed(2)
-        loss_of(network, network(images_for())).backward()
-        gradients.append({n: p.grad for n, p in network.named_parameters() if p.requires_grad})
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradient, gradients[1][name], msg=name)
+def gradients_of(network, run):
+    """Return the gradients of a training step, all in one; the gate's noise is always the same."""
+    network.zero_grad()
+    torch.manual_seed(2)
+    loss_of(network, run()).backward()
+    found = [p.grad for p in network.parameters() if p.requires_grad]
+    return torch.cat([value.flatten() for value in found])
 
 
-@pytest.mark.parametrize("blocks", ["all", 1])
 @EACH
-def test_what_is_kept_of_the_prefix_makes_the_same_step(
-    tiny_plan, backbone, kind, blocks, relative_error
+def test_what_is_recomputed_or_kept_of_the_prefix_makes_the_same_step(
+    tiny_plan, backbone, kind, relative_error
 ):
-    network = network_of(tiny_plan, backbone, kind, blocks=blocks).eval()
+    network = network_of(tiny_plan, backbone, kind)
+    expected = gradients_of(network, lambda: network(images_for()))
     prefix = network.backbone.prefix(images_for())
     assert not prefix.requires_grad
-    gradients = []
-    for output in (network(images_for()), network.from_prefix(prefix)):
-        network.zero_grad()
-        loss_of(network, output).backward()
-        found = [p.grad for p in network.parameters() if p.grad is not None]
-        gradients.append(torch.cat([value.flatten() for value in found]))
-    assert relative_error(*gradients) < 1e-5
+    found = gradients_of(network, lambda: network.from_prefix(prefix))
+    assert relative_error(found, expected) < 1e-5
+    network.backbone.gradient_checkpointing = True
+    assert relative_error(gradients_of(network, lambda: network(images_for())), expected) < 1e-5
 
 
-@EACH
+@pytest.mark.parametrize("kind", METHODS.keys() - {"none"})
+def test_the_prefix_of_the_last_blocks_too(tiny_plan, kind, relative_error):
+    network = network_of(tiny_plan, "tiny_sam", kind, blocks=1)
+    prefix = network.backbone.prefix(images_for())
+    expected = gradients_of(network, lambda: network(images_for()))
+    assert (
+        relative_error(gradients_of(network, lambda: network.from_prefix(prefix)), expected) < 1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("backbone", "kind"), [case for case in CASES if case[0] == "tiny_sam" or case[1] == "vpt"]
+)
 def test_bf16_autocast(tiny_plan, backbone, kind, relative_error):
     network = network_of(tiny_plan, backbone, kind).eval()
     expected = network(images_for())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = network(images_for())
-        loss = loss_of(network, found)
-    assert found.aux_losses.dtype == torch.float32
-    assert relative_error(found.logits.float(), expected.logits) < 0.1
-    loss.backward()
+        assert relative_error(found.logits.float(), expected.logits) < 0.1
+        output = network.train()(images_for())
+        loss_of(network, output).backward()
+    assert output.aux_losses.dtype == torch.float32
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.requires_grad)
 
 
@@ -461,13 +454,11 @@ def test_bf16_autocast(tiny_plan, backbone, kind, relative_error):
 def test_no_step_asks_for_a_value(tiny_plan, kind, options, monkeypatch):
     """Tensors on "meta" have none: what would make a GPU wait is an error."""
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # Not on "meta".
-    for backbone in ("tiny_sam", "tiny_vit"):
-        if (backbone, kind) in CASES:
-            network = network_of(tiny_plan, backbone, kind, **options).to("meta")
-            output = network(images_for().to("meta"))
-            target = torch.zeros(2, 128, 128, dtype=torch.uint8, device="meta")
-            (network.head.loss(output.logits, target) + output.aux_losses).backward()
-            assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+    for backbone in ("tiny_sam", "tiny_vit") if kind == "vpt" else ("tiny_sam",):
+        network = network_of(tiny_plan, backbone, kind, **options).to("meta")
+        output = network(images_for().to("meta"))
+        (output.logits.mean() + output.aux_losses).backward()
+        assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
 
 
 # Numbers of parameters.

@@ -31,14 +31,15 @@ class BottleneckLinear(nn.Module):
     def __init__(self, base: nn.Linear, width: int) -> None:
         super().__init__()
         self.base = base.requires_grad_(False)
-        options = {"device": base.weight.device, "dtype": base.weight.dtype}
-        self.adapter_down = nn.Linear(base.out_features, width, **options)
-        self.adapter_up = nn.Linear(width, base.out_features, **options)
+        self.adapter_down = nn.Linear(base.out_features, width)
+        self.adapter_up = nn.Linear(width, base.out_features)
         nn.init.trunc_normal_(
             self.adapter_down.weight, std=_INIT_STD, a=-2 * _INIT_STD, b=2 * _INIT_STD
         )
         for zero in (self.adapter_down.bias, self.adapter_up.weight, self.adapter_up.bias):
             nn.init.zeros_(zero)
+        self.adapter_down.to(base.weight.device, base.weight.dtype)
+        self.adapter_up.to(base.weight.device, base.weight.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features ``[..., in_features]`` to ``[..., out_features]``."""

@@ -62,6 +62,7 @@ class SamAdapter(Backbone):
             nn.init.trunc_normal_(linear.weight, std=_INIT_STD)
             nn.init.zeros_(linear.bias)
         nn.init.normal_(self.tune_image.weight, std=math.sqrt(2 / (patch * patch * width)))
+        assert self.tune_image.bias is not None
         nn.init.zeros_(self.tune_image.bias)
 
     def steps(self) -> Sequence[nn.Module]:

@@ -30,15 +30,16 @@ class ScaleShift(nn.Module):
     def __init__(self, base: nn.Module, features: int, dim: int) -> None:
         super().__init__()
         self.base = base.requires_grad_(False)
-        shape = (features,) if dim == -1 else (features, 1, 1)
+        self.shape = (features,) if dim == -1 else (features, 1, 1)
         like = next(base.parameters())
-        self.scale = nn.Parameter(like.new_ones(shape))
-        self.shift = nn.Parameter(like.new_zeros(shape))
+        self.scale = nn.Parameter(like.new_ones(features))
+        self.shift = nn.Parameter(like.new_zeros(features))
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer, then scale and shift."""
         y: Tensor = self.base(x)
-        return torch.addcmul(self.shift.to(y.dtype), y, self.scale.to(y.dtype))
+        scale, shift = (v.view(self.shape).to(y.dtype) for v in (self.scale, self.shift))
+        return torch.addcmul(shift, y, scale)
 
 
 def scale_and_shift_layers(module: nn.Module) -> None:
