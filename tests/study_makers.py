@@ -29,6 +29,7 @@ CONTENT: Mapping[str, Any] = {
             "title": "Methods",
             "sets": {"leaves": [0, 1, 2], "roads": [0]},
             "baseline": "lora",
+            "experts": True,
         },
         "ranks": {
             "title": "Ranks",

@@ -28,7 +28,7 @@ from easyseg.models.adapters.gate import Routing
 if TYPE_CHECKING:
     from easyseg.segmentor import SemanticSegmentor
 
-__all__ = ["SIZES", "expert_use", "has_experts", "object_sizes", "shares", "window_sizes"]
+__all__ = ["SIZES", "expert_use", "has_experts", "object_sizes", "window_sizes"]
 
 SIZES = ("none", "small", "medium", "large")
 """Of the object that fills most of a window: none, under 1 %, under 10 % of the image, or more."""
@@ -158,23 +158,6 @@ def window_sizes(
         pixels[0] = 0
         found[number] = sizes[pixels.argmax()]
     return found
-
-
-def shares(use: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Return which share of the windows each expert got.
-
-    Args:
-        use: As from :func:`expert_use`, of one model or several.
-        by: ``"block"`` or ``"size"``.
-
-    Returns:
-        A row for each block or size that there is, a column for each scale; rows sum to 1.
-    """
-    table = use.pivot_table(index=by, columns="scale", values="windows", aggfunc="sum")
-    if by == "size":
-        table = table.reindex([size for size in SIZES if size in table.index])
-    total = table.sum(axis=1)
-    return table[total > 0].div(total[total > 0], axis=0)
 
 
 class _Layer:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from easyseg.metrics.catalogue import higher_is_better
 from easyseg.study.cells import tuning_cells
-from easyseg.study.experts import SIZES, shares
 from easyseg.study.progress import Progress
-from easyseg.study.spec import Part, Row, Study, StudySet
+from easyseg.study.spec import Part, Row, Study
 from easyseg.study.tables import Column, columns_of, expert_uses, spread, tidy
+from easyseg.study.use import dependence, shares
 
 __all__ = ["markdown"]
 
@@ -34,7 +34,7 @@ def markdown(study: Study, progress: Progress) -> str:
             sections += [f"## {part.title}", _scores(part, columns, scores), _about(part, study)]
             if part.baseline is not None:
                 sections += _differences(part, columns, scores)
-            sections += _expert_tables(part, study.sets, progress)
+            sections += _experts(part, study, progress)
     failed = _failed(progress)
     return "\n\n".join([*sections, *failed]) + "\n"
 
@@ -89,13 +89,12 @@ def _scores(part: Part, columns: Sequence[Column], scores: pd.DataFrame) -> str:
                 means[row.name, column] = spread(values)[0]
                 texts[row.name, column] = _with_error(*spread(values))
     for column in columns:
-        known = [
-            (means[row.name, column], row.name) for row in part.rows if (row.name, column) in means
-        ]
-        best = max if higher_is_better(column.metric) else min
-        for mean, name in known if len(known) > 1 else []:
-            if mean == best(known)[0]:
-                texts[name, column] = f"**{texts[name, column]}**"
+        known = [means[row.name, column] for row in part.rows if (row.name, column) in means]
+        best = (max if higher_is_better(column.metric) else min)(known, default=None)
+        for row in part.rows if len(known) > 1 else ():
+            mean = means.get((row.name, column))
+            if mean is not None and f"{mean:.3f}" == f"{best:.3f}":  # Equal as they are shown.
+                texts[row.name, column] = f"**{texts[row.name, column]}**"
     lines = _head("", *(column.heading for column in columns), "trained, M", "seconds")
     for row in part.rows:
         own = scores[scores["row"] == row.name].drop_duplicates("cell")
@@ -143,25 +142,25 @@ def _values(scores: pd.DataFrame, row: Row, column: Column) -> dict[int, float]:
     return dict(zip(found["seed"].tolist(), found["score"].tolist(), strict=True))
 
 
-def _expert_tables(part: Part, sets: Mapping[str, StudySet], progress: Progress) -> list[str]:
-    """Return which experts the rows with a choice of them use, by the size of the objects."""
+def _experts(part: Part, study: Study, progress: Progress) -> list[str]:
+    """Return which experts the models of a part use, and whether that depends on the object."""
     uses = expert_uses(part, progress)
-    texts = []
-    for (set_name, row_name), use in uses.items():
-        by_size = shares(use, "size")
-        row = next(row for row in part.rows if row.name == row_name)
-        lines = _head(
-            f"{row.title} on {sets[set_name].title}", *(f"scale {s}" for s in by_size.columns)
-        )
-        windows = use.groupby("size")["windows"].sum()
-        for size in SIZES:
-            if size in by_size.index:
-                entries = (f"{share:.1%}" for share in by_size.loc[size])
-                lines.append(_line(f"{size} ({windows[size]} windows)", *entries))
-        texts.append("\n".join(lines))
-    if texts:
-        texts.insert(0, "Use of the experts by the size of the object in a window, test images:")
-    return texts
+    if not uses:
+        return []
+    titles = {row.name: row.title for row in part.rows}
+    scales = sorted({scale for use in uses.values() for scale in use["scale"]})
+    lines = _head("use of the experts", *(f"scale {scale}" for scale in scales), "by size")
+    for (name, row), use in uses.items():
+        mean = shares(use).mean()
+        entries = (f"{mean[scale]:.0%}" if scale in mean.index else "–" for scale in scales)
+        title = f"{study.sets[name].title}: {titles[row]}"
+        lines.append(_line(title, *entries, f"{dependence(use):.2f}"))
+    about = (
+        "Share of the windows of the test images that each expert gets, mean over the blocks. By "
+        "size: Cramér's V of the chosen expert and the size of the object in the window, mean over "
+        "the blocks, from 0 (the choice knows nothing of the size) to 1."
+    )
+    return ["\n".join(lines), about]
 
 
 def _failed(progress: Progress) -> Iterator[str]:

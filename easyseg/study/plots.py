@@ -9,15 +9,16 @@ from typing import Any
 import pandas as pd
 
 from easyseg.errors import OptionError
-from easyseg.study.experts import shares
 from easyseg.study.spec import Part
 from easyseg.study.tables import Column, spread
+from easyseg.study.use import mean_scales, shares
 from easyseg.visualize import PALETTE
 
 __all__ = ["plot_experts", "plot_scores"]
 
 _PANEL, _ROW, _HEAT, _MARGIN = 3.4, 0.34, 2.6, 1.3  # inches
 _DPI = 150
+_MOST_TICKS = 16
 
 
 def plot_scores(part: Part, columns: list[Column], table: pd.DataFrame, file: Path) -> None:
@@ -58,7 +59,7 @@ def plot_scores(part: Part, columns: list[Column], table: pd.DataFrame, file: Pa
 
 
 def plot_experts(uses: Mapping[str, pd.DataFrame], file: Path) -> None:
-    """Draw which experts are used: a row a model, by block and by size of the object.
+    """Draw which experts are used, a row a model: by block, and by block and size of the object.
 
     Args:
         uses: What ``expert_use`` returned, by title.
@@ -72,23 +73,25 @@ def plot_experts(uses: Mapping[str, pd.DataFrame], file: Path) -> None:
     figure = _figure(2 * _PANEL + _MARGIN, _HEAT * len(uses))
     axes = figure.subplots(len(uses), 2, squeeze=False)
     for (left, right), (title, use) in zip(axes, uses.items(), strict=True):
-        by_block, by_size = shares(use, "block"), shares(use, "size")
-        scales = [str(scale) for scale in by_block.columns]
+        by_block, by_size = shares(use), mean_scales(use)
         drawn = left.imshow(by_block.T, aspect="auto", cmap="viridis", vmin=0, vmax=1)
         figure.colorbar(drawn, ax=left, label="share of windows")
-        left.set_xticks(range(len(by_block)), [str(block) for block in by_block.index])
-        left.set_yticks(range(len(scales)), scales)
-        left.set(title=title, xlabel="block", ylabel="scale of the expert")
-        start = [0.0] * len(by_size)
-        for number, scale in enumerate(by_size.columns):
-            lengths = by_size[scale].tolist()
-            colour = PALETTE[number % len(PALETTE)]
-            right.barh(range(len(lengths)), lengths, left=start, color=colour, label=str(scale))
-            start = [a + b for a, b in zip(start, lengths, strict=True)]
-        right.set_yticks(range(len(by_size)), list(by_size.index))
-        right.set(xlim=(0, 1), xlabel="share of windows", ylabel="object in the window")
-        right.legend(title="scale", fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+        _ticks(left, by_block.index, by_block.columns)
+        left.set(xlabel="block", ylabel="scale of the expert")
+        left.set_title(title, fontsize="medium")
+        low, high = use["scale"].min(), use["scale"].max()
+        drawn = right.imshow(by_size, aspect="auto", cmap="cividis", vmin=low, vmax=high)
+        figure.colorbar(drawn, ax=right, label="mean scale")
+        _ticks(right, by_size.columns, by_size.index)
+        right.set(xlabel="block", ylabel="object in the window")
     _save(figure, file)
+
+
+def _ticks(axis: Any, across: pd.Index, down: pd.Index) -> None:
+    """Name rows and columns of a picture of a table; of many columns every fourth."""
+    step = 1 if len(across) <= _MOST_TICKS else 4
+    axis.set_xticks(range(0, len(across), step), [str(name) for name in across[::step]])
+    axis.set_yticks(range(len(down)), [str(name) for name in down])
 
 
 def _figure(width: float, height: float) -> Any:

@@ -15,7 +15,7 @@
       {key: optim.lr, values: [1.0e-4, 1.0e-3], set: leaves, seed: 0}
     parts:
       methods:                          # all methods, or those of `methods: [...]`
-        {title: Methods, sets: {leaves: [0, 1, 2]}, baseline: lora}
+        {title: Methods, sets: {leaves: [0, 1, 2]}, baseline: lora, experts: true}
       ranks:                            # one method and changes to it
         title: Ranks
         method: lora
@@ -56,7 +56,7 @@ _SET = ("title", "settings", "eval_metric", "metrics", "budget")
 _METHOD = ("title", "settings")
 _TUNING = ("key", "values", "set", "seed")
 _FROM_BUDGET = ("train.epochs", "train.max_steps")
-_PART = ("title", "sets", "methods", "method", "variants", "baseline")
+_PART = ("title", "sets", "methods", "method", "variants", "baseline", "experts")
 
 
 def list_studies() -> tuple[str, ...]:
@@ -221,7 +221,10 @@ class _Reader:
         if baseline is not None:
             baseline = str(baseline)
             self._known(f"{where}.baseline", baseline, [row.name for row in rows])
-        return Part(key, str(own.get("title", key)), rows, seeds, baseline)
+        experts = own.get("experts", False)
+        if not isinstance(experts, bool):
+            self.problems.append(f"{where}.experts: expected true or false, found {experts!r}")
+        return Part(key, str(own.get("title", key)), rows, seeds, baseline, experts is True)
 
     def _variants(
         self, where: str, own: Mapping[str, Any], methods: Mapping[str, Method]

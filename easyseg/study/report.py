@@ -6,6 +6,8 @@ import logging
 from importlib.util import find_spec
 from pathlib import Path
 
+import pandas as pd
+
 from easyseg.files import write_text
 from easyseg.study.markdown import markdown
 from easyseg.study.plots import plot_experts, plot_scores
@@ -21,7 +23,8 @@ log = logging.getLogger("easyseg")
 def write_report(study: Study, progress: Progress, folder: Path) -> list[Path]:
     """Write ``scores.csv``, ``tables.md`` and, where matplotlib is installed, figures.
 
-    The figures are ``scores-PART.png`` and, for parts with experts, ``experts-PART.png``.
+    The figures are ``scores-PART.png`` and, for parts that show the use of experts,
+    ``experts-PART.png``; what these are drawn from is in ``experts-PART.csv``.
 
     Args:
         study: The study.
@@ -36,20 +39,25 @@ def write_report(study: Study, progress: Progress, folder: Path) -> list[Path]:
     files = [folder / "scores.csv", folder / "tables.md"]
     write_text(files[0], table.to_csv(index=False, lineterminator="\n"))
     write_text(files[1], markdown(study, progress))
-    if find_spec("matplotlib") is None:
+    figures = find_spec("matplotlib") is not None
+    if not figures:
         log.info("no figures: they need matplotlib (pip install 'easyseg[study]')")
-        return files
     for part in study.parts:
         columns = columns_of(part, study.sets, table)
-        if columns:
+        if columns and figures:
             files.append(folder / f"scores-{part.name}.png")
             plot_scores(part, columns, table, files[-1])
-        titles = {row.name: row.title for row in part.rows}
-        uses = {
-            f"{study.sets[name].title}: {titles[row]}": use
-            for (name, row), use in expert_uses(part, progress).items()
-        }
-        if uses:
+        uses = expert_uses(part, progress)
+        if not uses:
+            continue
+        files.append(folder / f"experts-{part.name}.csv")
+        named = pd.concat(uses, names=["set", "row"]).reset_index(["set", "row"])
+        write_text(files[-1], named.to_csv(index=False, lineterminator="\n"))
+        if figures:
+            titles = {row.name: row.title for row in part.rows}
             files.append(folder / f"experts-{part.name}.png")
-            plot_experts(uses, files[-1])
+            plot_experts(
+                {f"{study.sets[n].title}: {titles[r]}": use for (n, r), use in uses.items()},
+                files[-1],
+            )
     return files

@@ -198,7 +198,7 @@ def run_study(
     progress = progress_of(study, results, only)
     for method, value in progress.picked.items():
         log.info("%s: picked %s", study.methods[method].title, value)
-    turn.run("cells", progress.labelled())
+    turn.run("cells", [(place.label, cell) for place, cell in progress.cells if cell is not None])
     return progress_of(study, results, only)
 
 

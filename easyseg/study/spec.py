@@ -113,6 +113,7 @@ class Part:
         rows: What is compared.
         seeds: Seeds by name of set.
         baseline: Name of the row that the others are compared with, or ``None``.
+        experts: Whether the report shows which experts are used.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Part:
     rows: tuple[Row, ...]
     seeds: Mapping[str, tuple[int, ...]]
     baseline: str | None
+    experts: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from easyseg.study.experts import (
     expert_use,
     has_experts,
     object_sizes,
-    shares,
     window_sizes,
 )
 
@@ -110,8 +109,6 @@ def test_each_window_of_each_image_is_counted_once(fitted):
     assert set(use["scale"]) == {1, 2, 3}
     assert has_experts(segmentor)
     assert (use[use["size"] != "none"]["windows"].sum()) > 0
-    for by in ("block", "size"):
-        assert np.allclose(shares(use, by).sum(axis=1), 1.0)
 
 
 def test_the_expert_that_the_gate_chooses_is_counted(fitted):

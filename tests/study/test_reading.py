@@ -96,6 +96,7 @@ def test_a_study_holds_what_its_file_says(tmp_path):
         ("parts/methods/sets/leaves", [-1], "different whole numbers"),
         ("parts/methods/methods", ["full"], "parts.methods.methods: 'full' is not known"),
         ("parts/methods/method", "lora", "several are methods: [...]"),
+        ("parts/methods/experts", "yes", "parts.methods.experts: expected true or false"),
         ("parts/methods/baseline", "conv", "parts.methods.baseline: 'conv' is not known"),
         ("parts/ranks/method", "conv", "parts.ranks.method: 'conv' is not known"),
         ("parts/ranks/methods", ["lora"], "not both"),

@@ -144,6 +144,9 @@ def test_a_method_whose_values_were_not_all_tried_waits(data, tmp_path):
     progress = go_on(study_of(), data, tmp_path, launcher)
     states = {(place.row.method.name, progress.status(cell)) for place, cell in progress.cells}
     assert states == {("lora", "waits"), ("conv_lora", "done")}
+    still = Pretended(unlucky)
+    go_on(study_of(), data, tmp_path, still, retry=True)
+    assert len(still.jobs) == 1  # Once, not again with the cells that wait for it.
     go_on(study_of(), data, tmp_path, Pretended(), retry=True)
     assert progress_of(study_of(), tmp_path).picked.keys() == {"lora", "conv_lora"}
 

@@ -112,3 +112,12 @@ def test_without_validation_images_a_part_of_the_training_images_is_held_out(
     assert measured["steps"] == 5
     assert measured["images"]["validation"] is None
     assert "experts" not in measured
+
+
+@pytest.mark.gpu
+def test_a_cell_runs_on_the_gpu_that_it_is_given(tiny_backbones, data, tmp_path):
+    job = Job(CELL, tmp_path / "r.json", tmp_path / "run", data, "cuda", 0, 1, ())
+    measured = run_cell(job)
+    assert measured["steps"] == 3
+    assert sum(measured["experts"]["windows"]) == 2 * 3
+    assert measured["machine"].startswith("CUDA")

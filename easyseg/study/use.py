@@ -1,0 +1,78 @@
+"""What a count of chosen experts says: by block, by size of the object, and whether size matters.
+
+Blocks have windows of different sizes, so that sums over all of them would show which block has
+which objects. Sizes are compared within a block only.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from easyseg.study.experts import SIZES
+
+__all__ = ["dependence", "mean_scales", "shares"]
+
+
+def shares(use: pd.DataFrame) -> pd.DataFrame:
+    """Return which share of the windows of each block each expert got.
+
+    Args:
+        use: As from ``expert_use``, of one model or several.
+
+    Returns:
+        A row for each block, a column for each scale; rows sum to 1.
+    """
+    table = use.pivot_table(index="block", columns="scale", values="windows", aggfunc="sum")
+    return table.div(table.sum(axis=1), axis=0)
+
+
+def mean_scales(use: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean scale of the chosen experts by block and size.
+
+    Args:
+        use: As from ``expert_use``, of one model or several.
+
+    Returns:
+        A row for each size that there is, a column for each block; NaN where a block has no window
+        of that size.
+    """
+    table = use.assign(weighted=use["scale"] * use["windows"])
+    weighted, windows = (
+        table.pivot_table(index="size", columns="block", values=name, aggfunc="sum")
+        for name in ("weighted", "windows")
+    )
+    means = weighted.div(windows.where(windows > 0))
+    return means.reindex([size for size in SIZES if size in means.index]).dropna(how="all")
+
+
+def dependence(use: pd.DataFrame) -> float:
+    """Return how much the choice depends on the size: Cramér's V of each block, their mean.
+
+    The bias of small samples is taken out (Bergsma, 2013): it is about 0 without a dependence, and
+    1 where the size decides alone. Blocks with one size or one chosen expert count 0: nothing
+    depends there.
+
+    Args:
+        use: As from ``expert_use``, of one model or several.
+    """
+    found = []
+    for _, block in use.groupby("block"):
+        table = block.pivot_table(index="size", columns="scale", values="windows", aggfunc="sum")
+        found.append(_cramers_v(table.to_numpy()))
+    return float(np.mean(found))
+
+
+def _cramers_v(table: np.ndarray) -> float:
+    table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
+    (rows, columns), count = table.shape, table.sum()
+    if min(rows, columns) < 2 or count < 2:
+        return 0.0
+    chi2 = stats.chi2_contingency(table, correction=False).statistic
+    phi2 = max(0.0, chi2 / count - (rows - 1) * (columns - 1) / (count - 1))
+    sides = (side - (side - 1) ** 2 / (count - 1) for side in (rows, columns))
+    most = min(sides) - 1
+    return math.sqrt(phi2 / most) if most > 0 else 0.0

@@ -1,0 +1,68 @@
+"""What counts of experts say: shares, mean scales, and whether the size of the object matters."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats.contingency import association
+
+from easyseg.study.use import dependence, mean_scales, shares
+
+
+def use_of(blocks: dict[int, dict[str, list[int]]]) -> pd.DataFrame:
+    """Return the use of experts of scale 1, 2, ... from windows by block and size."""
+    return pd.DataFrame(
+        {"block": block, "size": size, "expert": i, "scale": i + 1, "windows": windows}
+        for block, sizes in blocks.items()
+        for size, counts in sizes.items()
+        for i, windows in enumerate(counts)
+    )
+
+
+def test_shares_are_of_the_windows_of_a_block():
+    use = use_of({0: {"none": [3, 1], "large": [1, 3]}, 2: {"small": [0, 5]}})
+    found = shares(use)
+    assert found.index.tolist() == [0, 2]
+    assert found.loc[0].tolist() == [0.5, 0.5]
+    assert found.loc[2].tolist() == [0.0, 1.0]
+
+
+def test_mean_scales_are_in_the_order_of_sizes_with_gaps():
+    use = use_of({0: {"large": [1, 3], "none": [2, 0], "medium": [0, 0]}, 1: {"none": [1, 1]}})
+    found = mean_scales(use)
+    assert found.index.tolist() == ["none", "large"]
+    assert found[0].tolist() == [1.0, 1.75]
+    assert found.loc["none", 1] == 1.5
+    assert math.isnan(found.loc["large", 1])
+
+
+def test_a_choice_by_size_alone_is_1_and_one_without_it_0():
+    assert dependence(use_of({0: {"small": [500, 0], "large": [0, 500]}})) == pytest.approx(1.0)
+    assert dependence(use_of({0: {"small": [30, 10], "large": [60, 20]}})) == 0.0
+    # Which block has which sizes is no dependence.
+    apart = use_of({0: {"small": [50, 0]}, 1: {"large": [0, 50]}})
+    assert dependence(apart) == 0.0
+
+
+def test_dependence_is_cramers_v_where_there_are_many_windows():
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(200_000, rng.dirichlet(np.ones(12))).reshape(3, 4)
+    use = use_of({0: {size: row.tolist() for size, row in zip("abc", counts, strict=True)}})
+    use["size"] = use["size"].map({"a": "small", "b": "medium", "c": "large"})
+    assert dependence(use) == pytest.approx(association(counts, method="cramer"), abs=1e-4)
+
+
+def test_chance_among_few_windows_is_about_0():
+    rng = np.random.default_rng(1)
+    corrected, plain = [], []
+    for _ in range(40):
+        counts = rng.multinomial(40, np.full(8, 1 / 8)).reshape(2, 4)
+        corrected.append(
+            dependence(use_of({0: dict(zip(("small", "large"), counts, strict=True))}))
+        )
+        kept = counts[:, counts.sum(axis=0) > 0]
+        plain.append(association(kept, method="cramer"))
+    assert np.mean(corrected) < 0.12 < 0.2 < np.mean(plain)
