@@ -6,18 +6,23 @@
 #   PIP_ARGS     for pip, e.g. --extra-index-url https://download.pytorch.org/whl/cpu
 #   DEMO_ARGS    for `easyseg demo`, e.g. DEMO_ARGS="--data ../shared/data/skin_isic"
 #   PYTEST_ARGS  for pytest, e.g. PYTEST_ARGS="tests/plan -x"
+#   WORKERS      processes that test side by side, 0 for none of them           (2)
 
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+WORKERS ?= 2
 
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
 else
 BIN := $(VENV)/bin
 endif
+# The tests of a file share what was fitted for them. In the order of the folders the doctests, which
+# are short, come last, so that no process waits long for another one.
+DIST := --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -52,7 +57,7 @@ lint: $(VENV)/.easyseg-dev
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(DIST) $(PYTEST_ARGS)
 
 test-gpu: $(VENV)/.easyseg-dev
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)

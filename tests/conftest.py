@@ -21,12 +21,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Several test processes share the cores: threads that spin while they wait would cost all of them.
+# Several test processes share the cores: threads that spin while they wait would cost all of them,
+# and so would more threads than cores (`pytest -n 2` has two processes).
 # Read once, when PyTorch's thread pool starts, so it comes before the imports.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 import hypothesis
 import pytest
+from tiny_specs import TINY_SAM, TINY_VIT
 
 from easyseg.models import registry
 
@@ -43,47 +47,6 @@ hypothesis.settings.load_profile("easyseg")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GOLDEN = Path(__file__).resolve().parent / "golden"
-
-TINY_SAM = registry.BackboneSpec(
-    name="tiny_sam",
-    family="sam_vit",
-    arch={
-        "embed_dim": 32,
-        "depth": 3,
-        "num_heads": 2,
-        "global_blocks": (1,),
-        "out_chans": 32,
-    },
-    stride=16,
-    size_multiple=16,
-    whole_windows=224,
-    default_size=128,
-    prompt="none",
-    normalization="sam",
-    num_blocks=3,
-    decoder_dim=32,
-)
-TINY_VIT = registry.BackboneSpec(
-    name="tiny_vit",
-    family="tiny_vit",
-    arch={
-        "embed_dims": (8, 16, 16, 32),
-        "depths": (1, 1, 1, 1),
-        "num_heads": (1, 1, 2, 2),
-        "window_sizes": (7, 7, 14, 7),
-        "stem_kernel": 1,
-        "stem_stride": 1,
-        "out_chans": 32,
-    },
-    stride=4,
-    size_multiple=4,
-    whole_windows=56,
-    default_size=128,
-    prompt="box",
-    normalization="minmax",
-    num_blocks=3,
-    decoder_dim=32,
-)
 
 TINY_VALUES: Mapping[str, Any] = {
     "backbone.name": "tiny_sam",
@@ -163,6 +126,24 @@ def tiny_plan(tiny_backbones: tuple[str, ...]) -> Callable[..., Plan]:
         )
 
     return make
+
+
+@pytest.fixture
+def affordable(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], registry.BackboneSpec]:
+    """Return a function that leaves a vision transformer of SAM one windowed and one global block.
+
+    Width, heads and all else stay; the TinyViTs stay whole.
+    """
+
+    def reduce(name: str) -> registry.BackboneSpec:
+        spec = registry.get_spec(name)
+        if spec.family == "sam_vit":
+            arch = {**spec.arch, "depth": 2, "global_blocks": (1,)}
+            spec = replace(spec, arch=arch, num_blocks=2)
+            monkeypatch.setitem(registry._SPECS, name, spec)
+        return spec
+
+    return reduce
 
 
 @pytest.fixture(scope="session")

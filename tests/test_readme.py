@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "benchmarks/README.md")
 OTHER_PROGRAMS = {"make", "mypy", "pip", "py", "python", "python3", "ruff", "torchrun"}
-QUICK = {"train.max_steps": 1, "train.batch_size": 1, "data.size": 128}
+QUICK = {"train.max_steps": 1, "train.batch_size": 1, "data.size": 112}
 
 
 @dataclass(frozen=True)

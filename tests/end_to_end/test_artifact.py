@@ -40,7 +40,7 @@ np.savez(sys.argv[2], *segmentor.predict(sys.argv[3]))
 def lite(table, tmp_path_factory) -> SemanticSegmentor:
     """A segmentor on the embedded pretrained weights, after one step."""
     path = tmp_path_factory.mktemp("lite") / "run"
-    hyperparameters = {"train.max_steps": 1, "data.size": 128}
+    hyperparameters = {"train.max_steps": 1, "train.batch_size": 2, "data.size": 112}
     segmentor = SemanticSegmentor(path=path, verbosity=0)
     return segmentor.fit(table, hyperparameters=hyperparameters, accelerator="cpu")
 
@@ -170,7 +170,8 @@ def test_a_weights_file_that_moved_is_found_by_its_hash(table, tmp_path, monkeyp
     torch.save(state, file)
     monkeypatch.chdir(tmp_path)  # The path may be relative: it is kept so that it holds anywhere.
     weights = os.path.relpath(file)
-    hyperparameters = {"train.max_steps": 1, "data.size": 128, "backbone.weights": weights}
+    hyperparameters = {"train.max_steps": 1, "train.batch_size": 1, "data.size": 112}
+    hyperparameters["backbone.weights"] = weights
     segmentor = SemanticSegmentor(path=tmp_path / "run", verbosity=0)
     segmentor.fit(table, hyperparameters=hyperparameters, accelerator="cpu")
     assert segmentor.plan_.backbone.weights == str(file)

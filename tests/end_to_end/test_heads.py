@@ -152,6 +152,10 @@ def test_real_sets_train_on_the_pretrained_backbone(shared_data, tmp_path, name,
             "train.epochs": 3,
             "train.batch_size": 2,
             "train.precision": "32",
+            # What comes before the last two blocks is computed once.
+            "adapter.blocks": 2,
+            "train.prefix_cache": True,
+            "data.augment": [],
         },
     )
     assert segmentor.plan_.head.kind == head
@@ -170,7 +174,11 @@ import lightning as L
 import pandas as pd
 from easyseg import SemanticSegmentor
 from easyseg.models.network import trainable_state
+from easyseg.models.registry import register
+from tiny_sets import TINY
+from tiny_specs import TINY_SAM
 
+register(TINY_SAM)
 weights = hashlib.sha256()
 class Keep(L.Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
@@ -181,8 +189,8 @@ segmentor = SemanticSegmentor(path=sys.argv[2] + "/run", verbosity=0)
 table = pd.read_csv(sys.argv[1])
 segmentor.fit(
     table, sys.argv[3], accelerator="cpu", devices=2, strategy="ddp", callbacks=[Keep()],
-    hyperparameters={"head.kind": "mask_classification", "train.max_steps": 3,
-                     "train.batch_size": 2, "train.precision": "32", "data.size": 112},
+    hyperparameters=TINY | {"head.kind": "mask_classification", "train.max_steps": 3,
+                            "train.batch_size": 2},
 )
 masks = segmentor.predict(table, batch_size=1)
 report = {"sums": [int(m.sum()) for m in masks], "best": segmentor.best_score_,
@@ -198,7 +206,7 @@ def test_mask_classification_trains_in_two_processes(with_void, tmp_path):
     with_void.to_csv(csv, index=False)
     script.write_text(DDP_SCRIPT)
     env = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
-    env["PYTHONPATH"] = str(CHECKOUT)
+    env["PYTHONPATH"] = os.pathsep.join(map(str, (CHECKOUT, CHECKOUT / "tests")))
     tuning = tmp_path / "tuning.csv"
     make_table(tmp_path / "tuning", 8, values=(0, 1, 2))[6:].to_csv(tuning, index=False)
     command = [sys.executable, script, csv, tmp_path, tuning]

@@ -19,7 +19,8 @@ from easyseg import SemanticSegmentor
 
 CHECKOUT = Path(__file__).parents[2]
 
-# Run by each rank from its first line, as a user's script is.
+# Run by each rank from its first line, as a user's script is. All fits in the same two processes:
+# to start them takes longer than a fit.
 SCRIPT_OF_RANKS = """
 import hashlib, json, os, sys
 import lightning as L
@@ -28,35 +29,35 @@ from easyseg import SemanticSegmentor
 from easyseg.models.network import trainable_state
 from torch.distributed.fsdp import FSDPModule
 
-weights = hashlib.sha256()
 class Keep(L.Callback):
+    def __init__(self):
+        self.weights = hashlib.sha256()
+
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         self.sharded = any(isinstance(part, FSDPModule) for part in module.modules())
         for value in trainable_state(module).values():
-            weights.update(value.numpy().tobytes())
+            self.weights.update(value.numpy().tobytes())
 
-keep = Keep()
 table = pd.read_csv(sys.argv[1]).set_axis(list("gfedcba"))
-out = sys.argv[2]
-segmentor = SemanticSegmentor(path=out + "/run", verbosity=0).fit(
-    table, accelerator="cpu", devices=2, strategy=sys.argv[3], callbacks=[keep],
-    time_limit=float(sys.argv[4]) or None,
-    hyperparameters={"train.max_steps": 2, "train.precision": "32", "data.size": 112,
-                     "train.prefix_cache": True, "data.augment": ["hflip"]},
-)
-rank = os.environ["LOCAL_RANK"]
-masks = segmentor.predict(table, batch_size=1)
-paths = segmentor.predict(table, output_dir=out + "/masks", batch_size=1)
-scores = segmentor.evaluate(table)
-rows = segmentor.evaluate(table, per_image=True)
-report = {
-    "index": list(masks.index), "sums": [int(m.sum()) for m in masks], "paths": list(paths),
-    "there": [os.path.isfile(p) for p in paths], "iou": scores["iou@image"],
-    "rows": rows["iou@image"].tolist(), "best": segmentor.best_score_,
-    "weights": weights.hexdigest(), "sharded": keep.sharded,
-}
-with open(f"{out}/rank{rank}.json", "w") as file:
-    json.dump(report, file)
+for name, strategy, limit in (("ddp", "ddp", None), ("fsdp", "fsdp", None), ("limit", "ddp", 120)):
+    keep, out = Keep(), sys.argv[2] + "/" + name
+    segmentor = SemanticSegmentor(path=out + "/run", verbosity=0).fit(
+        table, accelerator="cpu", devices=2, strategy=strategy, callbacks=[keep], time_limit=limit,
+        hyperparameters={"train.max_steps": 2, "train.precision": "32", "data.size": 112,
+                         "train.prefix_cache": True, "data.augment": ["hflip"]},
+    )
+    masks = segmentor.predict(table, batch_size=1)
+    paths = segmentor.predict(table, output_dir=out + "/masks", batch_size=1)
+    scores = segmentor.evaluate(table)
+    rows = segmentor.evaluate(table, per_image=True)
+    report = {
+        "index": list(masks.index), "sums": [int(m.sum()) for m in masks], "paths": list(paths),
+        "there": [os.path.isfile(p) for p in paths], "iou": scores["iou@image"],
+        "rows": rows["iou@image"].tolist(), "best": segmentor.best_score_,
+        "weights": keep.weights.hexdigest(), "sharded": keep.sharded,
+    }
+    with open(f"{out}/rank{os.environ['LOCAL_RANK']}.json", "w") as file:
+        json.dump(report, file)
 """
 
 # As on Windows and macOS a loader process may import this file again.
@@ -64,8 +65,8 @@ UNGUARDED_SCRIPT = """
 import sys
 from easyseg import SemanticSegmentor
 segmentor = SemanticSegmentor(path=sys.argv[2], verbosity=0)
-segmentor.fit(sys.argv[1], hyperparameters={"train.max_steps": 1, "data.size": 112},
-              accelerator="cpu")
+values = {"train.max_steps": 1, "train.batch_size": 1, "data.size": 112}
+segmentor.fit(sys.argv[1], hyperparameters=values, accelerator="cpu")
 print("epochs", len(segmentor.history_))
 """
 
@@ -74,6 +75,10 @@ LEAVING_SCRIPT = """
 import atexit, sys
 import torch.distributed as dist
 from easyseg import SemanticSegmentor
+from easyseg.models.registry import register
+from tiny_sets import TINY
+from tiny_specs import TINY_SAM
+register(TINY_SAM)
 group = "file://" + sys.argv[2] + "/group"
 dist.init_process_group("gloo", init_method=group, rank=0, world_size=1)
 atexit.register(lambda: print("in a group:", dist.is_initialized()))
@@ -82,23 +87,35 @@ if sys.argv[3] == "predict":
     segmentor = SemanticSegmentor.load(sys.argv[2] + "/run", device="cpu")
     segmentor.predict(sys.argv[1])
 else:
-    segmentor.fit(sys.argv[1], hyperparameters={"train.max_steps": 1, "data.size": 112},
-                  accelerator="cpu")
+    segmentor.fit(sys.argv[1], hyperparameters=TINY | {"train.max_steps": 1}, accelerator="cpu")
 """
 
 
-@pytest.fixture
-def seven(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def seven(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CSV of seven pairs: an odd number, so that ranks differ."""
-    make_table(tmp_path / "data", 7).to_csv(tmp_path / "train.csv", index=False)
-    return tmp_path / "train.csv"
+    folder = tmp_path_factory.mktemp("seven")
+    make_table(folder / "data", 7).to_csv(folder / "train.csv", index=False)
+    return folder / "train.csv"
+
+
+@pytest.fixture(scope="module")
+def runs(seven: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each fit in two processes, and in it what the ranks report."""
+    folder = tmp_path_factory.mktemp("runs")
+    run_script(SCRIPT_OF_RANKS, folder, seven, folder)
+    return folder
+
+
+def reports(folder: Path) -> list[dict]:
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 
 def run_script(text: str, folder: Path, *args: object) -> subprocess.CompletedProcess[str]:
     script = folder / "script.py"
     script.write_text(text)
     env = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
-    env["PYTHONPATH"] = str(CHECKOUT)
+    env["PYTHONPATH"] = os.pathsep.join(map(str, (CHECKOUT, CHECKOUT / "tests")))
     done = subprocess.run(
         [sys.executable, script, *map(str, args)],
         capture_output=True,
@@ -111,32 +128,15 @@ def run_script(text: str, folder: Path, *args: object) -> subprocess.CompletedPr
     return done
 
 
-def test_fsdp_trains_the_weights_of_ddp(seven, tmp_path):
-    reports = {}
-    for strategy in ("ddp", "fsdp"):
-        (tmp_path / strategy).mkdir()
-        run_script(SCRIPT_OF_RANKS, tmp_path, seven, tmp_path / strategy, strategy, 0)
-        ranks = [tmp_path / strategy / f"rank{rank}.json" for rank in (0, 1)]
-        reports[strategy], other = (json.loads(rank.read_text()) for rank in ranks)
-        assert reports[strategy] == other
-    assert (reports["ddp"].pop("sharded"), reports["fsdp"].pop("sharded")) == (False, True)
-    assert reports["fsdp"]["iou"] == pytest.approx(reports["ddp"]["iou"], abs=1e-3)
-    weights = [load_file(tmp_path / s / "run/model/model.safetensors") for s in reports]
-    # Two steps move them by some 1e-3. Weights that were gathered lie elsewhere in memory, so that
-    # products may differ in their last bits, which Adam enlarges where a gradient should be zero.
-    torch.testing.assert_close(*weights, rtol=0, atol=1e-4)
-
-
-def test_two_processes_train_score_and_predict_as_one(seven, tmp_path):
-    run_script(SCRIPT_OF_RANKS, tmp_path, seven, tmp_path, "ddp", 120)
-    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+def test_two_processes_train_score_and_predict_as_one(seven, runs):
+    ranks = reports(runs / "limit")
     assert ranks[0] == ranks[1]  # The weights too, although the clocks started at other times.
     report = ranks[0]
     assert report["index"] == list("gfedcba")
     assert all(report["there"])
     assert len(set(report["paths"])) == 7
 
-    alone = SemanticSegmentor.load(tmp_path / "run", device="cpu").set_params(verbosity=0)
+    alone = SemanticSegmentor.load(runs / "limit" / "run", device="cpu").set_params(verbosity=0)
     masks = alone.predict(seven, batch_size=1)
     for mask, path, total in zip(masks, report["paths"], report["sums"], strict=True):
         with Image.open(path) as image:
@@ -149,6 +149,18 @@ def test_two_processes_train_score_and_predict_as_one(seven, tmp_path):
     np.testing.assert_allclose(one_by_one, report["rows"], atol=2e-3)
     assert len(alone.history_) == 1
     assert alone.best_score_ == pytest.approx(report["best"])
+
+
+def test_fsdp_trains_the_weights_of_ddp(runs):
+    (ddp, same), (fsdp, other) = reports(runs / "ddp"), reports(runs / "fsdp")
+    assert ddp == same
+    assert fsdp == other
+    assert (ddp["sharded"], fsdp["sharded"]) == (False, True)
+    assert fsdp["iou"] == pytest.approx(ddp["iou"], abs=1e-3)
+    weights = [load_file(runs / s / "run/model/model.safetensors") for s in ("ddp", "fsdp")]
+    # Two steps move them by some 1e-3. Weights that were gathered lie elsewhere in memory, so that
+    # products may differ in their last bits, which Adam enlarges where a gradient should be zero.
+    torch.testing.assert_close(*weights, rtol=0, atol=1e-4)
 
 
 def test_a_script_without_main_guard_runs_once_and_silently(seven, tmp_path):
