@@ -71,7 +71,7 @@ def group_of_commands():
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The files that the README talks about, small; also the working folder."""
-    for name in ("photos", "masks", "new_photos", "my-set", "lesions"):
+    for name in ("photos", "masks", "new_photos", "my-set", "lesions", "sets"):
         (tmp_path / name).mkdir()
     rows = []
     for number in range(1, 9):
