@@ -386,12 +386,16 @@ def evaluate(
 ) -> None:
     """Score a model on labelled images, at each image's own size.
 
-    A score is METRIC@AVERAGING. @image: the mean over images; @dataset: all pixels pooled;
-    @dataset/CLASS: those of a class; @reference: squashed to 1024 x 1024, as the reference code of
-    Conv-LoRA scores. Metrics: iou, dice, miou, fwiou, accuracy, precision, recall, specificity,
-    boundary_iou; of errors lower is better: ber, hd95, mae; of the probabilities of binary
-    models: s_measure, e_measure_adaptive (_mean, _max), f_measure_adaptive (_mean, _max),
-    weighted_f, weighted_f_0.3, auc, ap, mae.
+    A score is METRIC@AVERAGING: @image is the mean over images, @dataset pools
+    all pixels, @dataset/CLASS those of a class, @reference scores as the code of
+    the Conv-LoRA paper does, squashed to 1024 x 1024.
+
+    Of masks: iou, dice, miou, fwiou, accuracy, precision, recall, specificity,
+    boundary_iou; errors, better when lower: ber, hd95 (pixels).
+
+    Of probabilities, binary only: s_measure, e_measure_adaptive (_mean, _max),
+    f_measure_adaptive (_mean, _max), weighted_f, weighted_f_0.3, auc, ap; mae,
+    which is an error.
     """
     verbosity = 0 if quiet else verbosity
     segmentor = _load(model, device, verbosity, image=image, label=label, data_root=data_root)

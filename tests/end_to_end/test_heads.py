@@ -99,6 +99,7 @@ def test_mask_classification_of_two_classes_and_accumulated_in_bf16(table, tmp_p
     segmentor = fit(table, tmp_path / "run", changes)
     assert segmentor.plan_.problem_type == "binary"
     assert "iou@image" in segmentor.evaluate(table)
+    assert list(segmentor.evaluate(table, "paper")) == ["miou@dataset", "accuracy@dataset"]
     assert np.isfinite(segmentor.history_["train_loss"]).all()
     assert all(set(np.unique(mask)) <= {0, 255} for mask in segmentor.predict(table))
 
