@@ -16,7 +16,7 @@ from easyseg.models.network import build_encoder, build_network
 from easyseg.models.registry import get_spec
 from easyseg.plan.adapter_choices import PROMPTS_PER_RANK, REDUCTION
 from easyseg.plan.adapter_kinds import KINDS
-from easyseg.plan.choices import PRETRAINED_LR
+from easyseg.plan.choices import PRETRAINED_DECODER_LR, PRETRAINED_ENCODER_LR
 from easyseg.plan.memory import ENCODER_PARAMETERS, KEPT, images_that_fit
 
 ADAPTER_KEYS = [
@@ -135,9 +135,10 @@ def test_pretrained_weights_take_smaller_steps_than_new_ones(kind):
     rate = plan_for().optim.lr
     plan = of_kind(kind)
     if kind == "full":
-        assert plan.optim.lr == pytest.approx(PRETRAINED_LR * rate, rel=0.05)
-        assert "all that is trained is pretrained" in plan.reasons["optim.lr"]
-        assert plan.optim.decoder_lr == 1.0
+        assert plan.optim.lr == pytest.approx(PRETRAINED_ENCODER_LR * rate, rel=0.05)
+        assert "the whole encoder is pretrained" in plan.reasons["optim.lr"]
+        decoder = plan.optim.lr * plan.optim.decoder_lr
+        assert decoder == pytest.approx(PRETRAINED_DECODER_LR * rate, rel=0.05)
     else:
         assert plan.optim.lr == rate
     scratch = of_kind(kind, overrides={"backbone.weights": "random"})
