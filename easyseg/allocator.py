@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["give_back_freed_memory", "keep_freed_memory"]
 
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -29,9 +30,8 @@ def keep_freed_memory() -> Iterator[None]:
     32 MB on. Nothing happens without glibc (Windows, macOS, musl), nor where the environment sets
     either threshold.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    is_set = not _SET_BY_USERS.isdisjoint(os.environ)
-    if libc is None or not hasattr(libc, "gnu_get_libc_version") or is_set:
+    libc = _glibc()
+    if libc is None:
         yield
         return
     if not libc.mallopt(_M_MMAP_THRESHOLD, _SHARED_UP_TO):  # More than an older version takes.
@@ -42,4 +42,23 @@ def keep_freed_memory() -> Iterator[None]:
     finally:
         libc.mallopt(_M_MMAP_THRESHOLD, _SHARED_BY_ITSELF)
         libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_BY_ITSELF)
+        give_back_freed_memory()
+
+
+def give_back_freed_memory() -> None:
+    """Hand all that is free to the kernel, the gaps between what is used too.
+
+    Work that keeps freed memory and never ends does so now and then: its gaps would add up. Nothing
+    happens where nothing is kept.
+    """
+    libc = _glibc()
+    if libc is not None:
         libc.malloc_trim(ctypes.c_size_t(0))
+
+
+def _glibc() -> Any:
+    """Return glibc, if memory comes from it, by thresholds that the environment does not set."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    is_set = not _SET_BY_USERS.isdisjoint(os.environ)
+    known = libc is not None and hasattr(libc, "gnu_get_libc_version")
+    return libc if known and not is_set else None

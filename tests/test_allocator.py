@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from easyseg import allocator
-from easyseg.allocator import keep_freed_memory
+from easyseg.allocator import give_back_freed_memory, keep_freed_memory
 
 # In a process of its own: what other tests left in the heap would count too.
 SCRIPT = """
@@ -95,5 +95,13 @@ def test_what_the_environment_sets_stays(libc, monkeypatch):
     fake = libc(largest=2**31)
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")
     with keep_freed_memory():
-        pass
+        give_back_freed_memory()
     assert fake.calls == []
+
+
+def test_what_is_free_can_be_given_back_at_any_time(libc):
+    fake = libc(largest=2**31)
+    with keep_freed_memory():
+        give_back_freed_memory()
+        assert fake.calls[-1] == "trim"
+    assert fake.calls.count("trim") == 2

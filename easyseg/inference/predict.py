@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from easyseg.allocator import give_back_freed_memory
 from easyseg.artifact import TrainedModel, preprocess_of
 from easyseg.data.dataset import PredictionBatch, WindowLoader
 from easyseg.data.geometry import Geometry
@@ -25,6 +26,8 @@ __all__ = ["Assembler", "Prediction", "auto_batch_size", "autocast_for", "predic
 _PIXELS_A_BATCH = {"cpu": 256 * 256}
 _PIXELS_ELSEWHERE = 512 * 512
 _MAX_BATCH = 16
+# Gaps between what is in use add up in a long prediction; giving them back costs a batch its pages.
+_BATCHES_UNTIL_GIVEN_BACK = 50
 
 
 class Prediction(NamedTuple):
@@ -129,7 +132,9 @@ def predict_stream(
         world=ranks.world,
         num_workers=num_workers,
     )
-    for batch in loader:
+    for number, batch in enumerate(loader, start=1):
         with torch.inference_mode(), autocast_for(plan.train.precision, device):
             logits = network(batch.images.to(device)).logits
         yield from assembler.add(batch, logits)
+        if number % _BATCHES_UNTIL_GIVEN_BACK == 0:
+            give_back_freed_memory()

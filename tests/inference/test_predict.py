@@ -12,6 +12,7 @@ from easyseg.artifact import TrainedModel
 from easyseg.data.geometry import normalize
 from easyseg.data.label_map import LabelMap
 from easyseg.data.table import Samples
+from easyseg.inference import predict as prediction
 from easyseg.inference.predict import autocast_for, predict_stream
 from easyseg.models.network import build_network
 from easyseg.ranks import Ranks
@@ -155,3 +156,11 @@ def test_bf16_is_computed_where_the_gpu_has_it(monkeypatch, capability, mixed):
     assert autocast_for("bf16", device) is mixed
     assert autocast_for("fp16", device) is True
     assert autocast_for("32", device) is False
+
+
+def test_a_long_prediction_gives_freed_memory_back_now_and_then(model_of, samples, monkeypatch):
+    given_back = []
+    monkeypatch.setattr(prediction, "_BATCHES_UNTIL_GIVEN_BACK", 2)
+    monkeypatch.setattr(prediction, "give_back_freed_memory", lambda: given_back.append(True))
+    assert len(list(predict_stream(model_of("tiny_sam"), samples, batch_size=1))) == 5
+    assert len(given_back) == 2
