@@ -42,7 +42,7 @@ __all__ = [
     "write_artifact",
 ]
 
-FORMAT = 1
+FORMAT = 2
 _TENSORS = "model.safetensors"
 _ABOUT = "segmentor.json"
 _CARD = "README.md"
@@ -241,7 +241,8 @@ def _read_about(folder: Path) -> dict[str, Any]:
     found = about.get("format") if isinstance(about, dict) else None
     if found != FORMAT:
         raise ArtifactError(
-            f"{file} has format {found!r}, this version of easyseg reads {FORMAT}; update easyseg"
+            f"{file} has format {found!r}, this version of easyseg reads {FORMAT}; load it with the "
+            "version that wrote it (it is in the file), or fit again"
         )
     return about
 

@@ -244,6 +244,8 @@ def plan(
         num_nodes=num_nodes,
         seed=seed,
     )
+    if not _is_first():
+        return
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         planned.save(output)

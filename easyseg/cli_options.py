@@ -171,7 +171,7 @@ PlanFile = Annotated[
     _in(
         _TRAINING,
         "A whole plan, as plan --output or a run folder's plan.json has it, perhaps edited: what "
-        "it says is what runs, instead of --presets and --set.",
+        "it says is what runs, instead of --presets and --set. Give --time-limit again.",
         "--plan",
         metavar="FILE",
         **_FILE,

@@ -198,7 +198,7 @@ def prepare(
             problem_type=problem_type,
             eval_metric=eval_metric,
         )
-        problem_type, plan = plan.problem_type, _with_absolute_weights_in(plan)
+        plan = _with_absolute_weights_in(plan)
     hyperparameters = _with_absolute_weights(hyperparameters or {})
     check_request(presets, hyperparameters)
     examined = examine(
@@ -238,13 +238,13 @@ def prepare(
         decide,
         found,
         hardware,
-        problem_type=_resolve_problem(problem_type, label_map),
+        problem_type=_resolve_problem(plan.problem_type if plan else problem_type, label_map),
         num_classes=label_map.num_classes,
         presets=presets,
         overrides=hyperparameters,
         eval_metric=eval_metric,
         time_limit=time_limit,
-        obtainable=_obtainable(hardware, presets, hyperparameters),
+        obtainable=() if plan else _obtainable(hardware, presets, hyperparameters),
         given=plan,
     )
     prepared = Prepared(
@@ -258,7 +258,8 @@ def prepare(
         {"image": image, "label": label},
         hardware,
     )
-    if probe is None:
+    # A probe times whole steps, of which a fit that keeps frozen features takes only a part.
+    if probe is None or prepared.plan.train.prefix_cache:
         return prepared
     costs = probe(prepared)
     return replace(prepared, plan=decided(costs=costs), costs=costs)

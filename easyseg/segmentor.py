@@ -188,7 +188,7 @@ class SemanticSegmentor:
             seed: Seed of split, adapters, order, augmentation and gate noise.
             plan: A whole plan, or the file of one (``plan.json`` of a run folder, or what
                 ``easyseg plan --output`` wrote), perhaps edited: what it says is what runs, instead
-                of ``presets`` and ``hyperparameters``.
+                of ``presets`` and ``hyperparameters``. Give a ``time_limit`` again.
             callbacks: Lightning callbacks beside our own.
             logger: Lightning logger or loggers.
 
@@ -274,9 +274,10 @@ class SemanticSegmentor:
         """Check the data and decide as ``fit`` would, with the same arguments; train nothing.
 
         A few steps and predictions are timed, and thrown away, so that ``plan.estimate`` tells the
-        time and the memory that the fit will take on this machine (of one process; with several
-        there is no estimate). Nothing is written. Edit the plan with ``dataclasses.replace``, or as
-        a file (``plan.save``), and hand it to ``fit(plan=...)``.
+        time and the memory that the fit will take on this machine. There is no estimate for several
+        processes, for a limit under a minute, and where features of the frozen part are kept
+        (``train.prefix_cache``). Nothing is written. Edit the plan with ``dataclasses.replace``, or
+        as a file (``plan.save``), and hand it to ``fit(plan=...)``; a time limit is no part of it.
 
         Args:
             train_data: As for :meth:`fit`, as is all that follows.
@@ -304,6 +305,7 @@ class SemanticSegmentor:
         from easyseg.clock import Clock
         from easyseg.console import reporting
         from easyseg.plan.hardware import detect_hardware
+        from easyseg.training.probe import PROBED_FROM_SECONDS
 
         with reporting(self.verbosity) as reporter:
             return self._prepare(
@@ -318,7 +320,7 @@ class SemanticSegmentor:
                 index=_index(devices),
                 seed=seed,
                 clock=Clock(started, time_limit),
-                probed=True,
+                probed=time_limit is None or time_limit >= PROBED_FROM_SECONDS,
                 run_folder=Path(),
                 reporter=reporter,
             ).plan
@@ -652,7 +654,6 @@ class SemanticSegmentor:
         """Check the data and decide, after a probe where one process trains."""
         if tuning_data is None and not 0 < holdout_frac < 1:
             raise OptionError(f"holdout_frac is {holdout_frac}, expected a share between 0 and 1")
-        from easyseg.plan.plan import Plan
         from easyseg.preparation import prepare
         from easyseg.training.probe import measure_costs
 
@@ -680,7 +681,7 @@ class SemanticSegmentor:
                 hardware=hardware,
                 seed=seed,
                 run_folder=run_folder,
-                plan=plan if plan is None or isinstance(plan, Plan) else Plan.load(plan),
+                plan=_read_plan(plan),
                 on_image=advance,
                 probe=probe,
             )
@@ -815,6 +816,20 @@ class SemanticSegmentor:
             write_mask(paths[item.position], self._raw_mask(item, threshold), palette)
         ranks.gather(None)  # No rank returns paths that another one has not written yet.
         return pd.Series([str(p) for p in paths], index=samples.index, name="mask", dtype=object)
+
+
+def _read_plan(plan: Any) -> Plan | None:
+    """Return the plan that a user gave, read if it is a file."""
+    from easyseg.plan.plan import Plan
+
+    if plan is None or isinstance(plan, Plan):
+        return plan
+    if isinstance(plan, (str, os.PathLike)):
+        return Plan.load(plan)
+    raise OptionError(
+        f"plan is of type {type(plan).__name__}, expected a Plan or the path of a file; "
+        "Plan.from_dict makes one of a dictionary"
+    )
 
 
 def _index(devices: int | str | Sequence[int]) -> int:

@@ -49,6 +49,8 @@ def fetch(spec: DatasetSpec, folder: Path, other_ways: str) -> None:
         beside.mkdir(parents=True)
         for file, archive in zip(files, archives, strict=True):
             _unpack(file, archive, beside)
+        with suppress(OSError):  # Windows replaces no folder, not even an empty one.
+            folder.rmdir()
         beside.replace(folder)
     except OSError:
         # Another process may have put the same set in its place, and removed the archives.

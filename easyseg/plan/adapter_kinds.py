@@ -44,7 +44,8 @@ KINDS: Mapping[str, AdapterKind] = {
         "adapters (Houlsby et al. 2019): bottlenecks behind attention and MLP", ("rank", "blocks")
     ),
     "vpt": AdapterKind(
-        "VPT-Deep (Jia et al. 2022): tokens that the blocks attend to", ("num_prompts", "blocks")
+        "VPT-Deep (Jia et al. 2022): tokens that the blocks attend to",
+        ("rank", "num_prompts", "blocks"),
     ),
     "ssf": AdapterKind(
         "SSF (Lian et al. 2022): a scale and a shift of what each layer puts out", ("blocks",)

@@ -87,6 +87,8 @@ def decide(
         OptionError: If a preset, key, value or metric is not known, or values contradict each
             other or the hardware.
     """
+    if given is not None:
+        _check_problem(given, problem_type, num_classes)
     if problem_type not in BALANCE_WEIGHT:
         raise OptionError(f"problem_type={problem_type!r} is not 'binary' or 'multiclass'.")
     if num_classes < 2 or (problem_type == "binary" and num_classes != 2):
@@ -95,7 +97,6 @@ def decide(
         )
     taken: Mapping[str, Any] = {}
     if given is not None:
-        _check_problem(given, problem_type, num_classes)
         taken, presets, eval_metric = given.values(), given.preset, given.metric
     asked = check_request(presets, overrides)
     start = _whole_preset(asked.base, fingerprint, hardware, time_limit)
@@ -182,7 +183,7 @@ def check_given(
         OptionError: If anything else is; it lists all of it.
     """
     found = []
-    if presets != "auto":
+    if parse_presets(presets) != Asked("auto", ()):
         found.append(f"presets={presets!r}")
     if hyperparameters:
         found.append(f"hyperparameters for {', '.join(flatten(hyperparameters))}")
@@ -235,12 +236,12 @@ def _allowed(augment: Decision, symmetries: Decision) -> Decision:
 
 
 def _check_problem(given: Plan, problem_type: str, num_classes: int) -> None:
-    """Refuse a plan that was made for another problem."""
+    """Refuse a plan that was made for other classes."""
     if (given.problem_type, given.num_classes) != (problem_type, num_classes):
         raise OptionError(
-            f"the plan is for a {given.problem_type} problem of {given.num_classes} classes, the "
-            f"masks hold a {problem_type} problem of {num_classes} (background included): plan "
-            "anew with these data, or say with classes= which values the masks hold."
+            f"the plan is for {given.num_classes} classes ({given.problem_type}), the masks hold "
+            f"{num_classes} (background included): plan anew with these data, or say with classes= "
+            "which values the masks hold."
         )
 
 
@@ -262,8 +263,10 @@ def _decide_one(
     else:
         decision = preset
     if key in given and given[key] != decision.value:
-        otherwise = f"easyseg would take {in_words(decision.value)}"
-        decision = Decision(given[key], f"{FROM_YOUR_PLAN}; {otherwise}")
+        # Which weights could be had was not asked, for one answer is given.
+        asked = key != "backbone.name" or facts.hardware.accelerator == "cpu"
+        otherwise = f"; easyseg would take {in_words(decision.value)}" if asked else ""
+        decision = Decision(given[key], FROM_YOUR_PLAN + otherwise)
     unused = _unused_by(key, values)
     if unused is not None:
         return Decision(decision.value, f"{decision.reason}; without effect on {unused}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from easyseg.errors import OptionError, nearest
+from easyseg.files import write_text
 from easyseg.plan.costs import Estimate
 from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.sections import (
@@ -38,6 +39,9 @@ __all__ = [
     "TrainPlan",
     "in_words",
 ]
+
+
+_TOP_TYPES = {"problem_type": str, "num_classes": int, "metric": str, "preset": str}
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Plan:
     reasons: Mapping[str, str] = field(default_factory=dict, hash=False)
     estimate: Estimate | None = field(default=None, compare=False)
 
-    TOP: ClassVar[tuple[str, ...]] = ("problem_type", "num_classes", "metric", "preset")
+    TOP: ClassVar[tuple[str, ...]] = tuple(_TOP_TYPES)
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any], reasons: Mapping[str, str]) -> Plan:
@@ -94,6 +98,12 @@ class Plan:
         missing = [key for key in known if key not in values]
         if missing:
             raise OptionError(f"plan: no value for {', '.join(missing)}.")
+        for key, kind in _TOP_TYPES.items():
+            if not isinstance(values[key], kind):
+                raise OptionError(
+                    f"plan: {key} = {values[key]!r} is not possible: expected "
+                    f"{'a whole number' if kind is int else 'a word'}."
+                )
         if values["problem_type"] not in ("binary", "multiclass"):
             raise OptionError(
                 f"plan: problem_type = {values['problem_type']!r} is not possible: "
@@ -140,11 +150,8 @@ class Plan:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON: beside the file first, then moved into its place."""
-        path = Path(path)
-        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
-        beside.write_text(text + "\n", encoding="utf-8")
-        beside.replace(path)
+        write_text(Path(path), text + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:

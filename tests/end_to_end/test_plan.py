@@ -84,6 +84,8 @@ def test_a_wrong_request_ends_before_any_image_is_read(planned, tmp_path):
     segmentor = SemanticSegmentor(path=tmp_path / "run", verbosity=0)
     with pytest.raises(OptionError, match="plan= holds every decision"):
         segmentor.fit("nowhere.csv", plan=planned, presets="fast")
+    with pytest.raises(OptionError, match="of type dict, expected a Plan"):
+        segmentor.fit("nowhere.csv", plan=planned.to_dict())
     with pytest.raises(OptionError, match="cannot be read as a plan"):
         segmentor.fit("nowhere.csv", plan=tmp_path / "nowhere.json")
     assert not (tmp_path / "run").exists()
@@ -92,6 +94,8 @@ def test_a_wrong_request_ends_before_any_image_is_read(planned, tmp_path):
 def test_other_classes_than_the_plan_is_for_are_refused(planned, tmp_path: Path):
     three = make_table(tmp_path / "three", 5, values=(0, 1, 2))
     segmentor = SemanticSegmentor(path=tmp_path / "run", verbosity=0)
-    with pytest.raises(Exception, match="binary"):
+    with pytest.raises(
+        OptionError, match=r"the plan is for 2 classes \(binary\), the masks hold 3"
+    ):
         segmentor.fit(three, plan=planned)
     assert not (tmp_path / "run").exists()
