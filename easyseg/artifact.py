@@ -241,8 +241,8 @@ def _read_about(folder: Path) -> dict[str, Any]:
     found = about.get("format") if isinstance(about, dict) else None
     if found != FORMAT:
         raise ArtifactError(
-            f"{file} has format {found!r}, this version of easyseg reads {FORMAT}; load it with the "
-            "version that wrote it (it is in the file), or fit again"
+            f"{file} has format {found!r}, this version of easyseg reads {FORMAT}: load it with "
+            "the version of easyseg that wrote it, or fit again"
         )
     return about
 
