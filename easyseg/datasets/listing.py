@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from easyseg.datasets.catalog import get_spec, list_datasets
-from easyseg.datasets.loading import Dataset, find
+from easyseg.datasets.loading import Dataset, find, places
 from easyseg.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,7 +22,11 @@ def overview(root: str | Path | None = None) -> list[tuple[str, str]]:
 
     Args:
         root: Where to look, as for `easyseg.datasets.load`.
+
+    Raises:
+        DataError: If ``EASYSEG_DATA`` names no folder.
     """
+    places(root)
     states = {name: _state(name, root)[0] for name in list_datasets()}
     width = max(map(len, states.values()))
     return [(name, f"{state:<{width}}  {get_spec(name).about}") for name, state in states.items()]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from easyseg.data.label_rules import Classes
 
-__all__ = ["Dataset", "find", "load"]
+__all__ = ["Dataset", "find", "load", "places"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,17 +109,17 @@ def load(
         DownloadError: If the download fails, or gives another file than the known one.
     """
     spec = get_spec(name)
-    places = _places(root)
-    found = _look(spec, places)
+    looked_in = places(root)
+    found = _look(spec, looked_in)
     if found is None:
         if not (download and spec.sources):
-            raise DataError(_by_hand(spec, places))
+            raise DataError(_by_hand(spec, looked_in))
         from easyseg.console import reporting
         from easyseg.datasets.fetch import fetch
 
-        target = _target(spec, places[0])
+        target = _target(spec, looked_in[0])
         with reporting(verbosity):
-            fetch(spec, target, _by_hand(spec, places))
+            fetch(spec, target, _by_hand(spec, looked_in))
         found = _look(spec, [_Place(target, holds_sets=False)])
         assert found is not None  # files in no known layout are an error of their own
     return _dataset(spec, *found)
@@ -139,7 +139,7 @@ def find(name: str, root: str | Path | None = None) -> Path | None:
         OptionError: If no set has this name.
         DataError: If there is a folder of it that lacks something.
     """
-    found = _look(get_spec(name), _places(root))
+    found = _look(get_spec(name), places(root))
     return None if found is None else found[0]
 
 
@@ -156,7 +156,15 @@ class _Place:
     holds_sets: bool = True
 
 
-def _places(root: str | Path | None) -> list[_Place]:
+def places(root: str | Path | None) -> list[_Place]:
+    """Return where data sets are looked for, in this order.
+
+    Args:
+        root: The folder that was named for a set; None: ``EASYSEG_DATA``, then the cache.
+
+    Raises:
+        DataError: If ``EASYSEG_DATA`` names no folder.
+    """
     if root is not None:
         return [_Place(_absolute(root), holds_sets=False)]
     cache = _Place(_absolute(cache_folder() / "datasets"))

@@ -172,7 +172,7 @@ def train(
     if shard and plan.adapter.kind == "full":
         raise OptionError(
             "strategy='fsdp' shares frozen weights out over the devices, and adapter.kind = 'full' "
-            "leaves none frozen: use strategy='ddp'"
+            "trains the encoder's own weights: use strategy='ddp'"
         )
     sharing: list[L.Callback] = []
     if shard:

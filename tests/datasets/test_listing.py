@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from easyseg import cli, datasets
 from easyseg.cli_values import parse_classes
 from easyseg.datasets.folder import read_folder
-from easyseg.datasets.listing import facts, fit_command
+from easyseg.datasets.listing import facts, fit_command, overview
+from easyseg.errors import DataError
 
 ISIC = next(tree for tree in TREES if tree.name == "isic2017" and tree.tables)
 CAMO = next(tree for tree in TREES if tree.folder == "CAMO-V.1.0-CVIU2019")
@@ -102,3 +103,9 @@ def test_a_wrong_name_and_an_output_without_one():
     assert (done.exit_code, done.stdout) == (1, "")
     assert "Did you mean" in done.stderr or "Known:" in done.stderr
     assert run("--output", "x").exit_code == 2
+
+
+def test_a_variable_that_names_no_folder_is_one_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("EASYSEG_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="EASYSEG_DATA names"):
+        overview()

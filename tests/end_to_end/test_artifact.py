@@ -236,7 +236,7 @@ def damage_format(folder: Path) -> None:
 
 
 def damage_content(folder: Path) -> None:
-    (folder / "segmentor.json").write_text('{"format": 1, "plan": {}}')
+    (folder / "segmentor.json").write_text('{"format": 2, "plan": {}}')
 
 
 def cut_tensors(folder: Path) -> None:

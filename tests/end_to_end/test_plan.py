@@ -34,6 +34,14 @@ def test_planning_writes_nothing_and_tells_what_the_fit_takes(table, tmp_path, m
     assert plan.reasons["adapter.rank"]
 
 
+def test_a_limit_too_short_for_a_probe_plans_as_the_fit_does(table, tmp_path):
+    options = {"hyperparameters": SHORT, "time_limit": 30.0, "accelerator": "cpu"}
+    segmentor = SemanticSegmentor(path=tmp_path / "run", verbosity=0)
+    plan = segmentor.plan(table, **options)
+    assert plan.estimate is None
+    assert segmentor.fit(table, **options).plan_ == plan
+
+
 def test_a_fit_follows_its_own_plan_to_the_last_bit(table, planned, tmp_path):
     kept = tmp_path / "plan.json"
     planned.save(kept)

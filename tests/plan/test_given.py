@@ -49,6 +49,13 @@ def test_a_plan_from_another_machine_stays_as_it_is():
     assert "easyseg would take lite_medsam" in here.reasons["backbone.name"]
 
 
+def test_on_a_gpu_nobody_asks_which_weights_could_be_had_instead():
+    far = plan_for(hardware=H200, obtainable=("vit_h",), presets="best")
+    there = plan_for(hardware=H200, given=far)
+    assert there.values() == far.values()
+    assert there.reasons["backbone.name"] == "from the plan you gave"
+
+
 def test_the_estimate_is_that_of_the_new_probe():
     plan = plan_for(costs=Costs(1.0, 0.1, 1.0, 5.0, 2.0))
     assert plan.estimate is not None
@@ -76,6 +83,7 @@ def test_a_metric_that_does_not_exist_is_refused():
 def test_nothing_else_may_be_asked_for():
     plan = plan_for()
     check_given(plan, **FREE)
+    check_given(plan, **FREE | {"presets": ["auto"]})
     check_given(plan, **FREE | {"problem_type": "binary", "eval_metric": plan.metric})
     asked = {
         "presets": "fast",

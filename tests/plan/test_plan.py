@@ -127,3 +127,9 @@ def test_text_and_table_show_value_and_reason(plan):
     Console(file=out, width=120).print(plan)
     assert "because [bold] of β" in out.getvalue()
     assert "train.patience" in out.getvalue()
+
+
+@pytest.mark.parametrize(("key", "value"), [("metric", None), ("num_classes", "2"), ("preset", 1)])
+def test_what_stands_above_the_sections_has_its_type(plan, key, value):
+    with pytest.raises(OptionError, match=f"{key} = {value!r} is not possible"):
+        Plan.from_dict(plan.to_dict() | {key: value})

@@ -57,5 +57,5 @@ def test_fsdp_says_what_it_needs(monkeypatch):
 def test_fsdp_needs_frozen_weights(tiny_plan):
     devices = Devices(Hardware("cpu", 2, "Xeon", 16.0, 2, True), 2, "fsdp", 0)
     prepared = SimpleNamespace(plan=tiny_plan({"adapter.kind": "full"}))
-    with pytest.raises(OptionError, match=r"'full' leaves none frozen: use .*'ddp'"):
+    with pytest.raises(OptionError, match=r"'full' trains the encoder's own weights: use .*'ddp'"):
         train(prepared, seed=0, clock=None, devices=devices, reporter=None)

@@ -78,6 +78,16 @@ def test_memory_is_unknown_where_the_process_has_held_more_before(draft, monkeyp
     assert Plan.from_dict(json.loads(text)) == plan
 
 
+def test_a_fit_that_keeps_frozen_features_is_not_probed(draft):
+    def never(prepared):
+        raise AssertionError("probed")
+
+    kept = TINY | {"train.prefix_cache": True, "adapter.blocks": 1}
+    prepared = draft(hyperparameters=kept, probe=never)
+    assert prepared.costs is None
+    assert prepared.plan.estimate is None
+
+
 def test_random_numbers_stay_as_they_were(draft):
     prepared, state = draft(), torch.get_rng_state()
     measure_costs(prepared, CPU, 0, clock())
