@@ -282,4 +282,5 @@ def _told(file: Path) -> str:
     if not result.done:
         return f"failed: {result.reason}"
     validation = result.content["validation"]
-    return f"{validation['metric']} {result.validation:.3f} in {result.content['fit_seconds']} s"
+    text = f"{validation['metric']} {result.validation:.3f} in {result.content['fit_seconds']} s"
+    return "; ".join([text, *(f"no {what}" for what in result.errors)])

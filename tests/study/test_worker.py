@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from study_makers import make_sets
 from tiny_sets import TINY
 
 from easyseg import SemanticSegmentor
+from easyseg.errors import DataError, OptionError
 from easyseg.study.cells import Cell
 from easyseg.study.data import load_tables
 from easyseg.study.experts import SIZES
@@ -121,3 +123,41 @@ def test_a_cell_runs_on_the_gpu_that_it_is_given(tiny_backbones, data, tmp_path)
     assert measured["steps"] == 3
     assert sum(measured["experts"]["windows"]) == 2 * 3
     assert measured["machine"].startswith("CUDA")
+
+
+def test_a_metric_of_another_problem_is_refused_before_the_fit(job, monkeypatch):
+    monkeypatch.setattr(SemanticSegmentor, "fit", lambda *args, **options: pytest.fail("trained"))
+    with pytest.raises(OptionError, match="iou@dataset/leaf"):
+        run_cell(replace(job, metrics=("iou@image", "iou@dataset/leaf")))
+
+
+def test_test_images_that_cannot_be_read_are_refused_before_the_fit(job, monkeypatch, tmp_path):
+    monkeypatch.setattr(SemanticSegmentor, "fit", lambda *args, **options: pytest.fail("trained"))
+    folder = make_sets(tmp_path, "leaves")
+    file = Path(load_tables("leaves", folder).tests["test"]["image"][1])
+    file.write_bytes(file.read_bytes()[:60])
+    with pytest.raises(DataError, match="nothing was trained") as caught:
+        run_cell(replace(job, data=folder))
+    assert [file.name in problem for problem in caught.value.problems] == [True]
+
+
+def test_a_score_that_is_refused_after_the_fit_costs_that_score_alone(
+    job, tiny_backbones, monkeypatch, tmp_path
+):
+    evaluate = SemanticSegmentor.evaluate
+
+    def picky(self, data, metrics=None, **options):
+        if "ber@dataset" in metrics:
+            raise MemoryError("too large")
+        return evaluate(self, data, metrics, **options)
+
+    monkeypatch.setattr(SemanticSegmentor, "evaluate", picky)
+    cell = replace(CELL, settings=SETTINGS | {"adapter.kind": "none"}, seed=4)
+    file = result_file(tmp_path, cell)
+    run_job(replace(job, cell=cell, file=file, scratch=tmp_path / "run"))
+    result = read_results(tmp_path)[cell.key]
+    assert result.done
+    assert result.errors == {"test: ber@dataset": "MemoryError: too large"}
+    scores = dict(result.tests["test"])
+    assert scores.pop("ber@dataset") is None
+    assert scores["iou@image"] is not None
