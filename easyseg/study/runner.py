@@ -253,8 +253,11 @@ class _Turn:
         """Run a cell on the next free device, and tell in a line how it went."""
         device = devices.get()
         file = result_file(self.results, cell)
-        file.unlink(missing_ok=True)
         try:
+            # Whoever runs the same study beside this one may have come first.
+            if file.exists() and (read_result(file).done or not self.retry):
+                return _told(file)
+            file.unlink(missing_ok=True)
             with tempfile.TemporaryDirectory(
                 prefix="easyseg-study-", ignore_cleanup_errors=True
             ) as scratch:

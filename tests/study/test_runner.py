@@ -135,6 +135,28 @@ def test_failed_cells_are_written_down_and_run_again_on_request(data, tmp_path):
     assert {progress.status(cell) for _, cell in progress.cells} == {"done"}
 
 
+@pytest.mark.parametrize("retry", [False, True])
+def test_what_another_run_has_finished_meanwhile_is_taken(data, tmp_path, retry):
+    part = {"title": "Methods", "sets": {"leaves": [0, 1]}}
+    study, written = study_of(parts={"p": part}), {}
+
+    class Beaten(Pretended):
+        def run(self, job: Job) -> None:
+            if not self.jobs:  # Another run of the study does everything while this one is busy.
+                other = Pretended(rate)
+                go_on(study, data, tmp_path, other)
+                files = (tmp_path / "cells").glob("*.json")
+                written.update({file: file.stat().st_mtime_ns for file in files})
+                assert len(other.jobs) == 6
+            self.jobs.append(job)
+
+    launcher = Beaten()
+    progress = go_on(study, data, tmp_path, launcher, retry=retry)
+    assert len(launcher.jobs) == 1
+    assert {file: file.stat().st_mtime_ns for file in written} == written
+    assert {progress.status(cell) for _, cell in progress.cells} == {"done"}
+
+
 def test_a_method_whose_values_were_not_all_tried_waits(data, tmp_path):
     def unlucky(job):
         failed = job.cell.settings["optim.lr"] == 1e-4
