@@ -36,7 +36,7 @@ from easyseg.plan.hardware import Hardware
 from easyseg.plan.plan import Plan
 from easyseg.plan.presets import load_preset, parse_presets
 
-__all__ = ["Decisions", "Prepared", "prepare", "read_labelled"]
+__all__ = ["Decisions", "Prepared", "prepare", "read_labelled", "resolve_problem"]
 
 log = logging.getLogger("easyseg")
 
@@ -238,7 +238,7 @@ def prepare(
         decide,
         found,
         hardware,
-        problem_type=_resolve_problem(plan.problem_type if plan else problem_type, label_map),
+        problem_type=resolve_problem(plan.problem_type if plan else problem_type, label_map),
         num_classes=label_map.num_classes,
         presets=presets,
         overrides=hyperparameters,
@@ -325,7 +325,8 @@ def _obtainable(
     return tuple(name for name in list_backbones() if is_obtainable(get_spec(name)))
 
 
-def _resolve_problem(problem_type: str, label_map: LabelMap) -> str:
+def resolve_problem(problem_type: str, label_map: LabelMap) -> str:
+    """Return ``"binary"`` or ``"multiclass"``: what is asked for, else what the classes make it."""
     if problem_type != "auto":
         return problem_type
     return "binary" if label_map.num_classes == 2 else "multiclass"

@@ -55,6 +55,12 @@ class Result:
         return self.validation if up else -self.validation
 
     @property
+    def errors(self) -> Mapping[str, str]:
+        """Why something of a finished cell is missing, by what it is."""
+        errors: Mapping[str, str] = self.content.get("errors", {})
+        return errors
+
+    @property
     def tests(self) -> Mapping[str, Mapping[str, float | None]]:
         """Scores by key, by name of the test table."""
         tests: Mapping[str, Mapping[str, float | None]] = self.content["tests"]

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from easyseg.console import Reporter
 from easyseg.plan.hardware import Hardware, detect_hardware
-from easyseg.study.cells import Cell, unique
+from easyseg.study.cells import Cell, cells_with_experts, unique
 from easyseg.study.data import find_sets
 from easyseg.study.progress import Progress, progress_of
 from easyseg.study.results import read_result, read_results, result_file, write_failure
@@ -50,12 +50,14 @@ class Fleet:
     Attributes:
         accelerator: As for ``fit``.
         devices: Index of the device of each worker; ``None`` for a CPU.
-        threads: Threads of each worker, on a CPU.
+        threads: Threads of each worker.
+        cores: Share of each worker of the cores, for its threads and its loader processes.
     """
 
     accelerator: str
     devices: tuple[int | None, ...]
     threads: int
+    cores: int = 1
 
 
 def fleet_of(accelerator: str, devices: int | str | Sequence[int]) -> Fleet:
@@ -69,7 +71,8 @@ def fleet_of(accelerator: str, devices: int | str | Sequence[int]) -> Fleet:
         OptionError: If there are no such devices.
     """
     hardware = detect_hardware(accelerator, devices)
-    return Fleet(hardware.accelerator, _indices(hardware, devices), _threads(hardware))
+    cores = max(1, hardware.cpu_count // hardware.devices)
+    return Fleet(hardware.accelerator, _indices(hardware, devices), _threads(cores), cores)
 
 
 def _indices(hardware: Hardware, devices: int | str | Sequence[int]) -> tuple[int | None, ...]:
@@ -80,10 +83,10 @@ def _indices(hardware: Hardware, devices: int | str | Sequence[int]) -> tuple[in
     return tuple(devices)
 
 
-def _threads(hardware: Hardware) -> int:
-    """Return the threads of a CPU worker: those the user asks for, else its share of the cores."""
+def _threads(cores: int) -> int:
+    """Return the threads of a worker: those the user asks for, else its share of the cores."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() else max(1, hardware.cpu_count // hardware.devices)
+    return int(asked) if asked.isdecimal() else cores
 
 
 class Processes:
@@ -117,9 +120,11 @@ class Processes:
             record.unlink()
 
     def _process(self, job: Job, output: Any) -> int:
-        environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-        if job.accelerator == "cpu":
-            environment["OMP_NUM_THREADS"] = str(job.threads)
+        environment = {
+            **os.environ,
+            "PYTHONIOENCODING": "utf-8",
+            "OMP_NUM_THREADS": str(job.threads),
+        }
         with self._lock:
             if self._stopped:
                 return 1
@@ -193,7 +198,7 @@ def run_study(
     names |= {cell.set for _, cell in progress.tuning}
     find_sets(sorted(names), data, verbosity=reporter.verbosity)
     launcher = launcher or Processes(results / "logs")
-    turn = _Turn(study, data, results, fleet, reporter, launcher, retry)
+    turn = _Turn(study, cells_with_experts(study), data, results, fleet, reporter, launcher, retry)
     turn.run("picking values", progress.tuning)
     progress = progress_of(study, results, only)
     for method, value in progress.picked.items():
@@ -207,6 +212,7 @@ class _Turn:
     """What all cells of a run have in common."""
 
     study: Study
+    with_experts: frozenset[str]
     data: Path | None
     results: Path
     fleet: Fleet
@@ -253,10 +259,15 @@ class _Turn:
         """Run a cell on the next free device, and tell in a line how it went."""
         device = devices.get()
         file = result_file(self.results, cell)
-        file.unlink(missing_ok=True)
         try:
+            # Whoever runs the same study beside this one may have come first.
+            if file.exists() and (read_result(file).done or not self.retry):
+                return _told(file)
+            file.unlink(missing_ok=True)
+            # Beside the results, where there is room: the system's folder may be small, or memory.
+            self.results.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(
-                prefix="easyseg-study-", ignore_cleanup_errors=True
+                prefix="running-", dir=self.results.absolute(), ignore_cleanup_errors=True
             ) as scratch:
                 job = Job(
                     cell,
@@ -267,6 +278,8 @@ class _Turn:
                     device,
                     self.fleet.threads,
                     self.study.sets[cell.set].metrics,
+                    cell.key in self.with_experts,
+                    self.fleet.cores,
                 )
                 self.launcher.run(job)
         finally:
@@ -282,4 +295,5 @@ def _told(file: Path) -> str:
     if not result.done:
         return f"failed: {result.reason}"
     validation = result.content["validation"]
-    return f"{validation['metric']} {result.validation:.3f} in {result.content['fit_seconds']} s"
+    text = f"{validation['metric']} {result.validation:.3f} in {result.content['fit_seconds']} s"
+    return "; ".join([text, *(f"no {what}" for what in result.errors)])

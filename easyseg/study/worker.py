@@ -7,6 +7,7 @@ result any more, and the process ends at once.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -15,13 +16,14 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from easyseg.errors import DataError
 from easyseg.study.cells import Cell, budget_settings
-from easyseg.study.data import load_tables
+from easyseg.study.data import Tables, load_tables
 from easyseg.study.results import write_failure, write_result
 
 if TYPE_CHECKING:
@@ -45,8 +47,10 @@ class Job:
         data: Folder of the data sets, or ``None``.
         accelerator: As for ``fit``.
         device: Index of the device; ``None`` on a CPU.
-        threads: Threads of a CPU process.
+        threads: Threads of the process.
         metrics: Test scores that are asked for beside those of the usual report.
+        experts: Whether the use of experts is counted, if there is a choice.
+        cores: Cores that this process may use: so many loader processes are enough.
     """
 
     cell: Cell
@@ -57,6 +61,8 @@ class Job:
     device: int | None
     threads: int
     metrics: tuple[str, ...]
+    experts: bool = False
+    cores: int = 1
 
     def to_json(self) -> str:
         """Return one line that :meth:`from_json` reads."""
@@ -69,6 +75,8 @@ class Job:
             "device": self.device,
             "threads": self.threads,
             "metrics": self.metrics,
+            "experts": self.experts,
+            "cores": self.cores,
         }
         return json.dumps(content)
 
@@ -85,6 +93,8 @@ class Job:
             content["device"],
             content["threads"],
             tuple(content["metrics"]),
+            content["experts"],
+            content["cores"],
         )
 
 
@@ -94,7 +104,7 @@ def run_job(job: Job) -> None:
         measured = run_cell(job)
     except Exception as error:
         traceback.print_exc()
-        write_failure(job.file, job.cell, f"{type(error).__name__}: {error}")
+        write_failure(job.file, job.cell, _said(error))
     else:
         write_result(job.file, job.cell, measured)
 
@@ -106,11 +116,15 @@ def run_cell(job: Job) -> dict[str, Any]:
         job: The cell, and where it is run.
 
     Returns:
-        What was measured, in plain Python types.
+        What was measured, in plain Python types; ``errors`` says why scores are missing.
+
+    Raises:
+        EasySegError: If the fit is not possible, or its test would not be; before any training.
     """
     from easyseg.segmentor import SemanticSegmentor
 
     cell, tables = job.cell, load_tables(job.cell.set, job.data)
+    _check_tests(tables, job.metrics)
     started, when = time.monotonic(), time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
     # What fit holds out for validation is not trained on. It is never more than half: with so few
     # images there are epochs enough for all steps of the budget.
@@ -130,14 +144,25 @@ def run_cell(job: Job) -> dict[str, Any]:
         hyperparameters=settings,
         time_limit=cell.budget.amount if cell.budget.kind == "seconds" else None,
         accelerator=job.accelerator,
-        devices=1 if job.device is None else [job.device],
+        devices=_devices(job),
+        num_workers=_loader_workers(job),
         seed=cell.seed,
     )
     seconds = time.monotonic() - started
+    tests, errors = _scores(segmentor, tables.tests, job.metrics)
+    experts: dict[str, Any] = {}
+    if job.experts:
+        try:
+            experts = _experts(segmentor, next(iter(tables.tests.values())))
+        except Exception as error:
+            traceback.print_exc()
+            errors["use of experts"] = _said(error)
     return {
-        **_scores(segmentor, tables.tests, job.metrics),
+        "validation": {"metric": segmentor.plan_.metric, "score": segmentor.best_score_},
+        "tests": tests,
+        "errors": errors,
         **_fit(segmentor),
-        **_experts(segmentor, next(iter(tables.tests.values()))),
+        **experts,
         "images": {
             "train": len(tables.train),
             "validation": None if tables.validation is None else len(tables.validation),
@@ -149,20 +174,90 @@ def run_cell(job: Job) -> dict[str, Any]:
     }
 
 
+def _devices(job: Job) -> int | list[int]:
+    return 1 if job.device is None else [job.device]
+
+
+def _loader_workers(job: Job) -> int:
+    """Return as many loader processes as ``fit`` would start on a machine with the job's cores."""
+    from easyseg.plan.hardware import detect_hardware
+    from easyseg.training.fit import loader_workers
+
+    hardware = detect_hardware(job.accelerator, _devices(job))
+    return loader_workers("auto", replace(hardware, cpu_count=job.cores))
+
+
+def _check_tests(tables: Tables, metrics: Sequence[str]) -> None:
+    """Refuse, before the fit, what ``evaluate`` would refuse after it.
+
+    Raises:
+        DataError: If the images or masks cannot be read; all problems of all test tables at once.
+        OptionError: If a metric is not one of this problem.
+    """
+    from easyseg.auditing.audit import examine
+    from easyseg.metrics.paper import expand_metrics
+    from easyseg.preparation import read_labelled, resolve_problem
+
+    examined = examine(
+        {"train": tables.train, "tuning": tables.validation},
+        image="image",
+        label="label",
+        classes=tables.classes,
+        ignore_index=tables.ignore_index,
+        problem_type=tables.problem_type,
+    )
+    examined.refuse_errors()
+    label_map = examined.label_map
+    binary = resolve_problem(tables.problem_type, label_map) == "binary"
+    expand_metrics(metrics, "", binary, label_map.names)
+    problems: list[str] = []
+    for table in tables.tests.values():
+        try:
+            read_labelled(table, label_map, image="image", label="label", data_root=None)
+        except DataError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise DataError(problems, title="the test images cannot be scored; nothing was trained:")
+
+
 def _scores(
     segmentor: SemanticSegmentor, tests: Mapping[str, pd.DataFrame], metrics: Sequence[str]
-) -> dict[str, Any]:
-    """Return the validation score of the saved epoch, and the scores of the test images."""
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Return the scores of the test images, and why some are missing: those are NaN.
+
+    A fit is not thrown away for a score: what cannot be scored together is scored key by key.
+    """
     from easyseg.metrics.catalogue import report_keys
 
-    plan = segmentor.plan_
-    usual = report_keys(plan.problem_type == "binary", segmentor.classes_)
-    scores: dict[str, Any] = {}
+    usual = report_keys(segmentor.plan_.problem_type == "binary", segmentor.classes_)
+    keys = list(dict.fromkeys([*usual, *metrics]))
+    scores: dict[str, dict[str, float]] = {}
+    errors: dict[str, str] = {}
     for name, table in tests.items():
-        found = segmentor.evaluate(table, list(dict.fromkeys([*usual, *metrics])))
-        assert isinstance(found, dict)
-        scores[name] = {key: round(float(value), _DIGITS) for key, value in found.items()}
-    return {"validation": {"metric": plan.metric, "score": segmentor.best_score_}, "tests": scores}
+        try:
+            scores[name] = _evaluate(segmentor, table, keys)
+        except Exception:
+            traceback.print_exc()
+            scores[name] = {}
+            for key in keys:
+                try:
+                    scores[name] |= _evaluate(segmentor, table, [key])
+                except Exception as error:
+                    scores[name][key] = math.nan
+                    errors[f"{name}: {key}"] = _said(error)
+    return scores, errors
+
+
+def _evaluate(
+    segmentor: SemanticSegmentor, table: pd.DataFrame, keys: Sequence[str]
+) -> dict[str, float]:
+    found = segmentor.evaluate(table, keys)
+    assert isinstance(found, dict)
+    return {key: round(float(value), _DIGITS) for key, value in found.items()}
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _fit(segmentor: SemanticSegmentor) -> dict[str, Any]:
@@ -195,9 +290,8 @@ def _provenance(job: Job) -> dict[str, Any]:
     import easyseg
     from easyseg.plan.hardware import detect_hardware
 
-    devices = 1 if job.device is None else [job.device]
     return {
-        "machine": detect_hardware(job.accelerator, devices).describe(),
+        "machine": detect_hardware(job.accelerator, _devices(job)).describe(),
         "threads": job.threads,
         "python": platform.python_version(),
         "torch": metadata.version("torch"),

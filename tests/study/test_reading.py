@@ -87,7 +87,8 @@ def test_a_study_holds_what_its_file_says(tmp_path):
         ("methods/lora/settings", {"adapter.kind": "lroa"}, "Did you mean 'lora'?"),
         ("methods/lora/name", "LoRA", "methods.lora: unknown key 'name'"),
         ("tuning/key", "optim.rate", "unknown key 'optim.rate'"),
-        ("tuning/values", 1e-4, "a list of values to try"),
+        ("tuning/values", 1e-4, "a list of values to try; found 'optim.lr' and 0.0001"),
+        ("tuning/values", [], "a list of values to try; found 'optim.lr' and []"),
         ("tuning/values", [1e-4, -1.0], "optim.lr = -1.0 is not possible"),
         ("tuning/set", "leafs", "tuning.set: 'leafs' is not known. Did you mean 'leaves'?"),
         ("parts/methods/sets", None, "expected seeds by set"),
@@ -107,6 +108,24 @@ def test_what_is_wrong_is_said(path, value, message):
     with pytest.raises(OptionError, match=re.escape(message)) as caught:
         parse_study(changed(path, value), name="test", where="test.yaml")
     assert str(caught.value).startswith("test.yaml is no study that can be run:\n  - ")
+
+
+@pytest.mark.parametrize("room", ["sets", "parts"])
+@pytest.mark.parametrize(
+    "name",
+    ["a/b", "a\\b", "a:b", "what?", "a*", 'a"b', "a|b", "<a>", "..", ".a", "a.", "a ", "\n", ""],
+)
+def test_names_that_no_file_can_have_are_refused(room, name):
+    content = changed(room, {**CONTENT[room], name: next(iter(CONTENT[room].values()))})
+    with pytest.raises(OptionError, match=re.escape(f"{room}.{name}: {name!r} is part of")):
+        parse_study(content, name="test")
+
+
+def test_names_may_have_words_of_any_language():
+    title = "Blätter, 2. Ernte (früh)"
+    part = {"title": title, "sets": {title: [0]}}
+    study = study_of(sets={title: {}}, parts={title: part}, tuning=None)
+    assert list(study.sets) == [part.name for part in study.parts] == [title]
 
 
 def test_all_problems_are_said_at_once():

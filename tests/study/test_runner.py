@@ -16,6 +16,7 @@ from study_makers import Pretended, make_sets, study_of
 
 from easyseg.console import Reporter
 from easyseg.errors import DataError, OptionError
+from easyseg.plan.hardware import Hardware
 from easyseg.study.cells import Cell, cell_of, places, tuning_cells, unique
 from easyseg.study.progress import progress_of
 from easyseg.study.results import read_results, result_file
@@ -135,6 +136,28 @@ def test_failed_cells_are_written_down_and_run_again_on_request(data, tmp_path):
     assert {progress.status(cell) for _, cell in progress.cells} == {"done"}
 
 
+@pytest.mark.parametrize("retry", [False, True])
+def test_what_another_run_has_finished_meanwhile_is_taken(data, tmp_path, retry):
+    part = {"title": "Methods", "sets": {"leaves": [0, 1]}}
+    study, written = study_of(parts={"p": part}), {}
+
+    class Beaten(Pretended):
+        def run(self, job: Job) -> None:
+            if not self.jobs:  # Another run of the study does everything while this one is busy.
+                other = Pretended(rate)
+                go_on(study, data, tmp_path, other)
+                files = (tmp_path / "cells").glob("*.json")
+                written.update({file: file.stat().st_mtime_ns for file in files})
+                assert len(other.jobs) == 6
+            self.jobs.append(job)
+
+    launcher = Beaten()
+    progress = go_on(study, data, tmp_path, launcher, retry=retry)
+    assert len(launcher.jobs) == 1
+    assert {file: file.stat().st_mtime_ns for file in written} == written
+    assert {progress.status(cell) for _, cell in progress.cells} == {"done"}
+
+
 def test_a_method_whose_values_were_not_all_tried_waits(data, tmp_path):
     def unlucky(job):
         failed = job.cell.settings["optim.lr"] == 1e-4
@@ -214,6 +237,33 @@ def test_devices_work_side_by_side_each_on_one_cell(data, tmp_path):
     assert {job.device for job in launcher.jobs} == {0, 3}
 
 
+def test_experts_are_counted_in_the_cells_of_parts_that_show_them(data, tmp_path):
+    launcher = Pretended(rate)
+    progress = go_on(study_of(), data, tmp_path, launcher)
+    shown = {cell.key for place, cell in progress.cells if place.part.experts}
+    tried = {cell.key for _, cell in progress.tuning}  # Each could have been picked.
+    counted = {job.cell.key for job in launcher.jobs if job.experts}
+    assert counted == shown | tried
+    assert counted < {job.cell.key for job in launcher.jobs}  # Not where only the ranks differ.
+
+
+def test_cells_run_in_the_folder_of_the_results_and_leave_nothing_there(
+    data, tmp_path, monkeypatch
+):
+    class Writing(Pretended):
+        def run(self, job: Job) -> None:
+            job.scratch.mkdir()
+            (job.scratch / "model").write_text("large")
+            super().run(job)
+
+    monkeypatch.chdir(tmp_path)
+    launcher = Writing(rate, stop_after=3)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(study_of(), data, Path("results"), launcher)
+    assert {job.scratch.parents[1] for job in launcher.jobs} == {tmp_path / "results"}
+    assert [folder.name for folder in (tmp_path / "results").iterdir()] == ["cells"]
+
+
 def test_a_broken_launcher_ends_the_study(data, tmp_path):
     class Full(Pretended):
         def run(self, job: Job) -> None:
@@ -228,15 +278,35 @@ def test_a_broken_launcher_ends_the_study(data, tmp_path):
 def test_processes_on_a_cpu_share_its_cores(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("easyseg.plan.hardware._cpu_count", lambda: 6)
-    assert fleet_of("cpu", "auto") == Fleet("cpu", (None,), 6)
-    assert fleet_of("cpu", 2) == Fleet("cpu", (None, None), 3)
+    assert fleet_of("cpu", "auto") == Fleet("cpu", (None,), 6, 6)
+    assert fleet_of("cpu", 2) == Fleet("cpu", (None, None), 3, 3)
     assert fleet_of("cpu", 8).threads == 1
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert fleet_of("cpu", 2).threads == 2
+    assert fleet_of("cpu", 2) == Fleet("cpu", (None, None), 2, 3)
+
+
+def test_workers_of_gpus_share_the_cores_too(data, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    gpus = Hardware("cuda", 4, "H100", 80.0, 16, True)
+    monkeypatch.setattr("easyseg.study.runner.detect_hardware", lambda *args: gpus)
+    fleet = fleet_of("cuda", "auto")
+    assert fleet == Fleet("cuda", (0, 1, 2, 3), 4, 4)
+    launcher = Pretended(rate)
+    go_on(study_of(), data, tmp_path, launcher, fleet)
+    assert {(job.threads, job.cores) for job in launcher.jobs} == {(4, 4)}
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "cuda"])
+def test_a_process_has_the_threads_of_its_job(tmp_path, monkeypatch, accelerator):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    job = job_for(tmp_path, threads=3, accelerator=accelerator)
+    code = "import os; print(os.environ['OMP_NUM_THREADS'])"
+    Processes(tmp_path / "logs", [sys.executable, "-c", code]).run(job)
+    assert read_results(tmp_path)[job.cell.key].error.splitlines()[-1] == "3"
 
 
 def test_a_job_is_the_same_after_a_trip_through_json(tmp_path):
-    job = job_for(tmp_path, device=1, metrics=("iou@image", "ber@dataset"))
+    job = job_for(tmp_path, device=1, metrics=("iou@image", "ber@dataset"), experts=True, cores=3)
     assert Job.from_json(job.to_json()) == job
     assert "\n" not in job.to_json()
 

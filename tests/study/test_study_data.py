@@ -32,6 +32,16 @@ def test_a_public_set_has_a_name(shared_data, monkeypatch):
     assert load_tables("skin_isic", None).train.equals(tables.train)
 
 
+def test_a_set_of_ones_own_may_have_a_public_name(tmp_path):
+    folder = make_sets(tmp_path, "isic2017")
+    tables = load_tables("isic2017", folder)
+    assert (len(tables.train), len(tables.validation)) == (4, 2)
+    assert set(tables.classes) == {0, 255}
+    (folder / "isic2017" / "test.csv").unlink()
+    with pytest.raises(DataError, match="expected the data set isic2017, found other files"):
+        load_tables("isic2017", folder)
+
+
 def test_all_problems_of_all_sets_are_said_at_once(tmp_path):
     folder = make_sets(tmp_path, "leaves", "roads")
     (folder / "roads" / "images").rename(folder / "roads" / "pictures")

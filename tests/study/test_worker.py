@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from study_makers import make_sets
 from tiny_sets import TINY
 
 from easyseg import SemanticSegmentor
+from easyseg.errors import DataError, OptionError
+from easyseg.plan.hardware import Hardware
 from easyseg.study.cells import Cell
 from easyseg.study.data import load_tables
 from easyseg.study.experts import SIZES
@@ -34,7 +37,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job(tiny_backbones, data, tmp_path_factory: pytest.TempPathFactory) -> Job:
     folder = tmp_path_factory.mktemp("study")
     return Job(
-        CELL, result_file(folder, CELL), folder / "run", data, "cpu", None, 1, ("ber@dataset",)
+        CELL,
+        result_file(folder, CELL),
+        folder / "run",
+        data,
+        "cpu",
+        None,
+        1,
+        ("ber@dataset",),
+        True,
     )
 
 
@@ -114,10 +125,79 @@ def test_without_validation_images_a_part_of_the_training_images_is_held_out(
     assert "experts" not in measured
 
 
+@pytest.mark.parametrize(("cores", "started"), [(1, 1), (3, 3), (64, 8)])
+def test_a_cell_starts_loader_processes_for_its_share_of_the_cores(
+    job, monkeypatch, cores, started
+):
+    asked = []
+
+    def fit(self, *args, **options):
+        asked.append(options["num_workers"])
+        raise KeyboardInterrupt
+
+    gpu = Hardware("cuda", 1, "H100", 80.0, 64, True)
+    monkeypatch.setattr("easyseg.plan.hardware.detect_hardware", lambda *args: gpu)
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda: "fork")
+    monkeypatch.setattr(SemanticSegmentor, "fit", fit)
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(replace(job, accelerator="cuda", device=0, cores=cores))
+    assert asked == [started]
+
+
 @pytest.mark.gpu
 def test_a_cell_runs_on_the_gpu_that_it_is_given(tiny_backbones, data, tmp_path):
-    job = Job(CELL, tmp_path / "r.json", tmp_path / "run", data, "cuda", 0, 1, ())
+    job = Job(CELL, tmp_path / "r.json", tmp_path / "run", data, "cuda", 0, 1, (), True)
     measured = run_cell(job)
     assert measured["steps"] == 3
     assert sum(measured["experts"]["windows"]) == 2 * 3
     assert measured["machine"].startswith("CUDA")
+
+
+def test_a_metric_of_another_problem_is_refused_before_the_fit(job, monkeypatch):
+    monkeypatch.setattr(SemanticSegmentor, "fit", lambda *args, **options: pytest.fail("trained"))
+    with pytest.raises(OptionError, match="iou@dataset/leaf"):
+        run_cell(replace(job, metrics=("iou@image", "iou@dataset/leaf")))
+
+
+def test_test_images_that_cannot_be_read_are_refused_before_the_fit(job, monkeypatch, tmp_path):
+    monkeypatch.setattr(SemanticSegmentor, "fit", lambda *args, **options: pytest.fail("trained"))
+    folder = make_sets(tmp_path, "leaves")
+    file = Path(load_tables("leaves", folder).tests["test"]["image"][1])
+    file.write_bytes(file.read_bytes()[:60])
+    with pytest.raises(DataError, match="nothing was trained") as caught:
+        run_cell(replace(job, data=folder))
+    assert [file.name in problem for problem in caught.value.problems] == [True]
+
+
+def test_what_is_refused_after_the_fit_costs_itself_alone(
+    job, tiny_backbones, monkeypatch, tmp_path
+):
+    evaluate = SemanticSegmentor.evaluate
+
+    def picky(self, data, metrics=None, **options):
+        if "ber@dataset" in metrics:
+            raise MemoryError("too large")
+        return evaluate(self, data, metrics, **options)
+
+    monkeypatch.setattr(SemanticSegmentor, "evaluate", picky)
+    monkeypatch.setattr("easyseg.study.experts.expert_use", lambda *args: 1 / 0)
+    cell = replace(CELL, seed=4)
+    file = result_file(tmp_path, cell)
+    run_job(replace(job, cell=cell, file=file, scratch=tmp_path / "run"))
+    result = read_results(tmp_path)[cell.key]
+    assert result.done
+    assert result.errors == {
+        "test: ber@dataset": "MemoryError: too large",
+        "use of experts": "ZeroDivisionError: division by zero",
+    }
+    assert "experts" not in result.content
+    scores = dict(result.tests["test"])
+    assert scores.pop("ber@dataset") is None
+    assert scores["iou@image"] is not None
+
+
+def test_experts_are_counted_only_where_they_are_asked_for(job, tiny_backbones, monkeypatch):
+    monkeypatch.setattr("easyseg.study.experts.expert_use", lambda *args: pytest.fail("counted"))
+    measured = run_cell(replace(job, experts=False))
+    assert "experts" not in measured
+    assert measured["errors"] == {}

@@ -23,6 +23,7 @@ class BottleneckLinear(nn.Module):
         width: Channels of the bottleneck.
 
     Example:
+        >>> import torch
         >>> layer = BottleneckLinear(nn.Linear(8, 12), width=2)
         >>> layer(torch.zeros(4, 5, 8)).shape
         torch.Size([4, 5, 12])
