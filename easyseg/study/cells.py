@@ -21,6 +21,7 @@ __all__ = [
     "Place",
     "budget_settings",
     "cell_of",
+    "cells_with_experts",
     "pick_values",
     "places",
     "settings_of",
@@ -184,6 +185,24 @@ def cell_of(study: Study, place: Place, picked: Mapping[str, Any]) -> Cell | Non
     if _waits(study, place.row.method) and place.row.method.name not in picked:
         return None
     return _cell(study, place, settings_of(study, place, picked))
+
+
+def cells_with_experts(study: Study) -> frozenset[str]:
+    """Return the keys of the cells whose use of experts is shown, whichever values are picked.
+
+    A value that is tried may be the one that is picked, and its cell that of a place: so all count.
+
+    Args:
+        study: The study.
+    """
+    values = () if study.tuning is None else study.tuning.values
+    shown = [place for place in places(study) if place.part.experts]
+    cells = [
+        cell_of(study, place, picked)
+        for place in shown
+        for picked in ({}, *({place.row.method.name: value} for value in values))
+    ]
+    return frozenset(cell.key for cell in cells if cell is not None)
 
 
 def tuning_cells(study: Study) -> dict[str, tuple[Cell, ...]]:

@@ -22,6 +22,7 @@ from easyseg.artifact import TrainedModel, preprocess_of
 from easyseg.data.dataset import TrainingSet
 from easyseg.data.label_map import IGNORE
 from easyseg.errors import OptionError
+from easyseg.inference.predict import autocast_for
 from easyseg.models.adapters.conv_lora import ConvLoRALinear
 from easyseg.models.adapters.gate import Routing
 
@@ -45,8 +46,8 @@ def has_experts(segmentor: SemanticSegmentor) -> bool:
 def expert_use(segmentor: SemanticSegmentor, data: Any) -> pd.DataFrame:
     """Count which expert is used in which block, by the size of the objects in its windows.
 
-    The gates choose as in prediction, without noise. Of an image that is predicted in tiles one
-    random tile is looked at.
+    The gates choose as in prediction, at its precision and without noise. Of an image that is
+    predicted in tiles one random tile is looked at.
 
     Args:
         segmentor: A fitted model with Conv-LoRA adapters that choose between experts.
@@ -83,11 +84,13 @@ def expert_use(segmentor: SemanticSegmentor, data: Any) -> pd.DataFrame:
     counts = {each.block: np.zeros((len(SIZES), len(each.scales)), np.int64) for each in layers}
     scales = {each.block: each.scales for each in layers}
     model.network.eval()
-    with torch.inference_mode(), _watched(layers):
+    device = segmentor._device()
+    precision = autocast_for(model.plan.train.precision, device)
+    with torch.inference_mode(), precision, _watched(layers):
         for position in range(len(images)):
             image, ids = images[0, position]
             regions, sizes = object_sizes(ids.numpy(), background)
-            model.network(image[None].to(segmentor._device()))
+            model.network(image[None].to(device))
             for each in layers:
                 found = window_sizes(regions, sizes, each.tokens, each.window, len(each.experts))
                 np.add.at(counts[each.block], (found, each.experts), 1)

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from easyseg.console import Reporter
 from easyseg.plan.hardware import Hardware, detect_hardware
-from easyseg.study.cells import Cell, unique
+from easyseg.study.cells import Cell, cells_with_experts, unique
 from easyseg.study.data import find_sets
 from easyseg.study.progress import Progress, progress_of
 from easyseg.study.results import read_result, read_results, result_file, write_failure
@@ -193,7 +193,7 @@ def run_study(
     names |= {cell.set for _, cell in progress.tuning}
     find_sets(sorted(names), data, verbosity=reporter.verbosity)
     launcher = launcher or Processes(results / "logs")
-    turn = _Turn(study, data, results, fleet, reporter, launcher, retry)
+    turn = _Turn(study, cells_with_experts(study), data, results, fleet, reporter, launcher, retry)
     turn.run("picking values", progress.tuning)
     progress = progress_of(study, results, only)
     for method, value in progress.picked.items():
@@ -207,6 +207,7 @@ class _Turn:
     """What all cells of a run have in common."""
 
     study: Study
+    with_experts: frozenset[str]
     data: Path | None
     results: Path
     fleet: Fleet
@@ -270,6 +271,7 @@ class _Turn:
                     device,
                     self.fleet.threads,
                     self.study.sets[cell.set].metrics,
+                    cell.key in self.with_experts,
                 )
                 self.launcher.run(job)
         finally:

@@ -113,7 +113,8 @@ class Part:
         rows: What is compared.
         seeds: Seeds by name of set.
         baseline: Name of the row that the others are compared with, or ``None``.
-        experts: Whether the report shows which experts are used.
+        experts: Whether it is counted, and the report shows, which experts are used. Cells that
+            were finished before it was asked for have no count.
     """
 
     name: str

@@ -49,6 +49,7 @@ class Job:
         device: Index of the device; ``None`` on a CPU.
         threads: Threads of a CPU process.
         metrics: Test scores that are asked for beside those of the usual report.
+        experts: Whether the use of experts is counted, if there is a choice.
     """
 
     cell: Cell
@@ -59,6 +60,7 @@ class Job:
     device: int | None
     threads: int
     metrics: tuple[str, ...]
+    experts: bool = False
 
     def to_json(self) -> str:
         """Return one line that :meth:`from_json` reads."""
@@ -71,6 +73,7 @@ class Job:
             "device": self.device,
             "threads": self.threads,
             "metrics": self.metrics,
+            "experts": self.experts,
         }
         return json.dumps(content)
 
@@ -87,6 +90,7 @@ class Job:
             content["device"],
             content["threads"],
             tuple(content["metrics"]),
+            content["experts"],
         )
 
 
@@ -141,12 +145,19 @@ def run_cell(job: Job) -> dict[str, Any]:
     )
     seconds = time.monotonic() - started
     tests, errors = _scores(segmentor, tables.tests, job.metrics)
+    experts: dict[str, Any] = {}
+    if job.experts:
+        try:
+            experts = _experts(segmentor, next(iter(tables.tests.values())))
+        except Exception as error:
+            traceback.print_exc()
+            errors["use of experts"] = _said(error)
     return {
         "validation": {"metric": segmentor.plan_.metric, "score": segmentor.best_score_},
         "tests": tests,
         "errors": errors,
         **_fit(segmentor),
-        **_experts(segmentor, next(iter(tables.tests.values()))),
+        **experts,
         "images": {
             "train": len(tables.train),
             "validation": None if tables.validation is None else len(tables.validation),

@@ -125,6 +125,25 @@ def test_the_expert_that_the_gate_chooses_is_counted(fitted):
     assert use.loc[use["expert"] == 0, "windows"].sum() > 0
 
 
+def test_gates_are_looked_at_in_the_precision_of_the_predictions(fitted, monkeypatch):
+    segmentor, table = fitted
+    asked = []
+
+    def autocast(precision: str, device: torch.device):
+        asked.append((precision, device.type))
+        return torch.autocast("cpu", torch.bfloat16)
+
+    seen = set()
+    hook = segmentor._fitted().network.register_forward_pre_hook(
+        lambda module, inputs: seen.add(torch.is_autocast_enabled("cpu"))
+    )
+    monkeypatch.setattr("easyseg.study.experts.autocast_for", autocast)
+    expert_use(segmentor, table[:1])
+    hook.remove()
+    assert asked == [("32", "cpu")]
+    assert seen == {True}
+
+
 def test_looking_changes_nothing(fitted):
     segmentor, table = fitted
     before = segmentor.predict_proba(table)

@@ -236,6 +236,16 @@ def test_devices_work_side_by_side_each_on_one_cell(data, tmp_path):
     assert {job.device for job in launcher.jobs} == {0, 3}
 
 
+def test_experts_are_counted_in_the_cells_of_parts_that_show_them(data, tmp_path):
+    launcher = Pretended(rate)
+    progress = go_on(study_of(), data, tmp_path, launcher)
+    shown = {cell.key for place, cell in progress.cells if place.part.experts}
+    tried = {cell.key for _, cell in progress.tuning}  # Each could have been picked.
+    counted = {job.cell.key for job in launcher.jobs if job.experts}
+    assert counted == shown | tried
+    assert counted < {job.cell.key for job in launcher.jobs}  # Not where only the ranks differ.
+
+
 def test_a_broken_launcher_ends_the_study(data, tmp_path):
     class Full(Pretended):
         def run(self, job: Job) -> None:
@@ -258,7 +268,7 @@ def test_processes_on_a_cpu_share_its_cores(monkeypatch):
 
 
 def test_a_job_is_the_same_after_a_trip_through_json(tmp_path):
-    job = job_for(tmp_path, device=1, metrics=("iou@image", "ber@dataset"))
+    job = job_for(tmp_path, device=1, metrics=("iou@image", "ber@dataset"), experts=True)
     assert Job.from_json(job.to_json()) == job
     assert "\n" not in job.to_json()
 

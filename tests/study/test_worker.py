@@ -36,7 +36,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job(tiny_backbones, data, tmp_path_factory: pytest.TempPathFactory) -> Job:
     folder = tmp_path_factory.mktemp("study")
     return Job(
-        CELL, result_file(folder, CELL), folder / "run", data, "cpu", None, 1, ("ber@dataset",)
+        CELL,
+        result_file(folder, CELL),
+        folder / "run",
+        data,
+        "cpu",
+        None,
+        1,
+        ("ber@dataset",),
+        True,
     )
 
 
@@ -118,7 +126,7 @@ def test_without_validation_images_a_part_of_the_training_images_is_held_out(
 
 @pytest.mark.gpu
 def test_a_cell_runs_on_the_gpu_that_it_is_given(tiny_backbones, data, tmp_path):
-    job = Job(CELL, tmp_path / "r.json", tmp_path / "run", data, "cuda", 0, 1, ())
+    job = Job(CELL, tmp_path / "r.json", tmp_path / "run", data, "cuda", 0, 1, (), True)
     measured = run_cell(job)
     assert measured["steps"] == 3
     assert sum(measured["experts"]["windows"]) == 2 * 3
@@ -141,7 +149,7 @@ def test_test_images_that_cannot_be_read_are_refused_before_the_fit(job, monkeyp
     assert [file.name in problem for problem in caught.value.problems] == [True]
 
 
-def test_a_score_that_is_refused_after_the_fit_costs_that_score_alone(
+def test_what_is_refused_after_the_fit_costs_itself_alone(
     job, tiny_backbones, monkeypatch, tmp_path
 ):
     evaluate = SemanticSegmentor.evaluate
@@ -152,12 +160,26 @@ def test_a_score_that_is_refused_after_the_fit_costs_that_score_alone(
         return evaluate(self, data, metrics, **options)
 
     monkeypatch.setattr(SemanticSegmentor, "evaluate", picky)
-    cell = replace(CELL, settings=SETTINGS | {"adapter.kind": "none"}, seed=4)
+    monkeypatch.setattr("easyseg.study.experts.expert_use", lambda *args: 1 / 0)
+    cell = replace(CELL, seed=4)
     file = result_file(tmp_path, cell)
     run_job(replace(job, cell=cell, file=file, scratch=tmp_path / "run"))
     result = read_results(tmp_path)[cell.key]
     assert result.done
-    assert result.errors == {"test: ber@dataset": "MemoryError: too large"}
+    assert result.errors == {
+        "test: ber@dataset": "MemoryError: too large",
+        "use of experts": "ZeroDivisionError: division by zero",
+    }
+    assert "experts" not in result.content
     scores = dict(result.tests["test"])
     assert scores.pop("ber@dataset") is None
     assert scores["iou@image"] is not None
+
+
+def test_experts_are_counted_only_where_they_are_asked_for(
+    job, tiny_backbones, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("easyseg.study.experts.expert_use", lambda *args: pytest.fail("counted"))
+    measured = run_cell(replace(job, scratch=tmp_path / "run", experts=False))
+    assert "experts" not in measured
+    assert measured["errors"] == {}
