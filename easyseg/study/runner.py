@@ -50,12 +50,14 @@ class Fleet:
     Attributes:
         accelerator: As for ``fit``.
         devices: Index of the device of each worker; ``None`` for a CPU.
-        threads: Threads of each worker, on a CPU.
+        threads: Threads of each worker.
+        cores: Share of each worker of the cores, for its threads and its loader processes.
     """
 
     accelerator: str
     devices: tuple[int | None, ...]
     threads: int
+    cores: int = 1
 
 
 def fleet_of(accelerator: str, devices: int | str | Sequence[int]) -> Fleet:
@@ -69,7 +71,8 @@ def fleet_of(accelerator: str, devices: int | str | Sequence[int]) -> Fleet:
         OptionError: If there are no such devices.
     """
     hardware = detect_hardware(accelerator, devices)
-    return Fleet(hardware.accelerator, _indices(hardware, devices), _threads(hardware))
+    cores = max(1, hardware.cpu_count // hardware.devices)
+    return Fleet(hardware.accelerator, _indices(hardware, devices), _threads(cores), cores)
 
 
 def _indices(hardware: Hardware, devices: int | str | Sequence[int]) -> tuple[int | None, ...]:
@@ -80,10 +83,10 @@ def _indices(hardware: Hardware, devices: int | str | Sequence[int]) -> tuple[in
     return tuple(devices)
 
 
-def _threads(hardware: Hardware) -> int:
-    """Return the threads of a CPU worker: those the user asks for, else its share of the cores."""
+def _threads(cores: int) -> int:
+    """Return the threads of a worker: those the user asks for, else its share of the cores."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() else max(1, hardware.cpu_count // hardware.devices)
+    return int(asked) if asked.isdecimal() else cores
 
 
 class Processes:
@@ -117,9 +120,11 @@ class Processes:
             record.unlink()
 
     def _process(self, job: Job, output: Any) -> int:
-        environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-        if job.accelerator == "cpu":
-            environment["OMP_NUM_THREADS"] = str(job.threads)
+        environment = {
+            **os.environ,
+            "PYTHONIOENCODING": "utf-8",
+            "OMP_NUM_THREADS": str(job.threads),
+        }
         with self._lock:
             if self._stopped:
                 return 1
@@ -272,6 +277,7 @@ class _Turn:
                     self.fleet.threads,
                     self.study.sets[cell.set].metrics,
                     cell.key in self.with_experts,
+                    self.fleet.cores,
                 )
                 self.launcher.run(job)
         finally:

@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,9 +47,10 @@ class Job:
         data: Folder of the data sets, or ``None``.
         accelerator: As for ``fit``.
         device: Index of the device; ``None`` on a CPU.
-        threads: Threads of a CPU process.
+        threads: Threads of the process.
         metrics: Test scores that are asked for beside those of the usual report.
         experts: Whether the use of experts is counted, if there is a choice.
+        cores: Cores that this process may use: so many loader processes are enough.
     """
 
     cell: Cell
@@ -61,6 +62,7 @@ class Job:
     threads: int
     metrics: tuple[str, ...]
     experts: bool = False
+    cores: int = 1
 
     def to_json(self) -> str:
         """Return one line that :meth:`from_json` reads."""
@@ -74,6 +76,7 @@ class Job:
             "threads": self.threads,
             "metrics": self.metrics,
             "experts": self.experts,
+            "cores": self.cores,
         }
         return json.dumps(content)
 
@@ -91,6 +94,7 @@ class Job:
             content["threads"],
             tuple(content["metrics"]),
             content["experts"],
+            content["cores"],
         )
 
 
@@ -140,7 +144,8 @@ def run_cell(job: Job) -> dict[str, Any]:
         hyperparameters=settings,
         time_limit=cell.budget.amount if cell.budget.kind == "seconds" else None,
         accelerator=job.accelerator,
-        devices=1 if job.device is None else [job.device],
+        devices=_devices(job),
+        num_workers=_loader_workers(job),
         seed=cell.seed,
     )
     seconds = time.monotonic() - started
@@ -167,6 +172,19 @@ def run_cell(job: Job) -> dict[str, Any]:
         "started": when,
         **_provenance(job),
     }
+
+
+def _devices(job: Job) -> int | list[int]:
+    return 1 if job.device is None else [job.device]
+
+
+def _loader_workers(job: Job) -> int:
+    """Return as many loader processes as ``fit`` would start on a machine with the job's cores."""
+    from easyseg.plan.hardware import detect_hardware
+    from easyseg.training.fit import loader_workers
+
+    hardware = detect_hardware(job.accelerator, _devices(job))
+    return loader_workers("auto", replace(hardware, cpu_count=job.cores))
 
 
 def _check_tests(tables: Tables, metrics: Sequence[str]) -> None:
@@ -272,9 +290,8 @@ def _provenance(job: Job) -> dict[str, Any]:
     import easyseg
     from easyseg.plan.hardware import detect_hardware
 
-    devices = 1 if job.device is None else [job.device]
     return {
-        "machine": detect_hardware(job.accelerator, devices).describe(),
+        "machine": detect_hardware(job.accelerator, _devices(job)).describe(),
         "threads": job.threads,
         "python": platform.python_version(),
         "torch": metadata.version("torch"),

@@ -16,6 +16,7 @@ from study_makers import Pretended, make_sets, study_of
 
 from easyseg.console import Reporter
 from easyseg.errors import DataError, OptionError
+from easyseg.plan.hardware import Hardware
 from easyseg.study.cells import Cell, cell_of, places, tuning_cells, unique
 from easyseg.study.progress import progress_of
 from easyseg.study.results import read_results, result_file
@@ -260,15 +261,35 @@ def test_a_broken_launcher_ends_the_study(data, tmp_path):
 def test_processes_on_a_cpu_share_its_cores(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("easyseg.plan.hardware._cpu_count", lambda: 6)
-    assert fleet_of("cpu", "auto") == Fleet("cpu", (None,), 6)
-    assert fleet_of("cpu", 2) == Fleet("cpu", (None, None), 3)
+    assert fleet_of("cpu", "auto") == Fleet("cpu", (None,), 6, 6)
+    assert fleet_of("cpu", 2) == Fleet("cpu", (None, None), 3, 3)
     assert fleet_of("cpu", 8).threads == 1
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert fleet_of("cpu", 2).threads == 2
+    assert fleet_of("cpu", 2) == Fleet("cpu", (None, None), 2, 3)
+
+
+def test_workers_of_gpus_share_the_cores_too(data, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    gpus = Hardware("cuda", 4, "H100", 80.0, 16, True)
+    monkeypatch.setattr("easyseg.study.runner.detect_hardware", lambda *args: gpus)
+    fleet = fleet_of("cuda", "auto")
+    assert fleet == Fleet("cuda", (0, 1, 2, 3), 4, 4)
+    launcher = Pretended(rate)
+    go_on(study_of(), data, tmp_path, launcher, fleet)
+    assert {(job.threads, job.cores) for job in launcher.jobs} == {(4, 4)}
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "cuda"])
+def test_a_process_has_the_threads_of_its_job(tmp_path, monkeypatch, accelerator):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    job = job_for(tmp_path, threads=3, accelerator=accelerator)
+    code = "import os; print(os.environ['OMP_NUM_THREADS'])"
+    Processes(tmp_path / "logs", [sys.executable, "-c", code]).run(job)
+    assert read_results(tmp_path)[job.cell.key].error.splitlines()[-1] == "3"
 
 
 def test_a_job_is_the_same_after_a_trip_through_json(tmp_path):
-    job = job_for(tmp_path, device=1, metrics=("iou@image", "ber@dataset"), experts=True)
+    job = job_for(tmp_path, device=1, metrics=("iou@image", "ber@dataset"), experts=True, cores=3)
     assert Job.from_json(job.to_json()) == job
     assert "\n" not in job.to_json()
 

@@ -13,6 +13,7 @@ from tiny_sets import TINY
 
 from easyseg import SemanticSegmentor
 from easyseg.errors import DataError, OptionError
+from easyseg.plan.hardware import Hardware
 from easyseg.study.cells import Cell
 from easyseg.study.data import load_tables
 from easyseg.study.experts import SIZES
@@ -122,6 +123,25 @@ def test_without_validation_images_a_part_of_the_training_images_is_held_out(
     assert measured["steps"] == 5
     assert measured["images"]["validation"] is None
     assert "experts" not in measured
+
+
+@pytest.mark.parametrize(("cores", "started"), [(1, 1), (3, 3), (64, 8)])
+def test_a_cell_starts_loader_processes_for_its_share_of_the_cores(
+    job, monkeypatch, cores, started
+):
+    asked = []
+
+    def fit(self, *args, **options):
+        asked.append(options["num_workers"])
+        raise KeyboardInterrupt
+
+    gpu = Hardware("cuda", 1, "H100", 80.0, 64, True)
+    monkeypatch.setattr("easyseg.plan.hardware.detect_hardware", lambda *args: gpu)
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda: "fork")
+    monkeypatch.setattr(SemanticSegmentor, "fit", fit)
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(replace(job, accelerator="cuda", device=0, cores=cores))
+    assert asked == [started]
 
 
 @pytest.mark.gpu
