@@ -25,6 +25,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -56,6 +57,7 @@ _SET = ("title", "settings", "eval_metric", "metrics", "budget")
 _METHOD = ("title", "settings")
 _TUNING = ("key", "values", "set", "seed")
 _FROM_BUDGET = ("train.epochs", "train.max_steps")
+_NO_FILE_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f]|^[. ]|[. ]$|^$')
 _PART = ("title", "sets", "methods", "method", "variants", "baseline", "experts")
 
 
@@ -163,6 +165,7 @@ class _Reader:
         sets = {}
         for key, value in self._mapping("sets", content["sets"]).items():
             where = f"sets.{key}"
+            self._file_name(where, key)
             own = self._mapping(where, value)
             self._keys(where, own, _SET)
             asked = own.get("eval_metric")
@@ -206,6 +209,7 @@ class _Reader:
         sets: Collection[str],
         methods: Mapping[str, Method],
     ) -> Part | None:
+        self._file_name(where, key)
         own = self._mapping(where, value)
         self._keys(where, own, _PART)
         rows = self._variants(where, own, methods) if "variants" in own else None
@@ -334,6 +338,15 @@ class _Reader:
             self.problems.append(f"{where}: expected a mapping, found {value!r}")
             return {}
         return {str(key): each for key, each in value.items()}
+
+    def _file_name(self, where: str, name: str) -> None:
+        """Refuse what cannot stand in the name of a file on some system."""
+        if _NO_FILE_NAME.search(name):
+            self.problems.append(
+                f"{where}: {name!r} is part of the names of files; expected one without any of "
+                '< > : " / \\ | ? * that neither starts nor ends with a dot or a space; its '
+                "title may hold them"
+            )
 
     def _keys(self, where: str, found: Mapping[str, Any], known: Sequence[str]) -> None:
         self.problems.extend(

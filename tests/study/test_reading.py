@@ -109,6 +109,24 @@ def test_what_is_wrong_is_said(path, value, message):
     assert str(caught.value).startswith("test.yaml is no study that can be run:\n  - ")
 
 
+@pytest.mark.parametrize("room", ["sets", "parts"])
+@pytest.mark.parametrize(
+    "name",
+    ["a/b", "a\\b", "a:b", "what?", "a*", 'a"b', "a|b", "<a>", "..", ".a", "a.", "a ", "\n", ""],
+)
+def test_names_that_no_file_can_have_are_refused(room, name):
+    content = changed(room, {**CONTENT[room], name: next(iter(CONTENT[room].values()))})
+    with pytest.raises(OptionError, match=re.escape(f"{room}.{name}: {name!r} is part of")):
+        parse_study(content, name="test")
+
+
+def test_names_may_have_words_of_any_language():
+    title = "Blätter, 2. Ernte (früh)"
+    part = {"title": title, "sets": {title: [0]}}
+    study = study_of(sets={title: {}}, parts={title: part}, tuning=None)
+    assert list(study.sets) == [part.name for part in study.parts] == [title]
+
+
 def test_all_problems_are_said_at_once():
     content = changed("presets", "fats") | {"metrics": ["iou"], "speed": 3}
     with pytest.raises(OptionError) as caught:
