@@ -264,8 +264,10 @@ class _Turn:
             if file.exists() and (read_result(file).done or not self.retry):
                 return _told(file)
             file.unlink(missing_ok=True)
+            # Beside the results, where there is room: the system's folder may be small, or memory.
+            self.results.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(
-                prefix="easyseg-study-", ignore_cleanup_errors=True
+                prefix="running-", dir=self.results.absolute(), ignore_cleanup_errors=True
             ) as scratch:
                 job = Job(
                     cell,

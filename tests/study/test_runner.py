@@ -247,6 +247,23 @@ def test_experts_are_counted_in_the_cells_of_parts_that_show_them(data, tmp_path
     assert counted < {job.cell.key for job in launcher.jobs}  # Not where only the ranks differ.
 
 
+def test_cells_run_in_the_folder_of_the_results_and_leave_nothing_there(
+    data, tmp_path, monkeypatch
+):
+    class Writing(Pretended):
+        def run(self, job: Job) -> None:
+            job.scratch.mkdir()
+            (job.scratch / "model").write_text("large")
+            super().run(job)
+
+    monkeypatch.chdir(tmp_path)
+    launcher = Writing(rate, stop_after=3)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(study_of(), data, Path("results"), launcher)
+    assert {job.scratch.parents[1] for job in launcher.jobs} == {tmp_path / "results"}
+    assert [folder.name for folder in (tmp_path / "results").iterdir()] == ["cells"]
+
+
 def test_a_broken_launcher_ends_the_study(data, tmp_path):
     class Full(Pretended):
         def run(self, job: Job) -> None:
