@@ -191,9 +191,11 @@ class _Reader:
         own = self._mapping("tuning", value)
         self._keys("tuning", own, _TUNING)
         key, values = own.get("key"), own.get("values")
-        if not isinstance(key, str) or not isinstance(values, Sequence) or isinstance(values, str):
+        is_list = isinstance(values, Sequence) and not isinstance(values, str)
+        if not isinstance(key, str) or not is_list or not values:
             self.problems.append(
-                "tuning: expected a key such as optim.lr, and a list of values to try"
+                "tuning: expected a key such as optim.lr, and a list of values to try; found "
+                f"{key!r} and {values!r}"
             )
             return None
         found = [self._settings("tuning", {key: value}).get(key) for value in values]
