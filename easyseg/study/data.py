@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from easyseg.datasets import list_datasets, load
+from easyseg.datasets import find, list_datasets, load
 from easyseg.datasets.folder import read_folder
 from easyseg.errors import DataError, EasySegError, nearest
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Tables", "find_sets", "load_tables"]
+
+_NEEDED = ("train", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,8 @@ class Tables:
 def load_tables(name: str, data: Path | None, *, verbosity: int = 0) -> Tables:
     """Load a data set: a public one by its name, else a folder of train.csv and test.csv.
 
+    Such a folder may have the name of a public set, if it does not look like that one.
+
     Args:
         name: Name of the set.
         data: The folder that holds a folder of each set; ``None``: public sets where
@@ -51,7 +55,7 @@ def load_tables(name: str, data: Path | None, *, verbosity: int = 0) -> Tables:
         DataError: If it is not there, or cannot be understood.
         DownloadError: If a download fails.
     """
-    if name in list_datasets():
+    if name in list_datasets() and not _is_own(name, data):
         public = load(name, data, verbosity=verbosity)
         return Tables(
             public.train,
@@ -70,6 +74,16 @@ def load_tables(name: str, data: Path | None, *, verbosity: int = 0) -> Tables:
     if found.test is None:
         raise DataError(f"{data / name / 'test.csv'}: missing; a study scores test images")
     return Tables(found.train, found.val, {"test": found.test}, found.classes, found.ignore)
+
+
+def _is_own(name: str, data: Path | None) -> bool:
+    """Return whether a folder of train.csv and test.csv merely has the name of a public set."""
+    if data is None or not all((data / name / f"{part}.csv").is_file() for part in _NEEDED):
+        return False
+    try:
+        return find(name, data) is None
+    except DataError:  # Its files are in no layout of the public set.
+        return True
 
 
 def find_sets(names: Iterable[str], data: Path | None, *, verbosity: int = 0) -> None:

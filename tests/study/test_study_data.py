@@ -32,6 +32,20 @@ def test_a_public_set_has_a_name(shared_data, monkeypatch):
     assert load_tables("skin_isic", None).train.equals(tables.train)
 
 
+def test_a_set_of_ones_own_may_have_a_public_name(tmp_path):
+    folder = make_sets(tmp_path, "camo", "isic2017")
+    tables = load_tables("camo", folder)
+    assert (len(tables.train), len(tables.validation)) == (4, 2)
+    own = tables.classes
+    assert load_tables("isic2017", folder).classes[255] == "lesion"  # All of the public layout.
+    (folder / "isic2017" / "val.csv").unlink()
+    assert load_tables("isic2017", folder).classes == own
+    assert load_tables("isic2017", folder).validation is None
+    (folder / "camo" / "test.csv").unlink()
+    with pytest.raises(DataError, match="a part of camo is missing"):
+        load_tables("camo", folder)
+
+
 def test_all_problems_of_all_sets_are_said_at_once(tmp_path):
     folder = make_sets(tmp_path, "leaves", "roads")
     (folder / "roads" / "images").rename(folder / "roads" / "pictures")
