@@ -40,7 +40,7 @@ class Tables:
     problem_type: Literal["auto", "binary", "multiclass"] = "auto"
 
 
-def load_tables(name: str, data: Path | None, *, verbosity: int = 0) -> Tables:
+def load_tables(name: str, data: Path | None) -> Tables:
     """Load a data set: a public one by its name, else a folder of train.csv and test.csv.
 
     Such a folder may have the name of a public set, if it does not look like that one.
@@ -49,14 +49,14 @@ def load_tables(name: str, data: Path | None, *, verbosity: int = 0) -> Tables:
         name: Name of the set.
         data: The folder that holds a folder of each set; ``None``: public sets where
             ``easyseg.datasets.load`` finds them, or downloads them to.
-        verbosity: 1 shows the progress of a download.
 
     Raises:
         DataError: If it is not there, or cannot be understood.
         DownloadError: If a download fails.
     """
     if name in list_datasets() and not _is_own(name, data):
-        public = load(name, data, verbosity=verbosity)
+        # What is shown is the study's to say: a second handler would show all messages twice.
+        public = load(name, data, verbosity=0)
         return Tables(
             public.train,
             public.val,
@@ -86,13 +86,12 @@ def _is_own(name: str, data: Path | None) -> bool:
         return True
 
 
-def find_sets(names: Iterable[str], data: Path | None, *, verbosity: int = 0) -> None:
+def find_sets(names: Iterable[str], data: Path | None) -> None:
     """Load each data set once, before anything is run.
 
     Args:
         names: Names of the sets.
         data: As for :func:`load_tables`.
-        verbosity: As for :func:`load_tables`.
 
     Raises:
         DataError: If some cannot be had; all problems of all sets at once.
@@ -100,7 +99,7 @@ def find_sets(names: Iterable[str], data: Path | None, *, verbosity: int = 0) ->
     problems: list[str] = []
     for name in names:
         try:
-            load_tables(name, data, verbosity=verbosity)
+            load_tables(name, data)
         except DataError as error:
             problems.extend(error.problems)
         except EasySegError as error:

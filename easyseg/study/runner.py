@@ -196,7 +196,7 @@ def run_study(
     progress = progress_of(study, results, only)
     names = {place.set.name for place, _ in progress.cells}
     names |= {cell.set for _, cell in progress.tuning}
-    find_sets(sorted(names), data, verbosity=reporter.verbosity)
+    find_sets(sorted(names), data)
     launcher = launcher or Processes(results / "logs")
     turn = _Turn(study, cells_with_experts(study), data, results, fleet, reporter, launcher, retry)
     turn.run("picking values", progress.tuning)

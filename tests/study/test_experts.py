@@ -134,7 +134,7 @@ def test_gates_are_looked_at_in_the_precision_of_the_predictions(fitted, monkeyp
         return torch.autocast("cpu", torch.bfloat16)
 
     seen = set()
-    hook = gated(segmentor)[0].register_forward_pre_hook(
+    hook = segmentor._fitted().network.register_forward_pre_hook(
         lambda module, inputs: seen.add(torch.is_autocast_enabled("cpu"))
     )
     monkeypatch.setattr("easyseg.study.experts.autocast_for", autocast)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from pathlib import Path
 import pytest
 from study_makers import Pretended, make_sets, study_of
 
-from easyseg.console import Reporter
-from easyseg.errors import DataError, OptionError
+from easyseg.console import Reporter, reporting
+from easyseg.errors import DataError, DownloadError, OptionError
 from easyseg.plan.hardware import Hardware
 from easyseg.study.cells import Cell, cell_of, places, tuning_cells, unique
 from easyseg.study.progress import progress_of
@@ -208,6 +209,19 @@ def test_sets_that_are_missing_are_said_before_anything_is_run(data, tmp_path):
     assert launcher.jobs == []
     with pytest.raises(DataError, match="say with --data in which folder"):
         go_on(study_of(), None, tmp_path, launcher)
+
+
+def test_messages_of_a_download_come_once(tmp_path, monkeypatch, capsys):
+    def fetch(spec, target: Path, by_hand: str) -> None:
+        logging.getLogger("easyseg").info("a message of the download")
+        raise DownloadError("no network")
+
+    monkeypatch.setattr("easyseg.datasets.fetch.fetch", fetch)
+    part = {"p": {"sets": {"isic2017": [0]}}}
+    study = study_of(sets={"isic2017": {}}, parts=part, tuning=None)
+    with reporting(1) as reporter, pytest.raises(DataError, match="isic2017: no network"):
+        run_study(study, data=tmp_path, results=tmp_path, fleet=ONE, reporter=reporter)
+    assert capsys.readouterr().err.count("a message of the download") == 1
 
 
 def test_a_set_without_test_images_is_refused(tmp_path):

@@ -33,13 +33,17 @@ def test_a_public_set_has_a_name(shared_data, monkeypatch):
 
 
 def test_a_set_of_ones_own_may_have_a_public_name(tmp_path):
-    folder = make_sets(tmp_path, "isic2017")
-    tables = load_tables("isic2017", folder)
+    folder = make_sets(tmp_path, "camo", "isic2017")
+    tables = load_tables("camo", folder)
     assert (len(tables.train), len(tables.validation)) == (4, 2)
-    assert set(tables.classes) == {0, 255}
-    (folder / "isic2017" / "test.csv").unlink()
-    with pytest.raises(DataError, match="expected the data set isic2017, found other files"):
-        load_tables("isic2017", folder)
+    own = tables.classes
+    assert load_tables("isic2017", folder).classes[255] == "lesion"  # All of the public layout.
+    (folder / "isic2017" / "val.csv").unlink()
+    assert load_tables("isic2017", folder).classes == own
+    assert load_tables("isic2017", folder).validation is None
+    (folder / "camo" / "test.csv").unlink()
+    with pytest.raises(DataError, match="a part of camo is missing"):
+        load_tables("camo", folder)
 
 
 def test_all_problems_of_all_sets_are_said_at_once(tmp_path):

@@ -196,8 +196,10 @@ def test_what_is_refused_after_the_fit_costs_itself_alone(
     assert scores["iou@image"] is not None
 
 
-def test_experts_are_counted_only_where_they_are_asked_for(job, tiny_backbones, monkeypatch):
+def test_experts_are_counted_only_where_they_are_asked_for(
+    job, tiny_backbones, monkeypatch, tmp_path
+):
     monkeypatch.setattr("easyseg.study.experts.expert_use", lambda *args: pytest.fail("counted"))
-    measured = run_cell(replace(job, experts=False))
+    measured = run_cell(replace(job, scratch=tmp_path / "run", experts=False))
     assert "experts" not in measured
     assert measured["errors"] == {}
