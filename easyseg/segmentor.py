@@ -450,7 +450,8 @@ class SemanticSegmentor:
             intervals: Also return 95 % intervals, by the bootstrap over the images.
             groups: With ``intervals``: images of a group, such as those of a patient, are drawn
                 together. A column of the table, or a function from a row to its group.
-            threshold: As for :meth:`predict`.
+            threshold: As for :meth:`predict`; metrics of probabilities, and those that end in
+                ``@reference``, go without one.
 
         Returns:
             Key -> score, with ``empty@image`` the number of images that have nothing to score; with

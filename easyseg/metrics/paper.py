@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from easyseg.metrics.catalogue import check_metrics, metric_keys
 from easyseg.plan.presets import load_domain, parse_presets
 
-__all__ = ["SETS", "expand_metrics", "paper_metrics"]
-
-SETS = ("paper", "reference", "all")
-"""Names that stand for several metrics."""
+__all__ = ["expand_metrics", "paper_metrics"]
 
 # What the paper and its code report of some data set, for problems without a domain.
 _BINARY = (

@@ -58,8 +58,9 @@ def tidy(study: Study, progress: Progress) -> pd.DataFrame:
         progress: How far it is.
 
     Returns:
-        The columns :data:`COLUMNS`; ``tuned`` is the picked value, empty where there is none. A
-        cell that stands at several places comes at each of them.
+        The columns :data:`COLUMNS`; ``tuned`` is the value of the tuned key, picked or set,
+        empty where the cell does not set it. A cell that stands at several places comes at each of
+        them.
     """
     rows = []
     for place, cell in progress.cells:
