@@ -17,8 +17,11 @@ RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
 
 
-def provenance() -> dict[str, Any]:
+def provenance(accelerator: str = "cpu") -> dict[str, Any]:
     """Return machine, versions and commit of a measurement that begins now.
+
+    Args:
+        accelerator: Where it computes, ``"cpu"`` or ``"cuda"``.
 
     Raises:
         SystemExit: If another copy of easyseg is imported than the one that the commit is of.
@@ -30,7 +33,7 @@ def provenance() -> dict[str, Any]:
     if not Path(easyseg.__file__).resolve().is_relative_to(root):
         sys.exit(f"easyseg comes from {easyseg.__file__}: set PYTHONPATH={root}")
 
-    hardware = detect_hardware("cpu")
+    hardware = detect_hardware(accelerator)
     return {
         "machine": hardware.describe(),
         "native_bf16": hardware.native_bf16,
