@@ -108,9 +108,9 @@ def _colour(image: Tensor, ids: Tensor, rng: np.random.Generator) -> tuple[Tenso
 
 AUGMENTATIONS: dict[str, Augmentation] = {
     "crop": Augmentation(_crop, resized=False),
-    "hflip": Augmentation(_hflip, resized=False),
-    "vflip": Augmentation(_vflip, resized=False),
-    "rot90": Augmentation(_rot90, resized=False),
+    "hflip": Augmentation(_hflip, resized=True),
+    "vflip": Augmentation(_vflip, resized=True),
+    "rot90": Augmentation(_rot90, resized=True),
     # Before a squash, which would make a shear of the rotation.
     "rotate": Augmentation(_rotate, resized=False),
     "colour": Augmentation(_colour, resized=True),

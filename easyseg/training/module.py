@@ -26,6 +26,7 @@ from easyseg.data.dataset import (
     end_processes,
     ignore_interrupt,
 )
+from easyseg.data.kept import KEPT_BYTES
 from easyseg.data.label_map import LabelMap
 from easyseg.errors import OptionError
 from easyseg.inference.predict import Assembler, auto_batch_size
@@ -216,6 +217,7 @@ class SegmentationModule(L.LightningModule):
             rank=rank,
             world=trainer.world_size,
             num_workers=self.num_workers,
+            keep=KEPT_BYTES,
         )
         return self._validation_loader
 

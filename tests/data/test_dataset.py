@@ -258,6 +258,41 @@ def test_images_are_read_when_their_windows_are_due(samples, monkeypatch):
     assert len(TILES.geometry.windows(SIZES[0])) > 3
 
 
+@pytest.fixture
+def reads(monkeypatch):
+    """Return the list of the images that are read from now on."""
+    read = []
+    monkeypatch.setattr(dataset, "read_image", lambda image: read.append(0) or image.copy())
+    return read
+
+
+@pytest.mark.parametrize("augmentations", [("hflip", "rot90", "colour"), ("crop", "rotate")])
+def test_training_images_are_read_once_and_stay_as_they_are(samples, reads, augmentations):
+    kept = training_set(samples, augmentations, preprocess=TILES)
+    seen = [[kept[epoch, position] for position in range(len(SIZES))] for epoch in range(3)]
+    assert len(reads) == len(SIZES)
+    for epoch in range(3):
+        for position, (image, target) in enumerate(seen[epoch]):
+            fresh = training_set(samples, augmentations, preprocess=TILES)
+            assert torch.equal(image, fresh[epoch, position][0])
+            assert torch.equal(target, fresh[epoch, position][1])
+
+
+def test_images_that_are_scored_again_are_read_once(samples, reads):
+    rounds = {}
+    for keep in (0, 2**20):
+        loader = WindowLoader(samples, TILES, LABELS, batch_size=4, keep=keep)
+        rounds[keep] = [list(loader), list(loader)]
+        assert len(reads) == len(SIZES) * (1 if keep else 2)
+        reads.clear()
+    for batches in (*rounds[0], rounds[2**20][1]):
+        for one, other in zip(batches, rounds[2**20][0], strict=True):
+            assert torch.equal(one.images, other.images)
+            for a, b in zip(one.windows, other.windows, strict=True):
+                assert (a.position, a.own, a.window) == (b.position, b.own, b.window)
+                assert np.array_equal(a.target, b.target)
+
+
 def test_an_unknown_mask_value_names_its_sample(samples):
     labels = (np.full(SIZES[0], 9, np.uint8), *samples.labels[1:])
     broken = Samples(samples.index, samples.images, labels, samples.names)
