@@ -71,7 +71,7 @@ def test_errors_have_the_colours_of_their_kinds():
     kinds = {
         "#D55E00": (item.truth == 0) & (item.prediction > 0),
         "#0072B2": (item.truth == 1) & (item.prediction == 0),
-        "#CC79A7": (item.truth == 1) & (item.prediction == 2),
+        "#1A1A1A": (item.truth == 1) & (item.prediction == 2),
         "#999999": ignored,
     }
     assert title == "errors"
