@@ -115,7 +115,7 @@ def test_without_a_table_the_use_in_training_is_drawn(binary):
 
 def test_a_saved_model_needs_a_table(binary, binary_table, tmp_path):
     saved = SemanticSegmentor.load(binary.save(tmp_path / "saved"), "cpu", verbosity=0)
-    with pytest.raises(ArtifactError, match=r"saved holds no experts\.csv: .*or give a table"):
+    with pytest.raises(ArtifactError, match=r"saved holds no experts\.csv and .*or give a table"):
         saved.show_experts()
     own, other = (images_of(s.show_experts(binary_table)) for s in (saved, binary))
     for mine, theirs in zip(own, other, strict=True):
@@ -127,7 +127,7 @@ def test_a_saved_model_needs_a_table(binary, binary_table, tmp_path):
     [
         ({"adapter.kind": "lora"}, "adapter.kind is 'lora'; expected 'conv_lora'"),
         ({"adapter.gate": "sum"}, "'conv_lora' with 3 experts and adapter.gate 'sum'; expected"),
-        ({"adapter.num_experts": 1}, "'conv_lora' with 1 experts and adapter.gate 'learned'"),
+        ({"adapter.num_experts": 1}, "'conv_lora' with 1 expert and adapter.gate 'learned'"),
     ],
 )
 def test_without_a_choice_there_is_nothing_to_show(untrained, binary_table, settings, found):
