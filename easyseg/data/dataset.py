@@ -20,7 +20,7 @@ from easyseg.data.kept import KEPT_BYTES, Kept
 from easyseg.data.label_map import IGNORE, LabelMap
 from easyseg.data.pairing import fit_to_image
 from easyseg.data.table import Samples
-from easyseg.data.transforms import AUGMENTATIONS, augment, random_window
+from easyseg.data.transforms import augment, random_window, wants_own_pixels
 
 __all__ = [
     "EpochSampler",
@@ -165,7 +165,7 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         rng = np.random.default_rng((self.seed, epoch, position))
         image, ids = self._kept.get(position, lambda: self._read(position))
         geometry = self.preprocess.geometry
-        if self._changes_own_pixels:
+        if wants_own_pixels(self.augmentations):
             image, ids = augment(image, ids, self.augmentations, rng, resized=False)
             image, ids = geometry.resize(image), geometry.resize_ids(ids)
         low, high = image.aminmax()
@@ -175,16 +175,12 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         image, ids = augment(image, ids, self.augmentations, rng, resized=True)
         return self.preprocess.finish(image, span), geometry.pad(ids, IGNORE)
 
-    @property
-    def _changes_own_pixels(self) -> bool:
-        return not all(AUGMENTATIONS[name].resized for name in self.augmentations)
-
     def _read(self, position: int) -> tuple[Tensor, Tensor]:
         """Return image and class ids of a sample, resized if nothing comes before that."""
         image = _channels_first(read_image(self.samples.images[position]))
         own = (image.shape[-2], image.shape[-1])
         ids = torch.from_numpy(_read_ids(self.samples, position, own, self.label_map))
-        if self._changes_own_pixels:
+        if wants_own_pixels(self.augmentations):
             return image, ids
         geometry = self.preprocess.geometry
         return geometry.resize(image), geometry.resize_ids(ids)

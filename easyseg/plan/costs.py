@@ -36,8 +36,8 @@ class Costs:
         image: Seconds of validating an image.
         build: Seconds of building the network; it is built again around the best weights.
         before: Seconds of the fit before training starts.
-        memory_gb: Largest resident size of the process in GB after a step and a validation batch,
-            None where it is not known.
+        memory_gb: Largest resident size of the process in GB that a fit is expected to reach, from
+            that after a step and a few validation images; None where it is not known.
     """
 
     step: float

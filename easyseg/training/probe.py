@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from easyseg.allocator import keep_freed_memory
 from easyseg.artifact import preprocess_of
 from easyseg.clock import Clock
 from easyseg.data.dataset import EpochSampler, TrainingSet, collate_training
+from easyseg.data.kept import KEPT_BYTES
+from easyseg.data.transforms import wants_own_pixels
 from easyseg.inference.predict import auto_batch_size, autocast_for
 from easyseg.metrics.evaluate import score
 from easyseg.models.network import Network, build_network
@@ -31,6 +34,10 @@ PROBED_FROM_SECONDS = 60.0
 # What a probe may take of the limit; a step that would take more is guessed from its forward pass.
 _SHARE = 0.05
 _STEP_PER_FORWARD = 3.0
+# A fit takes more of a machine's memory than its first step and validation: what the allocator
+# keeps gets gaps, and validations come while the optimizer's state is there
+# (benchmarks/estimates.py).
+_GROWTH = 1.15
 # Images that are scored after the first one, as far as there is time.
 _SCORED = 4
 
@@ -68,9 +75,12 @@ def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Cl
     peak = _peak_gb(device)
     # Without a step its memory is not known; nor if this process has held more before.
     known = taken and before is not None and peak is not None and peak > before
+    memory = None
+    if known and peak is not None:
+        memory = peak if device.type == "cuda" else _GROWTH * peak + _kept_gb(prepared)
     # Without a limit a fit is planned with a probe, and goes without one itself.
     before_training = before_probe if clock.limit is None else clock.elapsed()
-    return Costs(step, image, build, before_training, peak if known else None)
+    return Costs(step, image, build, before_training, memory)
 
 
 def _step_seconds(
@@ -152,6 +162,20 @@ def _image_seconds(
     paid = (end - time.monotonic()) / first
     more = range(1, 1 + int(min(_SCORED, len(samples) - 1, max(0, paid))))
     return seconds_of(more) if more else first
+
+
+def _kept_gb(prepared: Prepared) -> float:
+    """Return the GB of the images that stay in memory, as if all had the middle size."""
+    found = prepared.fingerprint
+    own = round(found.height.median), round(found.width.median)
+    content = preprocess_of(prepared.plan).geometry.content(own)
+    training = own if wants_own_pixels(prepared.plan.data.augment) else content
+    # Three channels and the class ids; of validation masks the ids at the image's own size.
+    sizes = [
+        4 * math.prod(training) * found.num_images,
+        (3 * math.prod(content) + math.prod(own)) * found.num_tuning,
+    ]
+    return sum(min(KEPT_BYTES, size) for size in sizes) / 1e9
 
 
 def _peak_gb(device: torch.device) -> float | None:
