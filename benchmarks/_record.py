@@ -77,6 +77,12 @@ def put_between(page: str, text: str, name: str) -> str:
     return f"{before}{start}\n\n{text}\n\n{end}{after}"
 
 
+def source(result: Mapping[str, Any]) -> str:
+    """Return machine and commit of a result, and what ran beside it, if it says so."""
+    beside = f", beside {result['beside']}" if "beside" in result else ""
+    return f"{result['machine']}, commit {result['commit']}{beside}"
+
+
 def publish(text: str, results: Sequence[Mapping[str, Any]], name: str) -> None:
     """Print a table and put it at its place in benchmarks/README.md, with where it comes from.
 
@@ -85,7 +91,7 @@ def publish(text: str, results: Sequence[Mapping[str, Any]], name: str) -> None:
         results: What it was made of, with their provenance.
         name: Name of the place.
     """
-    sources = " / ".join(sorted({f"{r['machine']}, commit {r['commit']}" for r in results}))
+    sources = " / ".join(sorted({source(result) for result in results}))
     text = f"{text}\n\n{sources}."
     put_into_page(Path(__file__).with_name("README.md"), text, name)
     print(text)

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _record import RESULTS, provenance, put_into_page, write_json
+from _record import RESULTS, provenance, put_into_page, source, write_json
 from _steps import (
     CPU,
     DTYPES,
@@ -354,10 +354,22 @@ PARTS = {
 }
 
 
+def measure(options: argparse.Namespace, folder: Path) -> None:
+    """Measure one part and write it down."""
+    name = options.part
+    if name in ("adapters", "prefix", "allocator"):
+        name += f"-{options.backbone}-{options.size}-{options.batch}-{options.precision}"
+        name += f"-{options.blocks}" if name.startswith("prefix") else ""
+    name += f"-{options.device.type}" if options.device != CPU else ""
+    measured = provenance(options.device.type)
+    found = PARTS[options.part][0](options)
+    write_json(folder / f"{name}.json", {"part": options.part, **found, **measured})
+
+
 def main() -> None:
     """Measure one part and write all tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("part", choices=[*PARTS, "tables"], help="tables: only write the tables")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--backbone", default="lite_medsam", help="of a step, as what follows")
     parser.add_argument("--size", type=int, default=112)
@@ -367,16 +379,10 @@ def main() -> None:
     parser.add_argument("--device", type=torch.device, default=CPU, help="cpu or cuda")
     options = parser.parse_args()
     folder = RESULTS / "parts"
-    name = options.part
-    if name in ("adapters", "prefix", "allocator"):
-        name += f"-{options.backbone}-{options.size}-{options.batch}-{options.precision}"
-        name += f"-{options.blocks}" if name.startswith("prefix") else ""
-    name += f"-{options.device.type}" if options.device != CPU else ""
-    measured = provenance(options.device.type)
-    found = PARTS[options.part][0](options)
-    write_json(folder / f"{name}.json", {"part": options.part, **found, **measured})
+    if options.part != "tables":
+        measure(options, folder)
     cells = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
-    tables = [f"{PARTS[c['part']][1](c)}\n\n{c['machine']}, commit {c['commit']}." for c in cells]
+    tables = [f"{PARTS[c['part']][1](c)}\n\n{source(c)}." for c in cells]
     put_into_page(Path(__file__).with_name("README.md"), "\n\n".join(tables), "parts")
     print("\n\n".join(tables))
 

@@ -122,7 +122,10 @@ def table(cells: Sequence[Mapping[str, Any]]) -> str:
             rates += (
                 ["–", "–"]
                 if seconds is None
-                else [f"{cell['batch'] / seconds:.2g}", f"{cell['share_of_its_speed'][name]:.0%}"]
+                else [
+                    in_few_digits(cell["batch"] / seconds),
+                    f"{cell['share_of_its_speed'][name]:.0%}",
+                ]
             )
         lines.append(
             f"| {cell.get('device', 'cpu')} | `{cell['backbone']}` | {cell['size']} "
@@ -130,6 +133,11 @@ def table(cells: Sequence[Mapping[str, Any]]) -> str:
             f"| {cell['peak_gb']:.1f} GB |"
         )
     return "\n".join(lines)
+
+
+def in_few_digits(rate: float) -> str:
+    """Return a rate with two digits, or all before its point."""
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def main() -> None:

@@ -21,6 +21,9 @@ GB_PER_IMAGE = {
     "vit_h": (25.0, 17.0),
 }
 GB_PER_IMAGE_ELSE = (6.0, 4.0)
+# On an H100 a step in bf16 took 1.6 GB an image of vit_b and 0.6 of lite_medsam
+# (benchmarks/throughput.py --device cuda): less than half of the above.
+ON_CUDA = 0.5
 GB_FIXED = 1.5
 # GB a pixel of the input and a class: the loss keeps some six maps in float32.
 GB_PER_CLASS_PIXEL = 6 * 4 / 1e9
@@ -68,6 +71,8 @@ def images_that_fit(
     trained = ENCODER_PARAMETERS.get(backbone, 0) if kind == "full" else 0
     cost = GB_PER_IMAGE.get(backbone, GB_PER_IMAGE_ELSE)[mixed]
     cost *= (size / spec.default_size) ** 2 * KEPT[spec.family].get(kind, 1.0)
+    if mixed and hardware.accelerator == "cuda":
+        cost *= ON_CUDA
     cost += (num_masks - 1) * size**2 * GB_PER_CLASS_PIXEL
     sharers = hardware.devices if hardware.accelerator == "cpu" else 1
     usable = hardware.memory_gb * USABLE_MEMORY[hardware.accelerator] / sharers
