@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from easyseg.auditing.fingerprint import Fingerprint, Percentiles, Quantiles
 from easyseg.inference.predict import autocast_for
-from easyseg.models import sam_vit
+from easyseg.models import sam_vit, tiny_vit
 from easyseg.models.network import build_network
 from easyseg.plan.decisions import decide
 from easyseg.plan.hardware import Hardware, detect_hardware
@@ -77,9 +77,11 @@ def _literal(*inputs: Tensor) -> Tensor:
 def flops_of(run: Callable[[], Any]) -> int:
     """Return the floating-point operations of the products and convolutions of one run.
 
-    Attention counts as its plain formula, forward and backward, however it is computed.
+    Attention counts as its plain formula, forward and backward, however it is computed; rows that
+    strips have in common count once.
     """
     with (
+        patch.object(tiny_vit, "_STRIP_BYTES", 2**62),
         patch.object(sam_vit, "attention_with_positions", _literal),
         sdpa_kernel(SDPBackend.MATH),
         FlopCounterMode(display=False) as counter,

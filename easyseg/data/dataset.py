@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from easyseg.data.geometry import Geometry, Normalization, Window, normalize, value_span
 from easyseg.data.io import describe, read_image, read_mask
-from easyseg.data.kept import KEPT_BYTES, Kept
+from easyseg.data.kept import Kept
 from easyseg.data.label_map import IGNORE, LabelMap
 from easyseg.data.pairing import fit_to_image
 from easyseg.data.table import Samples
@@ -136,8 +136,16 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
     image with several windows a sample shows a random one: augmentations of the image's own pixels
     come first, so a crop bounds where the window may lie, the others change the window alone.
 
-    What is the same in each epoch is kept in memory, see ``kept.py``: the resized sample, or the
-    sample as it was read where an augmentation wants the image's own pixels.
+    What is the same in each epoch can be kept in memory, see ``kept.py``: the resized sample, or
+    the sample as it was read where an augmentation wants the image's own pixels.
+
+    Args:
+        samples: Images and labels.
+        preprocess: How images enter the network.
+        label_map: For class ids.
+        augmentations: Names of augmentations.
+        seed: Seed of all random numbers.
+        keep: Bytes of samples that stay in memory.
     """
 
     def __init__(
@@ -147,13 +155,20 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         label_map: LabelMap,
         augmentations: Sequence[str],
         seed: int,
+        *,
+        keep: int = 0,
     ) -> None:
         self.samples = samples
         self.preprocess = preprocess
         self.label_map = label_map
         self.augmentations = tuple(augmentations)
         self.seed = seed
-        self._kept: Kept[tuple[Tensor, Tensor]] = Kept(KEPT_BYTES)
+        self._kept: Kept[tuple[Tensor, Tensor]] = Kept(keep)
+
+    @property
+    def keeps(self) -> bool:
+        """True if samples stay in memory."""
+        return self._kept.limit > 0
 
     def __len__(self) -> int:
         """Return the number of samples."""

@@ -10,7 +10,7 @@ from torch.utils.data import get_worker_info
 __all__ = ["KEPT_BYTES", "Kept"]
 
 KEPT_BYTES = 2**29
-"""What a fit keeps of its training images, and as much of its validation images, in bytes."""
+"""What a training process keeps of its training images, and as much of its validation images."""
 
 
 class _Sized(Protocol):
@@ -25,10 +25,14 @@ class Kept(Generic[T]):
     """Arrays or tensors by position; what does not fit any more is made anew each time.
 
     Nothing is ever dropped for something else: samples come in a new order each epoch, so that
-    another choice would be no better. Processes that read ahead share the limit.
+    another choice would be no better. Processes that read ahead keep nothing: any of them may get
+    any sample, and what they send lies in memory that both sides share for as long as it lives.
 
     Args:
         limit: Bytes that may be kept.
+
+    Attributes:
+        used: Bytes that are kept.
 
     Example:
         >>> import numpy as np
@@ -46,7 +50,7 @@ class Kept(Generic[T]):
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._values: dict[int, T] = {}
-        self._bytes = 0
+        self.used = 0
 
     def get(self, position: int, make: Callable[[], T]) -> T:
         """Return what is kept for a position, or make it, and keep it if there is room.
@@ -59,8 +63,7 @@ class Kept(Generic[T]):
             return self._values[position]
         value = make()
         size = sum(part.nbytes for part in value)
-        worker = get_worker_info()
-        if self._bytes + size <= self.limit // (worker.num_workers if worker else 1):
+        if get_worker_info() is None and self.used + size <= self.limit:
             self._values[position] = value
-            self._bytes += size
+            self.used += size
         return value

@@ -50,7 +50,7 @@ CACHE_FROM_SHARE = 0.1
 
 # Steps that are planned for each step that a time limit pays for: a probe on busy cores measures
 # too much, and time that is left over is lost.
-SPARE_STEPS = 1.6
+SPARE_STEPS = 1.3
 
 HIGHEST_LR = 1e-3
 HIGHEST_LR_UP_TO_STEPS = 300

@@ -188,7 +188,14 @@ class SegmentationModule(L.LightningModule):
         samples = self.prepared.training_samples()
         trainer, plan, seed = self.trainer, self.plan, self.seed_of_fit
         self._training_loader = DataLoader(
-            TrainingSet(samples, preprocess_of(plan), self.label_map, plan.data.augment, seed),
+            TrainingSet(
+                samples,
+                preprocess_of(plan),
+                self.label_map,
+                plan.data.augment,
+                seed,
+                keep=KEPT_BYTES,
+            ),
             batch_size=plan.train.micro_batch_size,
             sampler=EpochSampler(
                 len(samples), seed, rank=trainer.global_rank, world=trainer.world_size

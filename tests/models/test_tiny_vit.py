@@ -173,15 +173,20 @@ def test_small_encoder_breaks_without(small, relative_error, group):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("rows", [1, 2, 3, 100])
 @pytest.mark.parametrize("size", [(9, 7), (8, 12), (1, 3)])
-def test_strips_are_the_whole(monkeypatch, fill_weights_that_matter, stride, rows, size):
+@pytest.mark.parametrize("mixed", [False, True])
+def test_strips_are_the_whole(monkeypatch, fill_weights_that_matter, stride, rows, size, mixed):
     merging = fill_weights_that_matter(PatchMerging(4, 6, stride)).eval()
-    x = torch.randn(2, 4, *size)
-    expected = merging.conv3(F.gelu(merging.conv2(F.gelu(merging.conv1(x)))))
+    x = torch.randn(2, 4, *size).contiguous(memory_format=torch.channels_last)
     monkeypatch.setattr(tiny_vit, "_STRIP_BYTES", rows * stride * 6 * size[1] * 4)
-    with torch.no_grad():
-        found, _ = merging(x)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    assert torch.equal(merging(x)[0], expected)  # With gradients.
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+        expected = merging.conv3(F.gelu(merging.conv2(F.gelu(merging.conv1(x)))))
+        assert torch.equal(merging(x)[0], expected)  # With gradients.
+        with torch.no_grad():
+            found, _ = merging(x)
+    assert found.dtype == expected.dtype
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    tolerance = {"rtol": 1e-2, "atol": 1e-2} if mixed else {"rtol": 1e-5, "atol": 1e-6}
+    torch.testing.assert_close(found, expected, **tolerance)
 
 
 @torch.no_grad()
