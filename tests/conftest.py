@@ -213,6 +213,16 @@ def golden_file() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
+def page_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the files that README and documentation talk about."""
+    from pages import write_files
+
+    folder = tmp_path_factory.mktemp("pages")
+    write_files(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the folder of real data sets beside the checkout, or skip the test."""
     folder = REPOSITORY.parent / "shared" / "data"
