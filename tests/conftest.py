@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
     from easyseg.plan.plan import Plan
 
+# Its comparisons are shown as those of tests are.
+pytest.register_assert_rewrite("pages")
+
 # No deadlines, for examples or for making them: a busy machine is not a bug.
 hypothesis.settings.register_profile(
     "easyseg", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

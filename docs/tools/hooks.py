@@ -1,4 +1,4 @@
-"""What MkDocs calls: generated parts of pages, and the docstrings' references as plain code.
+"""What MkDocs calls before it reads a page: it fills in the generated parts.
 
 A page says where a generated part goes by a line of its own, ``<!-- generated: presets -->``.
 """
@@ -19,7 +19,6 @@ for folder in (ROOT / "tests", ROOT, Path(__file__).parent):
 from generated import PARTS  # noqa: E402 - found by the lines above
 
 _MARK = re.compile(r"^<!-- generated: (.+?) -->$", re.MULTILINE)
-_ROLE = re.compile(r":[a-z]+:(<code>)~?([\w.]+</code>)")
 
 
 def fill(markdown: str) -> str:
@@ -35,8 +34,3 @@ def fill(markdown: str) -> str:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill in the generated parts."""
     return fill(markdown)
-
-
-def on_page_content(html: str, **_: Any) -> str:
-    """Show ``:func:`easyseg.audit``` of a docstring as code."""
-    return _ROLE.sub(r"\1\2", html)
