@@ -69,6 +69,13 @@ def test_the_python_blocks_of_a_page_run_in_their_order(
     run_python(BLOCKS[name], f"docs/{name}")
 
 
+def test_a_number_sign_begins_headings_only():
+    for name, text in TEXTS.items():
+        prose = re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.MULTILINE | re.DOTALL)
+        signs = re.findall(r"^#+.?", prose, re.MULTILINE)
+        assert all(sign.endswith(" ") for sign in signs), name
+
+
 def test_most_guides_have_code():
     guides = [name for name in TEXTS if name.startswith("guides/")]
     assert len(guides) >= 13

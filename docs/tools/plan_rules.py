@@ -111,10 +111,10 @@ def _preset() -> Rule:
             auto(f"CPU, a limit of {seconds - 1:g} s", time_limit=seconds - 1, edge=True),
             auto(f"CPU, 500 images of {side} px", count=500, side=float(side)),
             auto(f"CPU, 500 images of {side + 1} px", count=500, side=side + 1.0, edge=True),
-            auto(f"GPU, {best} images", count=best, machine=H200),
-            auto(f"GPU, {best + 1} images", count=best + 1, machine=H200, edge=True),
-            auto(f"GPU, {many} images", count=many, machine=H200),
-            auto(f"GPU, {many + 1} images", count=many + 1, machine=H200, edge=True),
+            auto(f"GPU, {best} images", count=best, machine=gpu(80)),
+            auto(f"GPU, {best + 1} images", count=best + 1, machine=gpu(80), edge=True),
+            auto(f"GPU, {many} images", count=many, machine=gpu(80)),
+            auto(f"GPU, {many + 1} images", count=many + 1, machine=gpu(80), edge=True),
         ),
     )
 

@@ -27,7 +27,6 @@ from easyseg.plan.presets import (
 from easyseg.study.reading import list_studies, read_study
 
 CHOSEN_PRESETS = ("fast", "balanced", "best")
-_YES = "✔"
 
 
 def code(words: object) -> str:
@@ -59,7 +58,7 @@ def preset_budgets() -> str:
             )
     head = (
         "preset",
-        "on a",
+        "machine",
         "rank",
         "experts",
         "input side",
@@ -118,15 +117,15 @@ def plan_keys() -> str:
     """Return each key of a plan, what it may hold, and who decides when you say nothing."""
     preset = flatten(load_preset("balanced")["plan"])
     rows = [(code(key), domain.text, _decided(key, preset[key])) for key, domain in DOMAINS.items()]
-    return table(("key", "values", "if you say nothing"), rows)
+    return table(("key", "values", "in the preset `balanced`"), rows)
 
 
 def _decided(key: str, value: Any) -> str:
     if value == "auto":
         assert key in CHOICES
-        return f"[decided from the data and the machine](#{key.replace('.', '')})"
+        return f"[a rule](#{key.replace('.', '')})"
     shown = tuple(value) if isinstance(value, list) else value
-    return f"the preset: {code(in_words(shown))} in `balanced`"
+    return code(in_words(shown))
 
 
 def kinds() -> str:
