@@ -10,14 +10,28 @@ _LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 _COMMENT = re.compile(r"^<!-- /?\w+ -->\n", re.MULTILINE)
 _FENCE = re.compile(r"^ *```")
 
-# Pages of the documentation that hold what links of those files lead to.
+# Pages of the documentation that hold what links of those files lead to, as seen from docs/ itself.
 _PAGES = {
     "benchmarks/README.md": "results.md",
     "../README.md#how-good-it-is": "results.md",
-    "../README.md#what-happens-in-a-fit": "guides/plan.md",
+    "../README.md#what-happens-in-a-fit": "guides/troubleshooting.md#it-runs-out-of-memory",
     "#limits": "limits.md",
     "presets": "reference/presets.md",
 }
+
+
+def marked(place: str) -> str:
+    """Return what a script has written between its marks, ``README.md memory``.
+
+    Raises:
+        LookupError: If the file has no such marks.
+    """
+    file, name = place.split()
+    text = (ROOT / file).read_text(encoding="utf-8")
+    found = re.search(rf"<!-- {name} -->\n(.+)<!-- /{name} -->", text, re.DOTALL)
+    if found is None:
+        raise LookupError(f"{file} has no marks <!-- {name} -->, which a page of docs/ shows")
+    return _adapted(found[1])
 
 
 def excerpt(place: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from command_line import command_line
-from excerpts import excerpt, whole
+from excerpts import excerpt, marked, whole
 from plan_rules import fixed_keys, rules
 from tables import (
     backbones,
@@ -27,6 +27,7 @@ PARTS: Mapping[str, Callable[..., str]] = {
     "excerpt": excerpt,
     "fixed_keys": fixed_keys,
     "kinds": kinds,
+    "marked": marked,
     "metrics": metric_table,
     "plan_keys": plan_keys,
     "preset_budgets": preset_budgets,
