@@ -24,7 +24,7 @@ FAST = {
     "train.precision": "32",
 }
 FEW = 6
-SIZE = (72, 96)
+SIZE = (112, 144)
 
 
 def install() -> None:
