@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from easyseg.errors import DataError, NotFittedError, OptionError, nearest
+from easyseg.errors import ArtifactError, DataError, NotFittedError, OptionError, nearest
 from easyseg.run_folder import run_folder_of
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import torch
+    from matplotlib.figure import Figure
 
     from easyseg.artifact import TrainedModel
     from easyseg.clock import Clock
@@ -133,6 +134,15 @@ class SemanticSegmentor:
             if value is not defaults[name].default and value != defaults[name].default
         )
         return f"{type(self).__name__}({given})"
+
+    def _repr_html_(self) -> str:
+        from easyseg.views.notebook import model_html, parameters_html
+
+        name, model = type(self).__name__, getattr(self, "_model", None)
+        if model is not None:
+            return model_html(name, model, self.path_)
+        defaults = {key: v.default for key, v in inspect.signature(type(self)).parameters.items()}
+        return parameters_html(name, self.get_params(), defaults)
 
     def fit(
         self,
@@ -541,6 +551,75 @@ class SemanticSegmentor:
             keys = [key for key in found if key != EMPTY_KEY]
             bounds = bootstrap_intervals(scores, keys, samples.groups)
         return found, pd.DataFrame(scores.per_image(), index=samples.index), bounds
+
+    def plot_history(self) -> Figure:
+        """Draw training loss, validation score and learning rate by epoch; the saved one is marked.
+
+        Returns:
+            A matplotlib figure, which a notebook shows; ``savefig("history.png")`` writes it.
+
+        Raises:
+            NotFittedError: Before ``fit`` or ``load``.
+            ArtifactError: If the model was loaded from a folder that holds no history.
+            OptionError: If matplotlib is not installed.
+        """
+        from easyseg.views.history import plot_history
+
+        model = self._fitted()
+        if self.history_.empty:
+            raise ArtifactError(
+                f"{self.path_} holds no history: fit writes metrics.csv into its run folder, and a "
+                "saved model goes without it; load the run folder to see it"
+            )
+        return plot_history(self.history_, model.plan.metric)
+
+    def show_predictions(self, table: Any, num_images: int = 4, seed: int = 0) -> Figure:
+        """Draw a few images with their masks, the predictions, and what is wrong with these.
+
+        Large images are shown smaller; scores are those at the images' own sizes.
+
+        Args:
+            table: As for :meth:`predict`. If it is a table with a column of labels, masks, errors
+                and the score of each image are shown: that of the plan's metric, or ``iou@image``
+                where a single image has no such score.
+            num_images: How many images are drawn.
+            seed: Which ones.
+
+        Returns:
+            A matplotlib figure, as from :meth:`plot_history`: a row for each image.
+
+        Raises:
+            NotFittedError: Before ``fit`` or ``load``.
+            DataError: If files are missing, or those of the chosen images cannot be read.
+            OptionError: If matplotlib is not installed, or ``num_images`` is below 1.
+        """
+        from easyseg.views.examples import find_examples
+        from easyseg.views.predictions import plot_predictions
+
+        return plot_predictions(find_examples(self, table, num_images, seed))
+
+    def show_experts(self, table: Any = None) -> Figure:
+        """Draw which experts of Conv-LoRA are used: by block, and by the size of the objects.
+
+        Args:
+            table: DataFrame or CSV with images and labels. ``None``: what the run folder holds of
+                the use in training, by block and by epoch.
+
+        Returns:
+            A matplotlib figure, as from :meth:`plot_history`. Shares are those of the windows that
+            a gate sent to each expert; with ``adapter.routing="image"``, and in blocks that see the
+            whole image, those of the images.
+
+        Raises:
+            NotFittedError: Before ``fit`` or ``load``.
+            ArtifactError: Without a table, if the folder of the model holds no use of experts.
+            DataError: All problems of the table at once.
+            OptionError: If the adapter has no experts to choose from, or matplotlib is not
+                installed.
+        """
+        from easyseg.views.experts import show_training_use, show_use
+
+        return show_training_use(self) if table is None else show_use(self, table)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model as a folder: trained tensors, JSON, a model card; no pickle.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Source: TypeAlias = str | Path | np.ndarray | Image.Image
 
-__all__ = ["PALETTE", "overlay", "write_overlays"]
+__all__ = ["PALETTE", "overlay", "shrink_mask", "write_overlays"]
 
 PALETTE = (
     "#56B4E9",
@@ -125,6 +125,30 @@ def write_overlays(
         picture.parent.mkdir(parents=True, exist_ok=True)
         overlay(image, mask, ignore=ignore, coloured=coloured).save(picture, quality=90)
         on_picture(1)
+
+
+def shrink_mask(values: np.ndarray, longest: int) -> np.ndarray:
+    """Make a mask small enough to show: every n-th pixel, so that no value is made up.
+
+    Args:
+        values: ``[H, W]``.
+        longest: The longer side that is wanted; smaller masks stay as they are.
+
+    Example:
+        >>> import numpy as np
+        >>> shrink_mask(np.arange(12).reshape(2, 6), 3).tolist()
+        [[7, 9, 11]]
+    """
+    import numpy as np
+
+    factor = max(1.0, max(values.shape) / longest)
+    rows, columns = (
+        (np.arange(max(1, round(side / factor))) * factor + factor / 2)
+        .astype(int)
+        .clip(0, side - 1)
+        for side in values.shape
+    )
+    return values[rows[:, None], columns]
 
 
 def _source(source: Source) -> Path | np.ndarray | Image.Image:

@@ -15,7 +15,7 @@ from easyseg.auditing.findings import AuditReport, Evidence, Finding
 from easyseg.data.colours import unpack_colours
 from easyseg.data.io import ImageSource, Mask, load_mask, read_image
 from easyseg.errors import DataError
-from easyseg.visualize import PALETTE
+from easyseg.visualize import PALETTE, shrink_mask
 
 __all__ = ["fragment", "page"]
 
@@ -158,15 +158,8 @@ def _thumbnail(source: ImageSource) -> str:
 def _mask_thumbnail(source: ImageSource) -> str:
     """Return a mask as a small PNG: the colours it is coded in, or one for each value."""
     mask = load_mask(source)
-    height, width = mask.values.shape
-    shrink = max(1.0, max(height, width) / _SIDE)
-    rows, columns = (
-        (np.arange(max(1, round(side / shrink))) * shrink + shrink / 2)
-        .astype(int)
-        .clip(0, side - 1)
-        for side in (height, width)
-    )
-    return _encoded(Image.fromarray(_colours(mask, mask.values[rows[:, None], columns])), "PNG")
+    values = shrink_mask(mask.values, _SIDE)
+    return _encoded(Image.fromarray(_colours(mask, values)), "PNG")
 
 
 def _colours(mask: Mask, values: np.ndarray) -> np.ndarray:

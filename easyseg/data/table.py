@@ -16,7 +16,7 @@ from PIL import Image
 from easyseg.data.io import ImageSource
 from easyseg.errors import DataError, OptionError, nearest
 
-__all__ = ["IMAGE_SUFFIXES", "CellProblem", "Groups", "Samples", "read_samples"]
+__all__ = ["IMAGE_SUFFIXES", "CellProblem", "Groups", "Samples", "has_column", "read_samples"]
 
 Groups = str | Callable[[pd.Series], Hashable]
 """Name of a column, or a function from a row of the table to the row's group."""
@@ -165,6 +165,30 @@ def read_samples(
     return samples
 
 
+def has_column(data: Any, name: str) -> bool:
+    """Return whether data is a table, in memory or as a CSV file, with a column of this name.
+
+    Args:
+        data: As for :func:`read_samples`.
+        name: The column.
+
+    Raises:
+        DataError: The CSV file cannot be read.
+
+    Example:
+        >>> has_column(pd.DataFrame({"image": ["a.png"]}), "label"), has_column("folder/", "label")
+        (False, False)
+    """
+    if isinstance(data, (str, Path)):
+        path = Path(data).expanduser()
+        return _is_csv(path) and name in _read_csv(path, [name]).columns
+    return isinstance(data, pd.DataFrame) and name in data.columns
+
+
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv" and not path.is_dir()
+
+
 def _as_frame(
     data: Any, image: str, label: str | None, root: Path | None, text: Sequence[str]
 ) -> tuple[pd.DataFrame, Path, list[str] | None]:
@@ -177,7 +201,7 @@ def _as_frame(
         return data, start, None
     if isinstance(data, (str, Path)) and str(data).strip():
         path = Path(data).expanduser()
-        if path.suffix.lower() == ".csv" and not path.is_dir():
+        if _is_csv(path):
             return _read_csv(path, text), root or path.parent, None
     else:
         path = None

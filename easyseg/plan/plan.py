@@ -204,6 +204,12 @@ class Plan:
             table.add_row(*map(escape, row))
         return table
 
+    def _repr_html_(self) -> str:
+        """Return the same table for a notebook."""
+        from easyseg.views.notebook import plan_html
+
+        return plan_html(self)
+
 
 def in_words(value: Any) -> str:
     """Write a value for people.

@@ -12,7 +12,7 @@ from easyseg.study.cells import tuning_cells
 from easyseg.study.progress import Progress
 from easyseg.study.spec import Part, Row, Study
 from easyseg.study.tables import Column, columns_of, expert_uses, spread, tidy
-from easyseg.study.use import dependence, shares
+from easyseg.views.expert_tables import dependence, shares
 
 __all__ = ["markdown"]
 

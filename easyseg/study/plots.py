@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from easyseg.errors import OptionError
 from easyseg.study.spec import Part
 from easyseg.study.tables import Column, spread
-from easyseg.study.use import mean_scales, shares
+from easyseg.views.experts import plot_use
+from easyseg.views.figures import new_figure, save_figure
 from easyseg.visualize import PALETTE
 
 __all__ = ["plot_experts", "plot_scores"]
 
-_PANEL, _ROW, _HEAT, _MARGIN = 3.4, 0.34, 2.6, 1.3  # inches
-_DPI = 150
-_MOST_TICKS = 16
+_PANEL, _ROW, _MARGIN = 3.4, 0.34, 1.3  # inches
 
 
 def plot_scores(part: Part, columns: list[Column], table: pd.DataFrame, file: Path) -> None:
@@ -34,7 +31,7 @@ def plot_scores(part: Part, columns: list[Column], table: pd.DataFrame, file: Pa
         OptionError: If matplotlib is not installed.
     """
     rows = list(part.rows)
-    figure = _figure(_PANEL * len(columns) + _MARGIN, _ROW * len(rows) + _MARGIN)
+    figure = new_figure(_PANEL * len(columns) + _MARGIN, _ROW * len(rows) + _MARGIN)
     axes = figure.subplots(1, len(columns), squeeze=False, sharey=True)
     own = table[table["part"] == part.name]
     for axis, column in zip(axes[0], columns, strict=True):
@@ -55,7 +52,7 @@ def plot_scores(part: Part, columns: list[Column], table: pd.DataFrame, file: Pa
     axes[0][0].set_yticks(range(len(rows)), [row.title for row in rows])
     axes[0][0].set_ylim(len(rows) - 0.5, -0.5)
     figure.suptitle(f"{part.title}: mean ± standard error over seeds", fontsize="medium")
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def plot_experts(uses: Mapping[str, pd.DataFrame], file: Path) -> None:
@@ -68,49 +65,4 @@ def plot_experts(uses: Mapping[str, pd.DataFrame], file: Path) -> None:
     Raises:
         OptionError: If matplotlib is not installed, or there is nothing to draw.
     """
-    if not uses:
-        raise OptionError("no use of experts to draw; expected at least one model with experts")
-    figure = _figure(2 * _PANEL + _MARGIN, _HEAT * len(uses))
-    axes = figure.subplots(len(uses), 2, squeeze=False)
-    for (left, right), (title, use) in zip(axes, uses.items(), strict=True):
-        by_block, by_size = shares(use), mean_scales(use)
-        drawn = left.imshow(by_block.T, aspect="auto", cmap="viridis", vmin=0, vmax=1)
-        figure.colorbar(drawn, ax=left, label="share of windows")
-        _ticks(left, by_block.index, by_block.columns)
-        left.set(xlabel="block", ylabel="scale of the expert")
-        left.set_title(title, fontsize="medium")
-        low, high = use["scale"].min(), use["scale"].max()
-        drawn = right.imshow(by_size, aspect="auto", cmap="cividis", vmin=low, vmax=high)
-        figure.colorbar(drawn, ax=right, label="mean scale")
-        _ticks(right, by_size.columns, by_size.index)
-        right.set(xlabel="block", ylabel="object in the window")
-    _save(figure, file)
-
-
-def _ticks(axis: Any, across: pd.Index, down: pd.Index) -> None:
-    """Name rows and columns of a picture of a table; of many columns every fourth."""
-    step = 1 if len(across) <= _MOST_TICKS else 4
-    axis.set_xticks(range(0, len(across), step), [str(name) for name in across[::step]])
-    axis.set_yticks(range(len(down)), [str(name) for name in down])
-
-
-def _figure(width: float, height: float) -> Any:
-    """Return an empty figure; nothing of a user's own plots is touched."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise OptionError(
-            "the figures of a study need matplotlib, which is not installed: "
-            "pip install 'easyseg[study]'"
-        ) from error
-    return Figure(figsize=(width, height), layout="tight")
-
-
-def _save(figure: Any, file: Path) -> None:
-    """Write a figure beside its place and move it there."""
-    beside = file.with_name(f".{file.name}.tmp.png")
-    try:
-        figure.savefig(beside, dpi=_DPI)
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
+    save_figure(plot_use(uses), file)

@@ -279,7 +279,7 @@ def _fit(segmentor: SemanticSegmentor) -> dict[str, Any]:
 
 def _experts(segmentor: SemanticSegmentor, table: pd.DataFrame) -> dict[str, Any]:
     """Return which experts the test images use, if there is a choice."""
-    from easyseg.study.experts import expert_use, has_experts
+    from easyseg.views.expert_use import expert_use, has_experts
 
     if not has_experts(segmentor):
         return {}

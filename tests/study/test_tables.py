@@ -189,7 +189,7 @@ def test_the_use_of_experts_is_summed_over_seeds(progress):
 
 
 def test_figures_are_drawn_where_matplotlib_is(progress, tmp_path):
-    pytest.importorskip("matplotlib", reason="figures need matplotlib: the extra 'study'")
+    pytest.importorskip("matplotlib", reason="figures need matplotlib: the extra 'plots'")
     files = write_report(study_of(), progress, tmp_path)
     names = ["scores-methods.png", "experts-methods.csv", "experts-methods.png", "scores-ranks.png"]
     assert [file.name for file in files[2:]] == names
@@ -204,13 +204,12 @@ def test_figures_are_drawn_where_matplotlib_is(progress, tmp_path):
 
 def test_without_matplotlib_the_message_says_what_to_install(progress, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     study = study_of()
     table = tidy(study, progress)
     columns = columns_of(study.parts[0], study.sets, table)
-    with pytest.raises(OptionError, match=r"pip install 'easyseg\[study\]'"):
+    with pytest.raises(OptionError, match=r"pip install 'easyseg\[plots\]'"):
         plot_scores(study.parts[0], columns, table, tmp_path / "scores.png")
-    with pytest.raises(OptionError, match=r"pip install 'easyseg\[study\]'"):
+    with pytest.raises(OptionError, match=r"pip install 'easyseg\[plots\]'"):
         plot_experts({"a": pd.DataFrame(use_of(0))}, tmp_path / "experts.png")
     with pytest.raises(OptionError, match="at least one model with experts"):
         plot_experts({}, tmp_path / "experts.png")

@@ -16,10 +16,10 @@ from easyseg.errors import DataError, OptionError
 from easyseg.plan.hardware import Hardware
 from easyseg.study.cells import Cell
 from easyseg.study.data import load_tables
-from easyseg.study.experts import SIZES
 from easyseg.study.results import read_results, result_file
 from easyseg.study.spec import Budget
 from easyseg.study.worker import Job, run_cell, run_job
+from easyseg.views.expert_use import SIZES
 
 SETTINGS = {key: value for key, value in TINY.items() if key != "train.epochs"} | {
     "train.batch_size": 2,
@@ -180,7 +180,7 @@ def test_what_is_refused_after_the_fit_costs_itself_alone(
         return evaluate(self, data, metrics, **options)
 
     monkeypatch.setattr(SemanticSegmentor, "evaluate", picky)
-    monkeypatch.setattr("easyseg.study.experts.expert_use", lambda *args: 1 / 0)
+    monkeypatch.setattr("easyseg.views.expert_use.expert_use", lambda *args: 1 / 0)
     cell = replace(CELL, seed=4)
     file = result_file(tmp_path, cell)
     run_job(replace(job, cell=cell, file=file, scratch=tmp_path / "run"))
@@ -199,7 +199,7 @@ def test_what_is_refused_after_the_fit_costs_itself_alone(
 def test_experts_are_counted_only_where_they_are_asked_for(
     job, tiny_backbones, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr("easyseg.study.experts.expert_use", lambda *args: pytest.fail("counted"))
+    monkeypatch.setattr("easyseg.views.expert_use.expert_use", lambda *args: pytest.fail("counted"))
     measured = run_cell(replace(job, scratch=tmp_path / "run", experts=False))
     assert "experts" not in measured
     assert measured["errors"] == {}

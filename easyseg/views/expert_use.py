@@ -25,11 +25,20 @@ from easyseg.errors import OptionError
 from easyseg.inference.predict import autocast_for
 from easyseg.models.adapters.conv_lora import ConvLoRALinear
 from easyseg.models.adapters.gate import Routing
+from easyseg.views.colours import background_of
 
 if TYPE_CHECKING:
     from easyseg.segmentor import SemanticSegmentor
 
-__all__ = ["SIZES", "expert_use", "has_experts", "object_sizes", "window_sizes"]
+__all__ = [
+    "SIZES",
+    "GatedLayer",
+    "expert_use",
+    "gated_layers",
+    "has_experts",
+    "object_sizes",
+    "window_sizes",
+]
 
 SIZES = ("none", "small", "medium", "large")
 """Of the object that fills most of a window: none, under 1 %, under 10 % of the image, or more."""
@@ -66,12 +75,7 @@ def expert_use(segmentor: SemanticSegmentor, data: Any) -> pd.DataFrame:
     from easyseg.preparation import read_labelled
 
     model = segmentor._fitted()
-    layers = _layers(model)
-    if not layers:
-        raise OptionError(
-            f"this model has no experts to choose from: its adapter is {model.plan.adapter}; "
-            "expected conv_lora with more than one expert and a gate"
-        )
+    layers = list(gated_layers(model).values())
     samples = read_labelled(
         data,
         model.label_map,
@@ -80,7 +84,7 @@ def expert_use(segmentor: SemanticSegmentor, data: Any) -> pd.DataFrame:
         data_root=segmentor.data_root,
     )
     images = TrainingSet(samples, preprocess_of(model.plan), model.label_map, (), seed=0)
-    background = 0 if model.plan.problem_type == "binary" else None
+    background = background_of(model.label_map, model.plan.problem_type)
     counts = {each.block: np.zeros((len(SIZES), len(each.scales)), np.int64) for each in layers}
     scales = {each.block: each.scales for each in layers}
     model.network.eval()
@@ -163,8 +167,51 @@ def window_sizes(
     return found
 
 
-class _Layer:
-    """A layer with a choice of experts, and what it did with the last image."""
+def _why_not(model: TrainedModel) -> str:
+    """Say what the adapter is, and which one has a choice of experts."""
+    adapter = model.plan.adapter
+    found = f"adapter.kind is {adapter.kind!r}"
+    if adapter.kind == "conv_lora":
+        found += f" with {adapter.num_experts} experts and adapter.gate {adapter.gate!r}"
+    expected = "'conv_lora', at least 2 experts, and the gate 'learned' or 'constant'"
+    return f"{found}; expected {expected}"
+
+
+def gated_layers(model: TrainedModel) -> dict[str, GatedLayer]:
+    """Return the layers with a choice of experts by their names, in the order of their blocks.
+
+    Args:
+        model: The model.
+
+    Raises:
+        OptionError: If there is none.
+    """
+    layers = _layers(model)
+    if not layers:
+        raise OptionError(f"this model has no experts to choose from: {_why_not(model)}")
+    return layers
+
+
+def _layers(model: TrainedModel) -> dict[str, GatedLayer]:
+    names = {module: name for name, module in model.network.named_modules()}
+    return {
+        names[layer]: GatedLayer(number, block, layer.gate, layer.scales)
+        for number, block in enumerate(model.network.backbone.attention_blocks())
+        for layer in block.modules()
+        if isinstance(layer, ConvLoRALinear) and layer.gate is not None and len(layer.scales) > 1
+    }
+
+
+class GatedLayer:
+    """A layer with a choice of experts, and what it did with the last image.
+
+    Attributes:
+        block: Number of its block, from 0, of those with attention.
+        scales: Scale of each expert.
+        tokens: Tokens of a side of the image.
+        window: Tokens of a side of a window.
+        experts: The expert that was chosen for each window.
+    """
 
     def __init__(
         self, number: int, block: nn.Module, gate: nn.Module, scales: tuple[int, ...]
@@ -194,18 +241,8 @@ class _Layer:
         yield gate.register_forward_hook(decision)
 
 
-def _layers(model: TrainedModel) -> list[_Layer]:
-    """Return the layers with more than one expert, in the order of their blocks."""
-    return [
-        _Layer(number, block, layer.gate, layer.scales)
-        for number, block in enumerate(model.network.backbone.attention_blocks())
-        for layer in block.modules()
-        if isinstance(layer, ConvLoRALinear) and layer.gate is not None and len(layer.scales) > 1
-    ]
-
-
 @contextmanager
-def _watched(layers: Sequence[_Layer]) -> Iterator[None]:
+def _watched(layers: Sequence[GatedLayer]) -> Iterator[None]:
     handles = [handle for each in layers for handle in each.watch()]
     try:
         yield

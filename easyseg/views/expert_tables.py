@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from easyseg.study.experts import SIZES
+from easyseg.views.expert_use import SIZES
 
-__all__ = ["dependence", "mean_scales", "shares"]
+__all__ = ["dependence", "mean_scales", "shares", "window_counts"]
 
 
 def shares(use: pd.DataFrame) -> pd.DataFrame:
@@ -47,6 +47,18 @@ def mean_scales(use: pd.DataFrame) -> pd.DataFrame:
     )
     means = weighted.div(windows.where(windows > 0))
     return means.reindex([size for size in SIZES if size in means.index]).dropna(how="all")
+
+
+def window_counts(use: pd.DataFrame) -> pd.Series:
+    """Return how many windows there are of each size, over all blocks.
+
+    Args:
+        use: As from ``expert_use``, of one model or several.
+
+    Returns:
+        Whole numbers on the sizes.
+    """
+    return use.groupby("size")["windows"].sum()
 
 
 def dependence(use: pd.DataFrame) -> float:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats.contingency import association
 
-from easyseg.study.use import dependence, mean_scales, shares
+from easyseg.views.expert_tables import dependence, mean_scales, shares
 
 
 def use_of(blocks: dict[int, dict[str, list[int]]]) -> pd.DataFrame:

@@ -1,0 +1,1 @@
+"""What is shown of a model: its history, its predictions, its experts, and itself in a notebook."""
