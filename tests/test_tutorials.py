@@ -42,7 +42,7 @@ FREE_SETS = {"skin_isic", "isic2017"}
 # What draws nothing but curves.
 CURVES = re.compile(r"plot_history|show_experts|\.plot[.(]")
 # What draws the user's images.
-PICTURES = re.compile(r"show_predictions|overlay\(|imshow|Image\.open|display\(")
+PICTURES = re.compile(r"show_predictions|overlay\(|imshow|display\(")
 
 every_tutorial = pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 
@@ -134,7 +134,10 @@ def test_a_tutorial_runs_in_its_fast_form(path, kernel, tmp_path):
         output.text
         for cell in run.code_cells(notebook)
         for output in cell.outputs
-        if output.get("name") == "stderr" and "Warning" in output.text
+        if output.get("name") == "stderr"
+        and "Warning" in output.text
+        # Two steps of a random network may end in the same prediction for all images.
+        and "ConstantInputWarning" not in output.text
     ]
     assert warned == []
 
