@@ -156,12 +156,8 @@ def tools():
 
 
 def test_every_decision_of_the_plan_has_its_rule_on_the_page(tools):
-    rules = tools["plan_rules"].all_rules()
-    assert [rule.key for rule in rules] == [
-        "preset",
-        *sorted(CHOICES, key=[r.key for r in rules].index),
-    ]
-    assert len({rule.key for rule in rules}) == len(rules)
+    keys = [rule.key for rule in tools["plan_rules"].all_rules()]
+    assert sorted(keys) == sorted(["preset", *CHOICES])
 
 
 def test_the_boundaries_of_the_rules_are_where_the_page_has_them(tools):
@@ -186,7 +182,10 @@ def test_a_section_that_is_gone_is_an_error(tools):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("mkdocs") is None, reason="MkDocs is not installed (easyseg[docs])")
+@pytest.mark.skipif(
+    find_spec("mkdocs") is None and os.environ.get("CI", "").lower() not in ("1", "true"),
+    reason="MkDocs is not installed (easyseg[docs])",
+)
 def test_the_site_builds_without_warnings_and_loads_nothing_from_elsewhere(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}

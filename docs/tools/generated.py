@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from command_line import command_line
-from excerpts import excerpt, marked, whole
-from plan_rules import fixed_keys, rules
-from tables import (
+from code_tables import (
     backbones,
     datasets,
     domains,
@@ -18,6 +15,9 @@ from tables import (
     preset_files,
     studies,
 )
+from command_line import command_line
+from excerpts import excerpt, marked, whole
+from plan_rules import fixed_keys, rules
 
 PARTS: Mapping[str, Callable[..., str]] = {
     "backbones": backbones,
