@@ -1,4 +1,4 @@
-"""AutoGluon's part of ``autogluon_step``, run in AutoGluon's environment: TABLE FOLDER."""
+"""AutoGluon's part of ``autogluon_step``, in its environment: TABLE FOLDER PRECISION DEVICE."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 import pandas as pd
 from _turns import Turns
 
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
-def main(table: Path, folder: Path) -> None:
+
+def main(table: Path, folder: Path, precision: str, device: str) -> None:
     """Fit on all rows but the last, which validates; then predict single images."""
     from autogluon.multimodal import MultiModalPredictor
     from autogluon.multimodal.models.custom_hf_models import modeling_sam_for_conv_lora as sam
@@ -18,7 +20,8 @@ def main(table: Path, folder: Path) -> None:
 
     checkpoint = folder / "sam"
     sam.SamModel(sam.SamConfig()).save_pretrained(checkpoint)
-    step, prediction = Turns("step"), Turns("prediction")
+    gpu = device == "cuda"
+    step, prediction = Turns("step", gpu), Turns("prediction", gpu)
 
     def hook(action: Any) -> Any:
         return lambda self, *arguments, **options: action()
@@ -50,9 +53,9 @@ def main(table: Path, folder: Path) -> None:
             "optim.max_epochs": 1,
             "optim.val_check_interval": 1.0,
             "optim.top_k": 1,
-            "env.num_gpus": 0,
-            "env.accelerator": "cpu",
-            "env.precision": "32-true",
+            "env.num_gpus": int(gpu),
+            "env.accelerator": "gpu" if gpu else "cpu",
+            "env.precision": PRECISIONS[precision],
             "env.batch_size": 1,
             "env.per_gpu_batch_size": 1,
             "env.inference_batch_size_ratio": 1,
@@ -64,4 +67,4 @@ def main(table: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4])

@@ -1,4 +1,4 @@
-"""The part of easyseg in ``autogluon_step``: TABLE FOLDER PRECISION."""
+"""The part of easyseg in ``autogluon_step``: TABLE FOLDER PRECISION DEVICE."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from easyseg import SemanticSegmentor
 
 
 class Wait(L.Callback):
-    """Takes each training step in its turn."""
+    """Takes each training step in its turn.
 
-    def __init__(self) -> None:
-        self.turns = Turns("step")
+    Args:
+        gpu: Whether a GPU takes it.
+    """
+
+    def __init__(self, gpu: bool) -> None:
+        self.turns = Turns("step", gpu)
 
     def on_train_batch_start(self, *arguments: Any) -> None:
         """Wait for the turn."""
@@ -28,7 +32,7 @@ class Wait(L.Callback):
         self.turns.end()
 
 
-def main(table: Path, folder: Path, precision: str) -> None:
+def main(table: Path, folder: Path, precision: str, device: str) -> None:
     """Fit on all rows but the last, which validates; then predict single images."""
     rows = pd.read_csv(table)
     train, tuning = rows[:-1], rows[-1:]
@@ -46,11 +50,12 @@ def main(table: Path, folder: Path, precision: str) -> None:
             "train.precision": precision,
             "train.gradient_checkpointing": False,
         },
-        accelerator="cpu",
+        accelerator=device,
+        devices=1,
         num_workers=0,
-        callbacks=[Wait()],
+        callbacks=[Wait(device == "cuda")],
     )
-    turns = Turns("prediction")
+    turns = Turns("prediction", device == "cuda")
     for path in train["image"]:
         turns.begin()
         segmentor.predict([path])
@@ -58,4 +63,4 @@ def main(table: Path, folder: Path, precision: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4])

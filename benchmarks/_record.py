@@ -17,8 +17,11 @@ RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
 
 
-def provenance() -> dict[str, Any]:
+def provenance(accelerator: str = "cpu") -> dict[str, Any]:
     """Return machine, versions and commit of a measurement that begins now.
+
+    Args:
+        accelerator: Where it computes, ``"cpu"`` or ``"cuda"``.
 
     Raises:
         SystemExit: If another copy of easyseg is imported than the one that the commit is of.
@@ -30,7 +33,7 @@ def provenance() -> dict[str, Any]:
     if not Path(easyseg.__file__).resolve().is_relative_to(root):
         sys.exit(f"easyseg comes from {easyseg.__file__}: set PYTHONPATH={root}")
 
-    hardware = detect_hardware("cpu")
+    hardware = detect_hardware(accelerator)
     return {
         "machine": hardware.describe(),
         "native_bf16": hardware.native_bf16,
@@ -74,6 +77,12 @@ def put_between(page: str, text: str, name: str) -> str:
     return f"{before}{start}\n\n{text}\n\n{end}{after}"
 
 
+def source(result: Mapping[str, Any]) -> str:
+    """Return machine and commit of a result, and what ran beside it, if it says so."""
+    beside = f", beside {result['beside']}" if "beside" in result else ""
+    return f"{result['machine']}, commit {result['commit']}{beside}"
+
+
 def publish(text: str, results: Sequence[Mapping[str, Any]], name: str) -> None:
     """Print a table and put it at its place in benchmarks/README.md, with where it comes from.
 
@@ -82,7 +91,7 @@ def publish(text: str, results: Sequence[Mapping[str, Any]], name: str) -> None:
         results: What it was made of, with their provenance.
         name: Name of the place.
     """
-    sources = " / ".join(sorted({f"{r['machine']}, commit {r['commit']}" for r in results}))
+    sources = " / ".join(sorted({source(result) for result in results}))
     text = f"{text}\n\n{sources}."
     put_into_page(Path(__file__).with_name("README.md"), text, name)
     print(text)

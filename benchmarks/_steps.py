@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from unittest.mock import patch
 
+import _turns
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -15,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from easyseg.auditing.fingerprint import Fingerprint, Percentiles, Quantiles
 from easyseg.inference.predict import autocast_for
-from easyseg.models import sam_vit
+from easyseg.models import sam_vit, tiny_vit
 from easyseg.models.network import build_network
 from easyseg.plan.decisions import decide
 from easyseg.plan.hardware import Hardware, detect_hardware
@@ -23,23 +24,43 @@ from easyseg.plan.plan import Plan
 from easyseg.training.module import new_optimizer, training_loss
 
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
+CPU = torch.device("cpu")
+SIDE = {"cpu": 2048, "cuda": 8192}  # Of a product: large enough to fill the device.
 
 
-def medians(cases: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+def finish(device: torch.device) -> None:
+    """Wait until a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def medians(
+    cases: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device = CPU
+) -> dict[str, float]:
     """Return the median seconds of each case; they take turns, after a round that does not count.
 
     Args:
         cases: What is measured, by name.
         rounds: How many times each is run.
+        device: Where they compute; the clock stops when it has finished.
     """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for number in range(rounds + 1):
         for name, run in cases.items():
+            finish(device)
             started = time.perf_counter()
             run()
+            finish(device)
             if number:
                 seconds[name].append(time.perf_counter() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def peak_gb(device: torch.device = CPU) -> float:
+    """Return the most memory so far: resident size of this process, or GPU memory, in GB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return _turns.peak_gb()
 
 
 def literal_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
@@ -56,9 +77,11 @@ def _literal(*inputs: Tensor) -> Tensor:
 def flops_of(run: Callable[[], Any]) -> int:
     """Return the floating-point operations of the products and convolutions of one run.
 
-    Attention counts as its plain formula, forward and backward, however it is computed.
+    Attention counts as its plain formula, forward and backward, however it is computed; rows that
+    strips have in common count once.
     """
     with (
+        patch.object(tiny_vit, "_STRIP_BYTES", 2**62),
         patch.object(sam_vit, "attention_with_positions", _literal),
         sdpa_kernel(SDPBackend.MATH),
         FlopCounterMode(display=False) as counter,
@@ -67,13 +90,15 @@ def flops_of(run: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
-def a_product(precision: str) -> tuple[Callable[[], Tensor], int]:
-    """Return the product of two 2048x2048 matrices, as a yardstick, and its operations.
+def a_product(precision: str, device: torch.device = CPU) -> tuple[Callable[[], Tensor], int]:
+    """Return the product of two large square matrices, as a yardstick, and its operations.
 
     Args:
         precision: A key of ``DTYPES``.
+        device: Where it is computed: 2048 rows on a CPU, 8192 on a GPU.
     """
-    side = torch.randn(2048, 2048, dtype=DTYPES[precision])
+    rows = SIDE[device.type]
+    side = torch.randn(rows, rows, dtype=DTYPES[precision], device=device)
     return lambda: side @ side, 2 * len(side) ** 3
 
 
@@ -119,18 +144,20 @@ class TrainingStep:
 
     Args:
         plan: The plan; its weights are loaded.
+        device: Where it trains.
 
     Attributes:
         network: The network.
         images: The batch ``[B, 3, H, W]``.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan, self.network = plan, build_network(plan, seed=0)
-        self.optimizer = new_optimizer(self.network, plan, torch.device("cpu"))
+    def __init__(self, plan: Plan, device: torch.device = CPU) -> None:
+        self.plan, self.device = plan, device
+        self.network = build_network(plan, seed=0).to(device)
+        self.optimizer = new_optimizer(self.network, plan, device)
         size, batch = plan.data.size, plan.train.batch_size
-        self.images = torch.randn(batch, 3, size, size)
-        self.target = torch.zeros(batch, size, size, dtype=torch.uint8)
+        self.images = torch.randn(batch, 3, size, size, device=device)
+        self.target = torch.zeros(batch, size, size, dtype=torch.uint8, device=device)
         self.target[:, size // 5 : size * 3 // 5, size // 3 : size * 2 // 3] = 1
 
     def __call__(self, encode: Callable[[Tensor], Tensor] | None = None) -> None:
@@ -140,7 +167,7 @@ class TrainingStep:
             encode: What runs the frozen prefix, by default the network itself.
         """
         encode = encode or self.network.backbone.prefix
-        with autocast_for(self.plan.train.precision, torch.device("cpu")):
+        with autocast_for(self.plan.train.precision, self.device):
             output = self.network.from_prefix(encode(self.images))
             _, loss = training_loss(self.network, self.plan, output, self.target)
         loss.backward()

@@ -1,4 +1,4 @@
-"""The other end of ``autogluon_step.Runner``; only the standard library, for two environments."""
+"""The other end of ``autogluon_step.Runner``; only what both environments have."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ class Turns:
 
     Args:
         work: What is done.
+        gpu: Whether a GPU does it: its work is waited for, and its memory is what counts.
     """
 
-    def __init__(self, work: str) -> None:
+    def __init__(self, work: str, gpu: bool = False) -> None:
         self.work = work
+        self.gpu = gpu
         self._ready = False
         self._started = 0.0
 
@@ -50,5 +52,11 @@ class Turns:
 
     def end(self) -> None:
         """Say how long it took."""
+        peak = peak_gb()
+        if self.gpu:
+            import torch
+
+            torch.cuda.synchronize()
+            peak = torch.cuda.max_memory_allocated() / 1e9
         seconds = time.perf_counter() - self._started
-        say(seconds=round(seconds, 3), peak_gb=round(peak_gb(), 3))
+        say(seconds=round(seconds, 4), peak_gb=round(peak, 3))

@@ -1,6 +1,7 @@
 """AutoGluon MultiModal 1.6.3 and easyseg at the same work: steps, predictions, memory.
 
     python benchmarks/autogluon_step.py --env ~/autogluon-env
+    python benchmarks/autogluon_step.py --env ~/autogluon-env --device cuda
 
 Both fine-tune a SAM ViT-B of random weights with Conv-LoRA (rank 3, 8 experts, all blocks) through
 their own fit, on images of 1024x1024, one a step, and then predict single images. A step is what
@@ -12,7 +13,7 @@ Each runs in a process of its own, AutoGluon in the environment that --env names
 it is not there (some 8 GB). The processes take turns, step by step, so that slower and faster
 minutes of the machine meet all of them; the first turn does not count, a figure is the median of
 the others. Nothing else should use the cores. The result goes to
-benchmarks/results/autogluon_step.json and into benchmarks/README.md.
+benchmarks/results/autogluon_step.json (autogluon_step-cuda.json) and into benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def table(cell: Mapping[str, Any]) -> str:
     lines.append("|---|---|---|---|")
     for name, own in cell["found"].items():
         texts = [
-            f"{own[key]:.1f} {unit} ({own[key] / base[key]:.2f})"
+            f"{own[key]:#.3g} {unit} ({own[key] / base[key]:.2f})"
             for key, unit in (("step", "s"), ("prediction", "s"), ("step_peak_gb", "GB"))
         ]
         lines.append(f"| {name} | {' | '.join(texts)} |")
@@ -162,34 +163,43 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--env", type=Path, required=True, help="AutoGluon's environment")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     python = python_of(options.env.expanduser())
-    measured = provenance()
+    device = options.device
+    measured = provenance(device)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         images = write_images(folder, options.rounds + 2)
 
-        def runner(name: str, python: str | Path, script: str, *arguments: str) -> Runner:
-            command = [python, HERE / script, images, folder / name, *arguments]
-            return Runner(command, RESULTS / f"autogluon_step-{name}.log")
+        def runner(product: str, python: str | Path, precision: str) -> Runner:
+            name = f"{product}-{precision}"
+            script = HERE / f"_{product}_worker.py"
+            command = [python, script, images, folder / name, precision, device]
+            return Runner(command, RESULTS / f"autogluon_step-{name}-{device}.log")
 
         RESULTS.mkdir(parents=True, exist_ok=True)
         runners = {
-            "AutoGluon, float32": runner("autogluon", python, "_autogluon_worker.py"),
-            "easyseg, float32": runner("32", sys.executable, "_easyseg_worker.py", "32"),
+            "AutoGluon, float32": runner("autogluon", python, "32"),
+            "easyseg, float32": runner("easyseg", sys.executable, "32"),
         }
-        if detect_hardware("cpu").native_bf16:
-            runners["easyseg, bf16"] = runner("bf16", sys.executable, "_easyseg_worker.py", "bf16")
+        if detect_hardware(device).native_bf16:
+            runners["easyseg, bf16"] = runner("easyseg", sys.executable, "bf16")
+            if device == "cuda":  # On a CPU it computes in float32 by default.
+                runners["AutoGluon, bf16"] = runner("autogluon", python, "bf16")
         try:
             found = measure(runners, options.rounds)
         finally:
             for each in runners.values():
                 each.end()
     cell = {"package": PACKAGE, "size": SIZE, "rounds": options.rounds, "found": found, **measured}
-    write_json(RESULTS / "autogluon_step.json", cell)
-    put_into_page(HERE / "README.md", table(cell), "autogluon_step")
-    print(table(cell))
+    suffix = "" if device == "cpu" else f"-{device}"
+    write_json(RESULTS / f"autogluon_step{suffix}.json", cell)
+    files = sorted(RESULTS.glob("autogluon_step*.json"))
+    text = "\n\n".join(table(json.loads(file.read_text(encoding="utf-8"))) for file in files)
+    put_into_page(HERE / "README.md", text, "autogluon_step")
+    print(text)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ STUDIES = {
             "no prompt": {"backbone.prompt": "none"},
             "alpha = rank": {"adapter.alpha": 3.0},
             "rate 3e-4": {"optim.lr": 3e-4},
+            "rate 2e-3": {"optim.lr": 2e-3},
             "decoder at the full rate": {"optim.decoder_lr": 1.0},
             "no average": {"train.average": 0.0},
             "horizontal flip only": {"data.augment": ["hflip"]},

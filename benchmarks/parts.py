@@ -19,6 +19,8 @@ prefix    a training step with adapters in the last blocks, all of it computed, 
           before them from the cache; and the part of its operations that is left.
 allocator a training step when freed memory goes back to the system, and when the process keeps it.
 
+experts, adapters and prefix also run on a GPU (--device cuda).
+
 The cases of a table take turns in one process, and a figure is the median of their rounds, so that
 slower and faster minutes of the machine meet all of them. Nothing else should use the cores. Each
 result goes to benchmarks/results/parts/ as JSON, and all of them into benchmarks/README.md.
@@ -33,8 +35,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _record import RESULTS, provenance, put_into_page, write_json
+from _record import RESULTS, provenance, put_into_page, source, write_json
 from _steps import (
+    CPU,
     DTYPES,
     TrainingStep,
     a_product,
@@ -80,8 +83,8 @@ def measure_experts(options: argparse.Namespace) -> dict[str, Any]:
     """Time forward and backward of each scale on both kinds of maps."""
 
     def both_ways(evaluate: Callable[[ConvExpert, Tensor], Tensor], scale: int, shape: Any) -> Any:
-        expert = ConvExpert(RANK, scale)
-        z = torch.randn(shape, requires_grad=True)
+        expert = ConvExpert(RANK, scale).to(options.device)
+        z = torch.randn(shape, device=options.device, requires_grad=True)
 
         def run() -> None:
             evaluate(expert, z).sum().backward()
@@ -96,11 +99,11 @@ def measure_experts(options: argparse.Namespace) -> dict[str, Any]:
             for scale in SCALES
             for way, evaluate in ways.items()
         }
-        times = medians(cases, 10 * options.rounds)
+        times = medians(cases, 10 * options.rounds, options.device)
         found[maps] = {
             way: [round(1e3 * times[f"{way} {scale}"], 3) for scale in SCALES] for way in ways
         }
-    return {"scales": list(SCALES), "milliseconds": found}
+    return {"device": options.device.type, "scales": list(SCALES), "milliseconds": found}
 
 
 def measure_encoder(options: argparse.Namespace) -> dict[str, Any]:
@@ -175,12 +178,22 @@ def step_of(options: argparse.Namespace, **changes: Any) -> TrainingStep:
         "train.precision": options.precision,
         "train.gradient_checkpointing": False,
     }
-    return TrainingStep(binary_plan(values | changes))
+    hardware = detect_hardware(options.device.type)
+    return TrainingStep(binary_plan(values | changes, hardware), options.device)
 
 
 def about(options: argparse.Namespace) -> dict[str, Any]:
     """Return what a step is of, for the record."""
-    return {name: getattr(options, name) for name in ("backbone", "size", "batch", "precision")}
+    named = {name: getattr(options, name) for name in ("backbone", "size", "batch", "precision")}
+    return {**named, "device": options.device.type}
+
+
+def gb_of(step: TrainingStep) -> float:
+    """Return the GB of a GPU that a step takes beyond what is there between steps."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    return round((torch.cuda.max_memory_allocated() - before) / 1e9, 3)
 
 
 def measure_adapters(options: argparse.Namespace) -> dict[str, Any]:
@@ -195,12 +208,14 @@ def measure_adapters(options: argparse.Namespace) -> dict[str, Any]:
             first.register_parameter("at_its_input", torch.nn.Parameter(torch.zeros(())))
             first.register_forward_pre_hook(lambda block, x: (x[0] + block.at_its_input,))
     flops = flops_of(steps["none"])
-    product, of_a_product = a_product(options.precision)
-    times = medians({**steps, "product": product}, options.rounds)
+    product, of_a_product = a_product(options.precision, options.device)
+    times = medians({**steps, "product": product}, options.rounds, options.device)
     speed = of_a_product / times.pop("product")
+    on_gpu = options.device.type == "cuda"
     return {
         **about(options),
         "seconds": times,
+        **({"gb_of_a_step": {kind: gb_of(step) for kind, step in steps.items()}} if on_gpu else {}),
         "gflop_without_adapter": round(flops / 1e9, 1),
         "gflops_of_a_product": round(speed / 1e9, 1),
         "seconds_of_its_products_at_that_speed": flops / speed,
@@ -218,7 +233,7 @@ def measure_prefix(options: argparse.Namespace) -> dict[str, Any]:
 
     cached()
     full_flops, cached_flops = flops_of(step), flops_of(cached)
-    times = medians({"full": step, "cached": cached}, options.rounds)
+    times = medians({"full": step, "cached": cached}, options.rounds, options.device)
     share = cached_flops / full_flops
     return {
         **about(options),
@@ -248,7 +263,9 @@ def measure_allocator(options: argparse.Namespace) -> dict[str, Any]:
 
 def experts_table(cell: Mapping[str, Any]) -> str:
     """Return how many times as long as the plain convolution, and as the literal version."""
-    lines = ["| experts, forward + backward | " + " | ".join(map(str, cell["scales"])) + " | sum |"]
+    where = ", on a GPU" if cell.get("device") == "cuda" else ""
+    scales = " | ".join(map(str, cell["scales"]))
+    lines = [f"| experts, forward + backward{where} | {scales} | sum |"]
     lines.append("|---" * (len(cell["scales"]) + 2) + "|")
     for maps, ways in cell["milliseconds"].items():
         for other in ("plain", "literal"):
@@ -280,12 +297,14 @@ def attention_table(cell: Mapping[str, Any]) -> str:
 
 def described(cell: Mapping[str, Any]) -> str:
     """Return what a step is of, in words."""
-    return f"{cell['backbone']}, {cell['size']} px, batch {cell['batch']}, {cell['precision']}"
+    where = ", on a GPU" if cell.get("device") == "cuda" else ""
+    named = f"{cell['backbone']}, {cell['size']} px, batch {cell['batch']}, {cell['precision']}"
+    return named + where
 
 
 def rows(seconds: Mapping[str, float], base: str) -> list[str]:
     """Return a row for each case: its seconds, and their ratio to those of ``base``."""
-    return [f"| {name} | {own:.2f} | {own / seconds[base]:.2f} |" for name, own in seconds.items()]
+    return [f"| {name} | {own:#.3g} | {own / seconds[base]:.2f} |" for name, own in seconds.items()]
 
 
 def adapters_table(cell: Mapping[str, Any]) -> str:
@@ -293,6 +312,8 @@ def adapters_table(cell: Mapping[str, Any]) -> str:
     seconds = cell["seconds"]
     lines = [f"| a step of {described(cell)} | seconds | ratio |", "|---|---|---|"]
     lines += rows(seconds, "none")
+    if memory := cell.get("gb_of_a_step"):
+        lines.append(f"| memory | {' / '.join(f'{own:.2f}' for own in memory.values())} GB | |")
     bound = cell["seconds_of_its_products_at_that_speed"]
     lines.append(
         f"| products of `none` at {cell['gflops_of_a_product']:.0f} GFLOP/s | {bound:.2f} "
@@ -307,10 +328,10 @@ def prefix_table(cell: Mapping[str, Any]) -> str:
     lines = [
         f"| a step of {described(cell)}, adapters in the last {cell['blocks']} | seconds | ratio |",
         "|---|---|---|",
-        f"| all computed | {seconds['full']:.2f} | 1.00 |",
-        f"| from the prefix cache | {seconds['cached']:.2f} "
+        f"| all computed | {seconds['full']:#.3g} | 1.00 |",
+        f"| from the prefix cache | {seconds['cached']:#.3g} "
         f"| {seconds['cached'] / seconds['full']:.2f} |",
-        f"| {cell['share_of_flops_left']:.0%} of the operations are left | {bound:.2f} "
+        f"| {cell['share_of_flops_left']:.0%} of the operations are left | {bound:#.3g} "
         f"| {cell['share_of_flops_left']:.2f} |",
     ]
     return "\n".join(lines)
@@ -333,27 +354,35 @@ PARTS = {
 }
 
 
+def measure(options: argparse.Namespace, folder: Path) -> None:
+    """Measure one part and write it down."""
+    name = options.part
+    if name in ("adapters", "prefix", "allocator"):
+        name += f"-{options.backbone}-{options.size}-{options.batch}-{options.precision}"
+        name += f"-{options.blocks}" if name.startswith("prefix") else ""
+    name += f"-{options.device.type}" if options.device != CPU else ""
+    measured = provenance(options.device.type)
+    found = PARTS[options.part][0](options)
+    write_json(folder / f"{name}.json", {"part": options.part, **found, **measured})
+
+
 def main() -> None:
     """Measure one part and write all tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("part", choices=[*PARTS, "tables"], help="tables: only write the tables")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--backbone", default="lite_medsam", help="of a step, as what follows")
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--blocks", type=int, default=2, help="of prefix")
     parser.add_argument("--precision", choices=DTYPES, default="32")
+    parser.add_argument("--device", type=torch.device, default=CPU, help="cpu or cuda")
     options = parser.parse_args()
     folder = RESULTS / "parts"
-    name = options.part
-    if name in ("adapters", "prefix", "allocator"):
-        name += f"-{options.backbone}-{options.size}-{options.batch}-{options.precision}"
-        name += f"-{options.blocks}" if name.startswith("prefix") else ""
-    measured = provenance()
-    found = PARTS[options.part][0](options)
-    write_json(folder / f"{name}.json", {"part": options.part, **found, **measured})
+    if options.part != "tables":
+        measure(options, folder)
     cells = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
-    tables = [f"{PARTS[c['part']][1](c)}\n\n{c['machine']}, commit {c['commit']}." for c in cells]
+    tables = [f"{PARTS[c['part']][1](c)}\n\n{source(c)}." for c in cells]
     put_into_page(Path(__file__).with_name("README.md"), "\n\n".join(tables), "parts")
     print("\n\n".join(tables))
 

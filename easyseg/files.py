@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
-__all__ = ["cache_folder", "new_folder", "write_text"]
+__all__ = ["cache_folder", "new_folder", "whole_file", "write_text"]
 
 
 def cache_folder() -> Path:
@@ -16,19 +18,30 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "easyseg"
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a path beside a file to write to, which is then moved to its place: whole or not there.
+
+    Args:
+        path: The file; its folder exists.
+    """
+    beside = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a text file beside its place and move it there: it is whole or not there.
+    """Write a text file that is whole or not there.
 
     Args:
         path: The file; its folder exists.
         text: Its content, written as UTF-8.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole_file(path) as beside:
         beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def new_folder(parent: Path) -> Path:

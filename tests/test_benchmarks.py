@@ -613,20 +613,21 @@ def test_throughput_is_in_images_a_second_and_leaves_out_what_does_not_fit():
     one = {"seconds": {"predict": 2.0}, "share_of_its_speed": {"predict": 0.5}}
     lines = throughput.table([cell | both, cell | one]).splitlines()[2:]
     assert lines == [
-        "| `vit_b` | 1024 | 1 | 32 | 0.12 | 62% | 0.5 | 50% | 4.6 GB |",
-        "| `vit_b` | 1024 | 1 | 32 | – | – | 0.5 | 50% | 4.6 GB |",
+        "| cpu | `vit_b` | 1024 | 1 | 32 | 0.12 | 62% | 0.5 | 50% | 4.6 GB |",
+        "| cpu | `vit_b` | 1024 | 1 | 32 | – | – | 0.5 | 50% | 4.6 GB |",
     ]
 
 
 def test_a_cell_of_throughput(tiny_backbones, monkeypatch):
     monkeypatch.setattr(throughput, "images_that_fit", lambda *args, **kwargs: 2)
-    found = throughput.measure(tiny_backbones[0], 128)
+    found = throughput.measure(tiny_backbones[0], 128, throughput.CPU)
     assert found["batch"] == 2
     assert found["seconds"].keys() == found["gflop"].keys() == {"predict", "train"}
     assert found["gflop"]["train"] > 1.5 * found["gflop"]["predict"] > 0
     assert all(share > 0 for share in found["share_of_its_speed"].values())
     monkeypatch.setattr(throughput, "images_that_fit", lambda *args, **kwargs: 1.9)
-    assert throughput.measure(tiny_backbones[0], 128)["seconds"].keys() == {"predict"}
+    found = throughput.measure(tiny_backbones[0], 128, throughput.CPU)
+    assert found["seconds"].keys() == {"predict"}
 
 
 def test_scaling_changes_one_thing_at_a_time():
@@ -672,9 +673,10 @@ def test_time_to_quality_is_that_of_the_first_epoch_that_reaches_the_mark():
     seconds, scores = [10.0, 20.0, 30.0], [0.4, 0.6, 0.5]
     assert time_to_quality.reached(seconds, scores, 0.5) == 20.0
     assert time_to_quality.reached(seconds, scores, 0.7) is None
-    cell = {"set": "leaf_disease", "seconds": seconds, "scores": scores}
+    cell = {"device": "cpu", "set": "leaf_disease", "seconds": seconds, "scores": scores}
+    cell |= {"steps": 90, "test": 0.5123}
     row = time_to_quality.table([cell]).splitlines()[-1]
-    assert row == "| leaf_disease | 0.50 | 20 s | 0.600 | 30 s |"
+    assert row == "| cpu | leaf_disease | 0.50 | 20 s | 0.600 | 30 s | 90 | 0.512 |"
 
 
 def test_the_literal_expert_of_parts_is_the_one_of_the_library():
@@ -730,7 +732,7 @@ def test_the_table_beside_autogluon_shows_ratios():
     ours = {"step": 18.0, "prediction": 5.5, "step_peak_gb": 4.8}
     found = {"AutoGluon, float32": theirs, "easyseg, float32": ours}
     text = autogluon_step.table({"found": found, "machine": "here", "commit": "abc"})
-    assert "| easyseg, float32 | 18.0 s (0.50) | 5.5 s (0.50) | 4.8 GB (0.50) |" in text
+    assert "| easyseg, float32 | 18.0 s (0.50) | 5.50 s (0.50) | 4.80 GB (0.50) |" in text
 
 
 def test_the_images_of_the_comparison_are_readable_and_their_masks_differ(tmp_path):

@@ -16,10 +16,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from easyseg.data.geometry import Geometry, Normalization, Window, normalize, value_span
 from easyseg.data.io import describe, read_image, read_mask
+from easyseg.data.kept import Kept
 from easyseg.data.label_map import IGNORE, LabelMap
 from easyseg.data.pairing import fit_to_image
 from easyseg.data.table import Samples
-from easyseg.data.transforms import augment, random_window
+from easyseg.data.transforms import augment, random_window, wants_own_pixels
 
 __all__ = [
     "EpochSampler",
@@ -134,6 +135,17 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
     The random numbers of a sample depend on (seed, epoch, position) alone, not on workers. Of an
     image with several windows a sample shows a random one: augmentations of the image's own pixels
     come first, so a crop bounds where the window may lie, the others change the window alone.
+
+    What is the same in each epoch can be kept in memory, see ``kept.py``: the resized sample, or
+    the sample as it was read where an augmentation wants the image's own pixels.
+
+    Args:
+        samples: Images and labels.
+        preprocess: How images enter the network.
+        label_map: For class ids.
+        augmentations: Names of augmentations.
+        seed: Seed of all random numbers.
+        keep: Bytes of samples that stay in memory.
     """
 
     def __init__(
@@ -143,12 +155,20 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         label_map: LabelMap,
         augmentations: Sequence[str],
         seed: int,
+        *,
+        keep: int = 0,
     ) -> None:
         self.samples = samples
         self.preprocess = preprocess
         self.label_map = label_map
         self.augmentations = tuple(augmentations)
         self.seed = seed
+        self._kept: Kept[tuple[Tensor, Tensor]] = Kept(keep)
+
+    @property
+    def keeps(self) -> bool:
+        """True if samples stay in memory."""
+        return self._kept.limit > 0
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -158,12 +178,11 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         """Return image float32 ``[3, H, W]`` and class ids uint8 ``[H, W]``."""
         epoch, position = key
         rng = np.random.default_rng((self.seed, epoch, position))
-        image = _channels_first(read_image(self.samples.images[position]))
-        own = (image.shape[-2], image.shape[-1])
-        ids = torch.from_numpy(_read_ids(self.samples, position, own, self.label_map))
+        image, ids = self._kept.get(position, lambda: self._read(position))
         geometry = self.preprocess.geometry
-        image, ids = augment(image, ids, self.augmentations, rng, resized=False)
-        image, ids = geometry.resize(image), geometry.resize_ids(ids)
+        if wants_own_pixels(self.augmentations):
+            image, ids = augment(image, ids, self.augmentations, rng, resized=False)
+            image, ids = geometry.resize(image), geometry.resize_ids(ids)
         low, high = image.aminmax()
         window = random_window(ids, geometry.size, rng)
         image, ids = geometry.cut(image, window), geometry.cut(ids, window)
@@ -171,16 +190,39 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         image, ids = augment(image, ids, self.augmentations, rng, resized=True)
         return self.preprocess.finish(image, span), geometry.pad(ids, IGNORE)
 
+    def _read(self, position: int) -> tuple[Tensor, Tensor]:
+        """Return image and class ids of a sample, resized if nothing comes before that."""
+        image = _channels_first(read_image(self.samples.images[position]))
+        own = (image.shape[-2], image.shape[-1])
+        ids = torch.from_numpy(_read_ids(self.samples, position, own, self.label_map))
+        if wants_own_pixels(self.augmentations):
+            return image, ids
+        geometry = self.preprocess.geometry
+        return geometry.resize(image), geometry.resize_ids(ids)
+
 
 class PredictionSet(Dataset[PredictionItem]):
-    """Samples for prediction, and for scoring if a label map is given; a key is a position."""
+    """Samples for prediction, and for scoring if a label map is given; a key is a position.
+
+    Args:
+        samples: Images, and labels if there is a label map.
+        preprocess: How images enter the network.
+        label_map: For class ids; ``None`` to read no labels.
+        keep: Bytes of labelled samples that stay in memory, for sets that are scored again.
+    """
 
     def __init__(
-        self, samples: Samples, preprocess: Preprocess, label_map: LabelMap | None
+        self,
+        samples: Samples,
+        preprocess: Preprocess,
+        label_map: LabelMap | None,
+        *,
+        keep: int = 0,
     ) -> None:
         self.samples = samples
         self.preprocess = preprocess
         self.label_map = label_map
+        self._kept: Kept[tuple[Tensor, np.ndarray]] = Kept(keep)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -188,12 +230,23 @@ class PredictionSet(Dataset[PredictionItem]):
 
     def __getitem__(self, position: int) -> PredictionItem:
         """Return the resized image, and its class ids if there is a label map."""
+        label_map = self.label_map
+        if label_map is None:
+            content, own = self._content(position)
+            return PredictionItem(position, content, own, None)
+
+        def labelled() -> tuple[Tensor, np.ndarray]:
+            content, own = self._content(position)
+            return content, _read_ids(self.samples, position, own, label_map)
+
+        content, ids = self._kept.get(position, labelled)
+        return PredictionItem(position, content, (ids.shape[0], ids.shape[1]), ids)
+
+    def _content(self, position: int) -> tuple[Tensor, tuple[int, int]]:
+        """Return the resized image and its own height and width."""
         image = _channels_first(read_image(self.samples.images[position]))
         own = (image.shape[-2], image.shape[-1])
-        ids = None
-        if self.label_map is not None:
-            ids = _read_ids(self.samples, position, own, self.label_map)
-        return PredictionItem(position, self.preprocess.geometry.resize(image), own, ids)
+        return self.preprocess.geometry.resize(image), own
 
 
 class WindowLoader:
@@ -212,6 +265,7 @@ class WindowLoader:
         rank: Number of this process.
         world: Number of processes.
         num_workers: Processes that read ahead.
+        keep: Bytes of labelled images that stay in memory, for sets that are scored again.
     """
 
     def __init__(
@@ -224,11 +278,12 @@ class WindowLoader:
         rank: int = 0,
         world: int = 1,
         num_workers: int = 0,
+        keep: int = 0,
     ) -> None:
         self.preprocess = preprocess
         self.batch_size = batch_size
         self.images: DataLoader[PredictionItem] = DataLoader(
-            PredictionSet(samples, preprocess, label_map),
+            PredictionSet(samples, preprocess, label_map, keep=keep),
             batch_size=None,
             sampler=ShardSampler(len(samples), rank=rank, world=world),
             collate_fn=_as_it_is,

@@ -19,7 +19,14 @@ from torchvision.transforms.v2 import functional as TF
 from easyseg.data.geometry import Window
 from easyseg.data.label_map import IGNORE
 
-__all__ = ["AUGMENTATIONS", "FOREGROUND_SHARE", "Augmentation", "augment", "random_window"]
+__all__ = [
+    "AUGMENTATIONS",
+    "FOREGROUND_SHARE",
+    "Augmentation",
+    "augment",
+    "random_window",
+    "wants_own_pixels",
+]
 
 FOREGROUND_SHARE = 1 / 3
 """Share of the training windows that are chosen to hold foreground, as nnU-Net does: windows of
@@ -108,13 +115,22 @@ def _colour(image: Tensor, ids: Tensor, rng: np.random.Generator) -> tuple[Tenso
 
 AUGMENTATIONS: dict[str, Augmentation] = {
     "crop": Augmentation(_crop, resized=False),
-    "hflip": Augmentation(_hflip, resized=False),
-    "vflip": Augmentation(_vflip, resized=False),
-    "rot90": Augmentation(_rot90, resized=False),
+    "hflip": Augmentation(_hflip, resized=True),
+    "vflip": Augmentation(_vflip, resized=True),
+    "rot90": Augmentation(_rot90, resized=True),
     # Before a squash, which would make a shear of the rotation.
     "rotate": Augmentation(_rotate, resized=False),
     "colour": Augmentation(_colour, resized=True),
 }
+
+
+def wants_own_pixels(names: Sequence[str]) -> bool:
+    """Return True if one of the augmentations changes an image before it is resized.
+
+    Args:
+        names: Keys of :data:`AUGMENTATIONS`.
+    """
+    return not all(AUGMENTATIONS[name].resized for name in names)
 
 
 def augment(

@@ -31,6 +31,11 @@ from easyseg.models.backbone import (
 __all__ = ["ConvBN", "TinyViT"]
 
 
+# Whole hidden maps of large inputs would have the kernel clear tens of thousands of pages in each
+# block; so many bytes of them at a time are memory that the allocator has at hand.
+_STRIP_BYTES = 2**23
+
+
 class ConvBN(nn.Module):
     """Convolution and batch normalisation (names ``c`` and ``bn``).
 
@@ -48,52 +53,88 @@ class ConvBN(nn.Module):
         self.c = nn.Conv2d(dim_in, dim_out, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(dim_out)
 
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Return weight and bias of the one convolution that both are."""
+        bn = self.bn
+        assert bn.running_mean is not None
+        assert bn.running_var is not None
+        with torch.autocast(self.c.weight.device.type, enabled=False):
+            scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+            weight = self.c.weight * scale[:, None, None, None]
+            return weight, bn.bias - bn.running_mean * scale
+
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[B, C, H, W]`` to ``[B, C', H / stride, W / stride]``."""
         c, bn = self.c, self.bn
-        assert bn.running_mean is not None
-        assert bn.running_var is not None
         if self.live and self.training:
             y = c(x)
             return F.batch_norm(
                 y, bn.running_mean, bn.running_var, bn.weight, bn.bias, training=True, eps=bn.eps
             )
-        with torch.autocast(x.device.type, enabled=False):
-            scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
-            weight = self.c.weight * scale[:, None, None, None]
-            bias = bn.bias - bn.running_mean * scale
-        return F.conv2d(x, weight, bias, c.stride, c.padding, c.dilation, c.groups)
+        return F.conv2d(x, *self.folded(), c.stride, c.padding, c.dilation, c.groups)
 
 
-class MBConv(nn.Module):
+class _Bottleneck(nn.Module):
+    """Three convolutions with GELU between them, the second one depthwise, 3x3."""
+
+    def __init__(self, dim: int, hidden: int, dim_out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = ConvBN(dim, hidden)
+        self.conv2 = ConvBN(hidden, hidden, kernel=3, stride=stride, groups=hidden)
+        self.conv3 = ConvBN(hidden, dim_out)
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """Map ``[B, C, H, W]`` to ``[B, C', H / stride, W / stride]``."""
+        kept = torch.is_grad_enabled() or (self.conv1.live and self.training)
+        if x.device.type == "cpu" and not kept:
+            return self._in_strips(x)
+        return self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+
+    def _in_strips(self, x: Tensor) -> Tensor:
+        """Convolve an image after the other, some rows at a time."""
+        convs = (self.conv1, self.conv2, self.conv3)
+        (w1, b1), (w2, b2), (w3, b3) = (conv.folded() for conv in convs)
+        stride, height, width = self.conv2.c.stride[0], *x.shape[-2:]
+        out_height = -(-height // stride)
+        row_bytes = len(w1) * width * stride * x.element_size()
+        rows = max(1, _STRIP_BYTES // row_bytes)
+        images = []
+        for image in x.split(1):
+            strips = []
+            for first in range(0, out_height, rows):
+                last = min(out_height, first + rows)
+                # The rows that a 3x3 kernel sees; beyond the image it sees zeros.
+                top, bottom = first * stride - 1, (last - 1) * stride + 2
+                y = F.gelu(F.conv2d(image[:, :, max(0, top) : min(height, bottom)], w1, b1))
+                outside = max(0, -top), max(0, bottom - height)
+                if any(outside):
+                    y = F.pad(y, (0, 0, *outside))
+                y = F.conv2d(y, w2, b2, stride, padding=(0, 1), groups=len(w2))
+                strips.append(F.conv2d(F.gelu(y), w3, b3))
+            images.append(torch.cat(strips, dim=2))
+        return torch.cat(images)
+
+
+class MBConv(_Bottleneck):
     """Inverted bottleneck; a step without adapter."""
 
     def __init__(self, dim: int, expand: int = 4) -> None:
-        super().__init__()
-        hidden = dim * expand
-        self.conv1 = ConvBN(dim, hidden)
-        self.conv2 = ConvBN(hidden, hidden, kernel=3, groups=hidden)
-        self.conv3 = ConvBN(hidden, dim)
+        super().__init__(dim, dim * expand, dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``[B, C, H, W]`` to the same shape and a zero auxiliary loss."""
-        y = self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
-        return F.gelu(x + y), x.new_zeros((), dtype=torch.float32)
+        return F.gelu(x + self.convolve(x)), x.new_zeros((), dtype=torch.float32)
 
 
-class PatchMerging(nn.Module):
+class PatchMerging(_Bottleneck):
     """Down-sampling between two stages; a step without adapter."""
 
     def __init__(self, dim: int, dim_out: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = ConvBN(dim, dim_out)
-        self.conv2 = ConvBN(dim_out, dim_out, kernel=3, stride=stride, groups=dim_out)
-        self.conv3 = ConvBN(dim_out, dim_out)
+        super().__init__(dim, dim_out, dim_out, stride)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``[B, C, H, W]`` to ``[B, C', H / stride, W / stride]`` and a zero loss."""
-        y = self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
-        return y, x.new_zeros((), dtype=torch.float32)
+        return self.convolve(x), x.new_zeros((), dtype=torch.float32)
 
 
 class BiasAttention(nn.Module):

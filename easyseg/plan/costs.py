@@ -32,12 +32,14 @@ class Costs:
     """Seconds and memory of the parts of a fit.
 
     Attributes:
-        step: Seconds of an optimizer step, reading its images included.
+        step: Seconds of an optimizer step, with reading its images where they do not stay in
+            memory.
         image: Seconds of validating an image.
         build: Seconds of building the network; it is built again around the best weights.
         before: Seconds of the fit before training starts.
-        memory_gb: Largest resident size of the process in GB after a step and a validation batch,
-            None where it is not known.
+        memory_gb: Largest resident size of the process in GB that a fit is expected to reach, from
+            that after a step and a few validation images (on a GPU: that of its memory); None where
+            it is not known.
     """
 
     step: float

@@ -12,16 +12,22 @@ __all__ = ["ENCODER_PARAMETERS", "KEPT", "images_that_fit"]
 # third for the adapters. vit_b: a step peaked at 3.8 in bf16; float32 is an estimate.
 # The others are estimates, not peaks that were seen: mobile_sam has the tokens and the decoder of
 # lite_medsam; vit_l and vit_h are vit_b times what autograd keeps of their blocks (2.5 and 3.8
-# times as much, adapters included), plus the weights they have beyond vit_b's.
+# times as much, adapters included).
 GB_PER_IMAGE = {
     "lite_medsam": (2.5, 1.5),
     "mobile_sam": (2.5, 1.5),
     "vit_b": (6.0, 4.0),
-    "vit_l": (16.0, 11.0),
-    "vit_h": (25.0, 17.0),
+    "vit_l": (15.0, 10.0),
+    "vit_h": (23.0, 15.0),
 }
 GB_PER_IMAGE_ELSE = (6.0, 4.0)
+# On an H100 a step in bf16 took 1.6 GB an image of vit_b and 0.6 of lite_medsam
+# (benchmarks/throughput.py --device cuda): less than half of the above.
+ON_CUDA = 0.5
 GB_FIXED = 1.5
+# Weights that a backbone has beyond vit_b's lie there in float32, and beside them in 16 bits where
+# a step computes in these.
+GB_PER_WEIGHT = (4 / 1e9, 6 / 1e9)
 # GB a pixel of the input and a class: the loss keeps some six maps in float32.
 GB_PER_CLASS_PIXEL = 6 * 4 / 1e9
 # What autograd keeps in a step, as a share of what Conv-LoRA in all blocks makes it keep: counted
@@ -68,8 +74,11 @@ def images_that_fit(
     trained = ENCODER_PARAMETERS.get(backbone, 0) if kind == "full" else 0
     cost = GB_PER_IMAGE.get(backbone, GB_PER_IMAGE_ELSE)[mixed]
     cost *= (size / spec.default_size) ** 2 * KEPT[spec.family].get(kind, 1.0)
+    if mixed and hardware.accelerator == "cuda":
+        cost *= ON_CUDA
     cost += (num_masks - 1) * size**2 * GB_PER_CLASS_PIXEL
     sharers = hardware.devices if hardware.accelerator == "cpu" else 1
     usable = hardware.memory_gb * USABLE_MEMORY[hardware.accelerator] / sharers
-    usable -= GB_FIXED + trained * GB_PER_TRAINED_PARAMETER
+    weights = max(0, ENCODER_PARAMETERS.get(backbone, 0) - ENCODER_PARAMETERS["vit_b"])
+    usable -= GB_FIXED + weights * GB_PER_WEIGHT[mixed] + trained * GB_PER_TRAINED_PARAMETER
     return max(0.0, usable) / cost

@@ -26,6 +26,7 @@ from easyseg.data.dataset import (
     end_processes,
     ignore_interrupt,
 )
+from easyseg.data.kept import KEPT_BYTES
 from easyseg.data.label_map import LabelMap
 from easyseg.errors import OptionError
 from easyseg.inference.predict import Assembler, auto_batch_size
@@ -187,7 +188,14 @@ class SegmentationModule(L.LightningModule):
         samples = self.prepared.training_samples()
         trainer, plan, seed = self.trainer, self.plan, self.seed_of_fit
         self._training_loader = DataLoader(
-            TrainingSet(samples, preprocess_of(plan), self.label_map, plan.data.augment, seed),
+            TrainingSet(
+                samples,
+                preprocess_of(plan),
+                self.label_map,
+                plan.data.augment,
+                seed,
+                keep=KEPT_BYTES,
+            ),
             batch_size=plan.train.micro_batch_size,
             sampler=EpochSampler(
                 len(samples), seed, rank=trainer.global_rank, world=trainer.world_size
@@ -216,6 +224,7 @@ class SegmentationModule(L.LightningModule):
             rank=rank,
             world=trainer.world_size,
             num_workers=self.num_workers,
+            keep=KEPT_BYTES,
         )
         return self._validation_loader
 

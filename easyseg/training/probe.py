@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from easyseg.allocator import keep_freed_memory
 from easyseg.artifact import preprocess_of
 from easyseg.clock import Clock
 from easyseg.data.dataset import EpochSampler, TrainingSet, collate_training
+from easyseg.data.kept import KEPT_BYTES
+from easyseg.data.transforms import wants_own_pixels
 from easyseg.inference.predict import auto_batch_size, autocast_for
 from easyseg.metrics.evaluate import score
 from easyseg.models.network import Network, build_network
@@ -31,6 +34,10 @@ PROBED_FROM_SECONDS = 60.0
 # What a probe may take of the limit; a step that would take more is guessed from its forward pass.
 _SHARE = 0.05
 _STEP_PER_FORWARD = 3.0
+# A fit takes more of a machine's memory than its first step and validation: what the allocator
+# keeps gets gaps, and validations come while the optimizer's state is there
+# (benchmarks/estimates.py).
+_GROWTH = 1.15
 # Images that are scored after the first one, as far as there is time.
 _SCORED = 4
 
@@ -68,9 +75,14 @@ def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Cl
     peak = _peak_gb(device)
     # Without a step its memory is not known; nor if this process has held more before.
     known = taken and before is not None and peak is not None and peak > before
+    memory = None
+    if known and peak is not None:
+        memory = peak if device.type == "cuda" else _GROWTH * peak
+        if device.type == "cpu":
+            memory += sum(min(KEPT_BYTES, size) for size in _kept_bytes(prepared)) / 1e9
     # Without a limit a fit is planned with a probe, and goes without one itself.
     before_training = before_probe if clock.limit is None else clock.elapsed()
-    return Costs(step, image, build, before_training, peak if known else None)
+    return Costs(step, image, build, before_training, memory)
 
 
 def _step_seconds(
@@ -90,20 +102,31 @@ def _step_seconds(
     """
     plan = prepared.plan
     samples = prepared.training_samples()
-    data = TrainingSet(samples, preprocess_of(plan), prepared.label_map, plan.data.augment, seed)
+    data = TrainingSet(
+        samples,
+        preprocess_of(plan),
+        prepared.label_map,
+        plan.data.augment,
+        seed,
+        keep=KEPT_BYTES if _kept_bytes(prepared)[0] <= KEPT_BYTES else 0,
+    )
     keys = cycle(EpochSampler(len(samples), seed))
     optimizer = new_optimizer(network, plan, device)
     passes = plan.train.accumulation(1)
     network.train()
 
     def loss() -> Tensor:
-        rows = [data[key] for key in islice(keys, plan.train.micro_batch_size)]
+        rows = [data[key] for key in coming.pop()]
         batch = collate_training(rows, with_keys=plan.train.prefix_cache)
         with autocast_for(plan.train.precision, device):
             output = network(batch.images.to(device))
             return training_loss(network, plan, output, batch.targets.to(device))[1]
 
-    def seconds_of(work: Callable[[], object]) -> float:
+    def seconds_of(work: Callable[[], object], batches: int = 1) -> float:
+        coming.extend(list(islice(keys, plan.train.micro_batch_size)) for _ in range(batches))
+        if data.keeps:  # Only the first epoch of a fit reads.
+            for key in chain.from_iterable(coming):
+                data[key]
         started = time.monotonic()
         work()
         if device.type == "cuda":
@@ -121,14 +144,15 @@ def _step_seconds(
     def is_time_for(seconds: float) -> bool:
         return time.monotonic() + seconds <= end
 
+    coming: list[list[tuple[int, int]]] = []
     forward = torch.no_grad()(loss)
     seconds = _STEP_PER_FORWARD * passes * seconds_of(forward)
     if not is_time_for(seconds):  # The first pass takes longer than others.
         seconds = _STEP_PER_FORWARD * passes * seconds_of(forward)
     if not is_time_for(seconds):
         return seconds, False
-    seconds = seconds_of(step)
-    return (seconds_of(step) if is_time_for(seconds) else seconds), True
+    seconds = seconds_of(step, passes)
+    return (seconds_of(step, passes) if is_time_for(seconds) else seconds), True
 
 
 def _image_seconds(
@@ -152,6 +176,19 @@ def _image_seconds(
     paid = (end - time.monotonic()) / first
     more = range(1, 1 + int(min(_SCORED, len(samples) - 1, max(0, paid))))
     return seconds_of(more) if more else first
+
+
+def _kept_bytes(prepared: Prepared) -> tuple[int, int]:
+    """Return the bytes of training and of validation images to keep, as if of the middle size."""
+    found = prepared.fingerprint
+    own = round(found.height.median), round(found.width.median)
+    content = preprocess_of(prepared.plan).geometry.content(own)
+    training = own if wants_own_pixels(prepared.plan.data.augment) else content
+    # Three channels and the class ids; of validation masks the ids at the image's own size.
+    return (
+        4 * math.prod(training) * found.num_images,
+        (3 * math.prod(content) + math.prod(own)) * found.num_tuning,
+    )
 
 
 def _peak_gb(device: torch.device) -> float | None:

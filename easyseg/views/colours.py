@@ -38,7 +38,8 @@ def class_colours(label_map: LabelMap) -> tuple[str, ...]:
     """Return a colour of its own for each class, as ``"#rrggbb"``, in the order of the class ids.
 
     Masks coded in colours and palette masks keep theirs. Otherwise it is the colour that
-    `easyseg.overlay` gives the raw value, or the next free one if another class has that.
+    `easyseg.overlay` gives the raw value, or the next free one if another class has that; beyond
+    the palette's colours the first one comes again.
 
     Args:
         label_map: The classes.

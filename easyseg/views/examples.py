@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,8 +84,9 @@ def find_examples(segmentor: SemanticSegmentor, data: Any, num_images: int, seed
         NotFittedError: Before ``fit`` or ``load``.
     """
     model = segmentor._fitted()
-    if not isinstance(num_images, int) or num_images < 1:
-        raise OptionError(f"num_images is {num_images!r}, expected at least 1")
+    whole = isinstance(num_images, Integral) and not isinstance(num_images, bool)
+    if not whole or num_images < 1:
+        raise OptionError(f"num_images is {num_images!r}, expected a whole number of at least 1")
     image, label, root = segmentor.image, segmentor.label, segmentor.data_root
     labelled = has_column(data, label)
     every = read_samples(data, image=image, label=label if labelled else None, data_root=root)

@@ -49,7 +49,7 @@ def show_training_use(segmentor: SemanticSegmentor) -> Figure:
 
     use, history = read_training_use(segmentor), segmentor.history_
     saved = int(history["epoch"].iloc[saved_row(history, segmentor.plan_.metric)])
-    return plot_training_use(use, saved)
+    return plot_training_use(use, saved, unit=segmentor.plan_.adapter.routing)
 
 
 def plot_use(uses: Mapping[str, pd.DataFrame], unit: str = "window") -> Figure:
@@ -88,12 +88,13 @@ def plot_use(uses: Mapping[str, pd.DataFrame], unit: str = "window") -> Figure:
     return figure
 
 
-def plot_training_use(use: pd.DataFrame, saved: int) -> Figure:
+def plot_training_use(use: pd.DataFrame, saved: int, unit: str = "window") -> Figure:
     """Draw which experts were used in training: by block in the saved epoch, and over the epochs.
 
     Args:
         use: As from ``read_training_use``.
         saved: The epoch whose model was kept.
+        unit: What a gate chooses for, ``"window"`` or ``"image"``.
 
     Raises:
         OptionError: If matplotlib is not installed.
@@ -105,7 +106,7 @@ def plot_training_use(use: pd.DataFrame, saved: int) -> Figure:
     left, right = figure.subplots(1, 2)
     of_saved = use[use["epoch"] == saved].pivot_table("share", "scale", "block")
     most = float(of_saved.to_numpy().max())
-    _heat(left, of_saved, _SHARES, (0, most), "share of windows")
+    _heat(left, of_saved, _SHARES, (0, most), f"share of {unit}s")
     left.set(xlabel="block", ylabel="scale of the expert")
     left.set_title(f"training, epoch {saved} (saved)", loc="left", fontsize="medium")
     over_time = use.pivot_table("share", "epoch", "scale")

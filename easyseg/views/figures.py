@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from easyseg.errors import OptionError
+from easyseg.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,18 +37,14 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, file: Path) -> None:
-    """Write a figure beside its place and move it there: it is whole or not there.
+    """Write a figure that is whole or not there.
 
     Args:
         figure: The figure.
         file: The PNG; its folder exists.
     """
-    beside = file.with_name(f".{file.name}.tmp.png")
-    try:
+    with whole_file(file) as beside:
         figure.savefig(beside, dpi=_DPI)
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def plain(text: str, most: int = 40) -> str:

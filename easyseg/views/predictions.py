@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,7 +70,7 @@ def panels(item: Example, found: Examples) -> list[tuple[str, np.ndarray]]:
         item: The image.
         found: What its classes are called and how they are coloured.
     """
-    file = item.name.rpartition("/")[2]
+    file = PureWindowsPath(item.name).name  # Takes both kinds of slashes.
     pictures = [(plain(file, _MOST_LETTERS), item.image)]
     prediction = _tinted(item.image, item.prediction, found)
     if item.truth is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -47,8 +48,8 @@ def samples():
     return Samples(pd.RangeIndex(len(SIZES)), images, labels, names)
 
 
-def training_set(samples, augmentations=("hflip",), seed=0, preprocess=PREPROCESS):
-    return TrainingSet(samples, preprocess, LABELS, augmentations, seed)
+def training_set(samples, augmentations=("hflip",), seed=0, preprocess=PREPROCESS, keep=0):
+    return TrainingSet(samples, preprocess, LABELS, augmentations, seed, keep=keep)
 
 
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 5), st.integers(0, 3))
@@ -256,6 +257,66 @@ def test_images_are_read_when_their_windows_are_due(samples, monkeypatch):
     next(batches)
     assert len(read) == 1
     assert len(TILES.geometry.windows(SIZES[0])) > 3
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Return the list of the images that are read from now on."""
+    read = []
+    monkeypatch.setattr(dataset, "read_image", lambda image: read.append(0) or image.copy())
+    return read
+
+
+@pytest.mark.parametrize("augmentations", [("hflip", "rot90", "colour"), ("crop", "rotate")])
+def test_training_images_are_read_once_and_stay_as_they_are(samples, reads, augmentations):
+    kept = training_set(samples, augmentations, preprocess=TILES, keep=2**20)
+    seen = [[kept[epoch, position] for position in range(len(SIZES))] for epoch in range(3)]
+    assert len(reads) == len(SIZES)
+    for epoch in range(3):
+        for position, (image, target) in enumerate(seen[epoch]):
+            fresh = training_set(samples, augmentations, preprocess=TILES)
+            assert torch.equal(image, fresh[epoch, position][0])
+            assert torch.equal(target, fresh[epoch, position][1])
+
+
+def test_images_that_are_scored_again_are_read_once(samples, reads):
+    rounds = {}
+    for keep in (0, 2**20):
+        loader = WindowLoader(samples, TILES, LABELS, batch_size=4, keep=keep)
+        rounds[keep] = [list(loader), list(loader)]
+        assert len(reads) == len(SIZES) * (1 if keep else 2)
+        reads.clear()
+    for batches in (*rounds[0], rounds[2**20][1]):
+        for one, other in zip(batches, rounds[2**20][0], strict=True):
+            assert torch.equal(one.images, other.images)
+            for a, b in zip(one.windows, other.windows, strict=True):
+                assert (a.position, a.own, a.window) == (b.position, b.own, b.window)
+                assert np.array_equal(a.target, b.target)
+
+
+def test_processes_that_read_ahead_keep_nothing(samples):
+    """What they send lies in shared memory, with an open file each, for as long as it lives."""
+    loader = WindowLoader(samples, TILES, LABELS, batch_size=4, num_workers=2, keep=2**20)
+    alone = list(WindowLoader(samples, TILES, LABELS, batch_size=4))
+    try:
+        files = []
+        for _ in range(3):
+            batches = list(loader)
+            assert len(batches) == len(alone)
+            for one, other in zip(batches, alone, strict=True):
+                assert torch.equal(one.images, other.images)
+            del batches, one, other
+            files.append(open_files_of(loader))
+        assert files[0] == files[-1]
+    finally:
+        loader.close()
+
+
+def open_files_of(loader):
+    """Return how many files the processes of a loader have open; 0 where that cannot be seen."""
+    processes = loader.images._iterator._workers
+    folders = [Path(f"/proc/{process.pid}/fd") for process in processes]
+    return sum(len(list(folder.iterdir())) for folder in folders if folder.exists())
 
 
 def test_an_unknown_mask_value_names_its_sample(samples):

@@ -10,10 +10,12 @@ import mobile_sam.modeling.tiny_vit_sam as mobile_sam
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from easyseg.models import tiny_vit
 from easyseg.models.adapters import inject_adapters
 from easyseg.models.registry import get_spec
-from easyseg.models.tiny_vit import TinyViT
+from easyseg.models.tiny_vit import PatchMerging, TinyViT
 from easyseg.models.weights import find_weights
 
 TOLERANCE = 1e-5
@@ -166,6 +168,25 @@ def test_small_encoder_breaks_without(small, relative_error, group):
     }
     found, _ = our_encoder(SMALL[name], state)(images)
     assert relative_error(found, expected) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("rows", [1, 2, 3, 100])
+@pytest.mark.parametrize("size", [(9, 7), (8, 12), (1, 3)])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_strips_are_the_whole(monkeypatch, fill_weights_that_matter, stride, rows, size, mixed):
+    merging = fill_weights_that_matter(PatchMerging(4, 6, stride)).eval()
+    x = torch.randn(2, 4, *size).contiguous(memory_format=torch.channels_last)
+    monkeypatch.setattr(tiny_vit, "_STRIP_BYTES", rows * stride * 6 * size[1] * 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+        expected = merging.conv3(F.gelu(merging.conv2(F.gelu(merging.conv1(x)))))
+        assert torch.equal(merging(x)[0], expected)  # With gradients.
+        with torch.no_grad():
+            found, _ = merging(x)
+    assert found.dtype == expected.dtype
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    tolerance = {"rtol": 1e-2, "atol": 1e-2} if mixed else {"rtol": 1e-5, "atol": 1e-6}
+    torch.testing.assert_close(found, expected, **tolerance)
 
 
 @torch.no_grad()

@@ -35,15 +35,15 @@ def test_a_large_gpu_takes_the_best_of_the_preset(preset, best):
 
 
 def test_a_smaller_gpu_takes_what_fits():
-    name, reason = choose(replace(H200, memory_gb=12.0))
+    name, reason = choose(replace(H200, memory_gb=8.0))
     assert name == "vit_b"
     assert "vit_h does not fit" in reason
-    assert choose(replace(H200, memory_gb=6.0))[0] == "mobile_sam"
+    assert choose(replace(H200, memory_gb=3.0))[0] == "mobile_sam"
     assert choose(replace(H200, memory_gb=2.0))[0] == "lite_medsam"
 
 
 def test_a_smaller_input_makes_room_for_a_larger_one():
-    small = replace(H200, memory_gb=12.0)
+    small = replace(H200, memory_gb=6.0)
     assert choose(small, **{"data.size": 512})[0] == "vit_h"
 
 

@@ -250,7 +250,7 @@ def test_the_plan_foresees_what_comes_again(names, count, processes):
     for _ in range(fits):
         known = set()
         for _ in range(epochs):
-            changed, _ = augment(image, image[0], names, rng, resized=False)
+            changed, _ = augment(image, image[0], names, rng, resized=True)
             key = changed.contiguous().numpy().tobytes(), rng.integers(processes)
             seen += key in known
             known.add(key)

@@ -12,8 +12,9 @@ import pytest
 import torch
 from tiny_sets import TINY, make_table
 
+from easyseg.artifact import preprocess_of
 from easyseg.clock import Clock
-from easyseg.data.dataset import TrainingSet
+from easyseg.data.dataset import PredictionSet, TrainingSet
 from easyseg.plan.hardware import detect_hardware
 from easyseg.plan.plan import Plan
 from easyseg.preparation import prepare
@@ -59,6 +60,23 @@ def test_the_plan_is_made_with_what_was_measured(draft):
     assert "pay for about" in prepared.plan.reasons["train.epochs"]
     assert not prepared.run_folder.exists()
     assert draft().costs is None
+
+
+@pytest.mark.parametrize("names", [["hflip"], ["crop"]])
+def test_the_images_that_stay_in_memory_are_foreseen(draft, names):
+    values = {**draft.keywords["hyperparameters"], "data.augment": names}
+    prepared = draft(hyperparameters=values)
+    plan, labels = prepared.plan, prepared.label_map
+    training = TrainingSet(
+        prepared.training_samples(), preprocess_of(plan), labels, plan.data.augment, 0, keep=2**30
+    )
+    tuning = PredictionSet(prepared.validation_samples(), preprocess_of(plan), labels, keep=2**30)
+    for position in range(len(training)):
+        training[0, position]
+    for position in range(len(tuning)):
+        tuning[position]
+    expected = training._kept.used, tuning._kept.used
+    assert probe._kept_bytes(prepared) == expected
 
 
 def test_the_probe_is_part_of_a_fit_with_a_limit_only(draft, monkeypatch):
