@@ -1,5 +1,6 @@
-# make demo: environment, installation, main job. make test: environment, checks, tests.
-# Both work from a fresh clone with python3 (>= 3.10) and PyPI, and nothing done before.
+# make demo: environment, installation, main job. make test: environment, checks, tests. make docs:
+# environment, documentation. All work from a fresh clone with python3 (>= 3.10) and PyPI, and
+# nothing done before.
 #
 #   PYTHON       the Python that creates the environment                      (python3)
 #   VENV         where the environment is                                     (.venv)
@@ -26,10 +27,11 @@ DIST := --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu lint clean
+.PHONY: help demo docs test test-gpu lint clean
 
 help:
 	@echo "make demo      fit, score and draw on a generated set (creates $(VENV) first)"
+	@echo "make docs      the documentation in site/, warnings are errors"
 	@echo "make test      lint, types and tests"
 	@echo "make test-gpu  the tests that need CUDA"
 	@echo "make lint      ruff and mypy"
@@ -51,6 +53,15 @@ $(VENV)/.easyseg-dev: $(VENV)/pyvenv.cfg pyproject.toml
 demo: $(VENV)/.easyseg
 	$(BIN)/easyseg demo $(DEMO_ARGS)
 
+$(VENV)/.easyseg-docs: $(VENV)/pyvenv.cfg pyproject.toml
+	$(PIP) install $(PIP_ARGS) -e ".[docs]"
+	@touch $@ $(VENV)/.easyseg
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/.easyseg-docs
+	$(BIN)/python -m mkdocs build --strict
+	@echo "the documentation is in site/index.html"
+
 lint: $(VENV)/.easyseg-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,4 +74,4 @@ test-gpu: $(VENV)/.easyseg-dev
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from easyseg import datasets
     from easyseg.auditing.audit import audit
+    from easyseg.auditing.repair import repair
     from easyseg.models.adapters import ConvLoRALinear, LoRALinear, inject_adapters
     from easyseg.segmentor import SemanticSegmentor
     from easyseg.visualize import overlay
@@ -24,6 +25,7 @@ _PUBLIC = {
     "audit": "easyseg.auditing.audit",
     "inject_adapters": "easyseg.models.adapters",
     "overlay": "easyseg.visualize",
+    "repair": "easyseg.auditing.repair",
 }
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "datasets",
     "inject_adapters",
     "overlay",
+    "repair",
 ]
 
 

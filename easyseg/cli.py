@@ -315,9 +315,9 @@ def audit(
         _say(verbosity, f"report with thumbnails: {html}")
     left = len(report.errors)
     if fix is not None:
-        from easyseg.auditing.repair import repair
+        from easyseg.auditing.repair import repair_examined
 
-        repaired = repair(examined, tables, fix, image=image, label=label)
+        repaired = repair_examined(examined, tables, fix, image=image, label=label)
         left = len(repaired.left)
         _say(verbosity, f"{repaired.summary()}: {fix}")
     if left:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,8 +61,13 @@ class Reporter:
 
     @property
     def live(self) -> bool:
-        """Whether bars can be drawn: not into a file or a pipe, where each one leaves lines."""
-        return self.verbosity > 0 and (self.console.is_terminal or self.console.is_jupyter)
+        """Whether bars can be drawn: not into a file or a pipe, where each one leaves lines.
+
+        So would a bar in a notebook without ipywidgets, although its kernel asks for colours.
+        """
+        if self.verbosity < 1:
+            return False
+        return self.console.is_jupyter or (self.console.is_terminal and not _in_kernel())
 
     def show(self, what: RenderableType) -> None:
         """Print a table or text."""
@@ -91,6 +97,12 @@ class Reporter:
         with Progress(*columns, console=self.console, transient=True) as bar:
             task = bar.add_task(text, total=total)
             yield lambda count: bar.advance(task, count)
+
+
+def _in_kernel() -> bool:
+    """Return whether this process is the kernel of a notebook; IPython is not imported for it."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 @contextmanager

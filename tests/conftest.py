@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
     from easyseg.plan.plan import Plan
 
+# Its comparisons are shown as those of tests are.
+pytest.register_assert_rewrite("pages")
+
 # No deadlines, for examples or for making them: a busy machine is not a bug.
 hypothesis.settings.register_profile(
     "easyseg", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -210,6 +213,16 @@ def golden_file() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def page_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the files that README and documentation talk about."""
+    from pages import write_files
+
+    folder = tmp_path_factory.mktemp("pages")
+    write_files(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -6,23 +6,25 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from easyseg.auditing.audit import Examined
+from easyseg.auditing.audit import READING, Examined, examine
 from easyseg.auditing.findings import Finding, Repair, Severity, counted
 from easyseg.auditing.tables import AuditTable
 from easyseg.data.colours import unpack_colours
 from easyseg.data.io import Mask, describe, image_size, load_mask
 from easyseg.data.label_map import LabelMap
+from easyseg.data.label_rules import Classes, RawValue
 from easyseg.data.pairing import fit_to_image
 from easyseg.errors import DataError, OptionError
 from easyseg.inference.writers import output_names, write_mask
 
-__all__ = ["Change", "Repaired", "check_target", "repair"]
+__all__ = ["Change", "Repaired", "check_target", "repair", "repair_examined"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,63 @@ def check_target(folder: Path) -> None:
 
 
 def repair(
+    train_data: Any,
+    tuning_data: Any = None,
+    test_data: Any = None,
+    *,
+    folder: str | os.PathLike[str],
+    image: str = "image",
+    label: str = "label",
+    classes: Classes | None = None,
+    ignore_index: RawValue | None = None,
+    data_root: str | os.PathLike[str] | None = None,
+    verbosity: int = 1,
+) -> Repaired:
+    """Write a repaired copy of what :func:`easyseg.audit` finds to a new folder.
+
+    Your files are never changed. Masks that are off by a few pixels are resized (nearest
+    neighbour), those that an EXIF orientation parts from their image are turned, smeared ones get
+    the nearer of their two values; rows that cannot be repaired are dropped. ``repairs.csv`` in the
+    folder lists what was done to which row, and why.
+
+    Args:
+        train_data: As for :func:`easyseg.audit`, as are those that are not named here.
+        tuning_data: As for :func:`easyseg.audit`.
+        test_data: As for :func:`easyseg.audit`.
+        folder: Where to write, new or empty. It is whole or not there.
+        image: As for :func:`easyseg.audit`.
+        label: As for :func:`easyseg.audit`.
+        classes: As for :func:`easyseg.audit`.
+        ignore_index: As for :func:`easyseg.audit`.
+        data_root: As for :func:`easyseg.audit`.
+        verbosity: 0 is silent, 1 shows a progress bar.
+
+    Returns:
+        The new tables (CSV files), what was done, and which errors are left for you to settle.
+
+    Raises:
+        OptionError: The folder is not empty, or ``classes`` or ``ignore_index`` makes no sense.
+        DataError: A table cannot be read at all, or would have no rows left.
+    """
+    from easyseg.console import reporting
+
+    target = Path(folder).expanduser()
+    check_target(target)
+    tables = {"train": train_data, "tuning": tuning_data, "test": test_data}
+    with reporting(verbosity) as reporter:
+        examined = examine(
+            tables,
+            image=image,
+            label=label,
+            classes=classes,
+            ignore_index=ignore_index,
+            data_root=data_root,
+            watch=partial(reporter.progress, READING),
+        )
+    return repair_examined(examined, tables, target, image=image, label=label)
+
+
+def repair_examined(
     examined: Examined, tables: Mapping[str, Any], folder: Path, *, image: str, label: str
 ) -> Repaired:
     """Write repaired copies of masks, and tables without the rows that cannot be repaired.

@@ -11,18 +11,16 @@ import pytest
 from audit_gallery import ROW_DEFECTS, audit_of, fit_refuses, scenes, spoil, write_set
 from PIL import Image
 
-from easyseg.auditing.audit import examine
-from easyseg.auditing.repair import Repaired, repair
+from easyseg import repair
+from easyseg.auditing.repair import Repaired
 from easyseg.data.io import load_mask, read_image, read_mask
 from easyseg.errors import DataError, OptionError
 
 PAIRS = scenes(24)
 
 
-def fix(train, folder: Path, **others) -> Repaired:
-    tables = {"train": train, "tuning": None, "test": None} | others
-    examined = examine(tables, image="image", label="label")
-    return repair(examined, tables, folder, image="image", label="label")
+def fix(train, folder: Path, **options) -> Repaired:
+    return repair(train, folder=folder, verbosity=0, **options)
 
 
 def digests(folder: Path):
@@ -148,8 +146,11 @@ def test_several_tables_and_what_is_left_to_be_settled_by_hand(tmp_path):
     train = write_set(tmp_path / "set", PAIRS[:8])
     tuning = spoil(write_set(tmp_path / "more", PAIRS[8:12]), {1: "text"}, tmp_path)
     tuning.loc[0] = train.loc[0]
-    result = fix(train, tmp_path / "out", tuning=tuning)
+    names = {"image": "photo", "label": "outline"}
+    train, tuning = train.rename(columns=names), tuning.rename(columns=names)
+    result = fix(train, tmp_path / "out", tuning_data=tuning, **names)
     assert set(result.tables) == {"train", "tuning"}
+    assert list(pd.read_csv(result.tables["tuning"]).columns) == ["photo", "outline"]
     assert len(pd.read_csv(result.tables["tuning"])) == 3
     assert [found.check for found in result.left] == ["leakage"]
     assert result.summary() == (
