@@ -601,6 +601,10 @@ class SemanticSegmentor:
     def show_experts(self, table: Any = None) -> Figure:
         """Draw which experts of Conv-LoRA are used: by block, and by the size of the objects.
 
+        An object is small below 1 % of its image, medium below 10 %; a window is counted under the
+        object that fills most of it. Cramér's V says how much the choice depends on that size, from
+        0 (not at all) to 1; the mean scale of each block and size says how.
+
         Args:
             table: DataFrame or CSV with images and labels. ``None``: what the run folder holds of
                 the use in training, by block and by epoch.

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "torchvision", "pandas", "sklearn", "lightning", "omegaconf")
+HEAVY = ("torch", "torchvision", "pandas", "sklearn", "lightning", "omegaconf", "matplotlib")
 
 
 def loaded_after(statement: str) -> list[str]:
@@ -28,6 +28,7 @@ def loaded_after(statement: str) -> list[str]:
         "import easyseg.models.registry",
         "import easyseg.plan.presets",
         "import easyseg.ranks",
+        "import easyseg.views.figures",
         "from easyseg import datasets; datasets.list_datasets(); datasets.find('polyp', 'nowhere')",
     ],
 )

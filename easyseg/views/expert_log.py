@@ -30,15 +30,16 @@ def read_training_use(segmentor: SemanticSegmentor) -> pd.DataFrame:
 
     Raises:
         OptionError: If the model has no such adapters.
-        ArtifactError: If the folder of the model holds no ``experts.csv``.
+        ArtifactError: If the folder of the model is no run folder with its logs.
         NotFittedError: Before ``fit`` or ``load``.
     """
     layers = gated_layers(segmentor._fitted())
     file = segmentor.path_ / _FILE
-    if not file.is_file():
+    if not file.is_file() or segmentor.history_.empty:
         raise ArtifactError(
-            f"{segmentor.path_} holds no {_FILE}: fit writes it into its run folder, and a saved "
-            "model goes without it; load the run folder, or give a table with labels"
+            f"{segmentor.path_} holds no {_FILE} and metrics.csv: fit writes them into its run "
+            "folder, and a saved model goes without; load the run folder, or give a table with "
+            "labels"
         )
     log = pd.read_csv(file)
     rows = log.to_dict("records")

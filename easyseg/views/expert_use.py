@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from easyseg.artifact import TrainedModel, preprocess_of
+from easyseg.auditing.findings import counted
 from easyseg.data.dataset import TrainingSet
 from easyseg.data.label_map import IGNORE
 from easyseg.errors import OptionError
@@ -172,7 +173,8 @@ def _why_not(model: TrainedModel) -> str:
     adapter = model.plan.adapter
     found = f"adapter.kind is {adapter.kind!r}"
     if adapter.kind == "conv_lora":
-        found += f" with {adapter.num_experts} experts and adapter.gate {adapter.gate!r}"
+        experts = counted(adapter.num_experts, "expert")
+        found += f" with {experts} and adapter.gate {adapter.gate!r}"
     expected = "'conv_lora', at least 2 experts, and the gate 'learned' or 'constant'"
     return f"{found}; expected {expected}"
 

@@ -83,7 +83,7 @@ def plot_use(uses: Mapping[str, pd.DataFrame], unit: str = "window") -> Figure:
             range(len(by_size)), [f"{size}\nn = {counts[size]:,}" for size in by_size.index]
         )
         right.set_title(
-            f"by size of the object: V = {dependence(use):.2f}", loc="left", fontsize="medium"
+            f"by object size: Cramér's V {dependence(use):.2f}", loc="left", fontsize="medium"
         )
     return figure
 

@@ -54,6 +54,7 @@ def model_html(name: str, model: Description, path: Path) -> str:
         model: Its model.
         path: Where it lies.
     """
+    from easyseg.metrics.streaming import EMPTY_KEY
     from easyseg.views.colours import background_of, class_colours
 
     labels, plan = model.label_map, model.plan
@@ -69,6 +70,7 @@ def model_html(name: str, model: Description, path: Path) -> str:
     scores = [
         tuple(_marked(text, key == plan.metric) for text in (key, _score(value)))
         for key, value in model.metrics.items()
+        if key != EMPTY_KEY
     ]
     return _view(
         _heading(name, plan),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,16 +15,15 @@ from easyseg.visualize import overlay
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
 
 __all__ = ["panels", "plot_predictions"]
 
-_COLUMN, _TITLE, _LEGEND = 2.6, 0.3, 0.35  # inches
+_COLUMN, _TITLE, _GAP = 2.6, 0.35, 0.15  # inches
+_LINE, _PATCH, _LETTER = 0.23, 0.65, 0.085  # inches of a legend
 _TALLEST = 1.5  # times as high as wide
-_LEGEND_COLUMNS = 5
 _MOST_LETTERS = 26
 _IGNORED = "#999999"
-_ERROR_COLOURS = ("#D55E00", "#0072B2", "#CC79A7")
+_ERROR_COLOURS = ("#D55E00", "#0072B2", "#1A1A1A")
 _STRENGTH, _ERROR_STRENGTH = 0.45, 0.8
 
 
@@ -44,21 +43,22 @@ def plot_predictions(found: Examples) -> Figure:
     shapes = [np.array(item.prediction.shape) for item in found.items]
     heights = [min(_TALLEST, height / width) * _COLUMN + _TITLE for height, width in shapes]
     width = _COLUMN * len(rows[0])
-    figure = new_figure(width, sum(heights) + _LEGEND)
+    named = _named_colours(found)
+    longest = max((len(name) for name, _ in named), default=0)
+    columns = max(1, min(len(named), int(width / (_PATCH + _LETTER * longest))))
+    lines = math.ceil(len(named) / columns)
+    figure = new_figure(width, sum(heights) + _GAP + _LINE * lines)
     axes = figure.subplots(len(rows), len(rows[0]), squeeze=False, height_ratios=heights)
     for line, row in zip(axes, rows, strict=True):
         for axis, (title, picture) in zip(line, row, strict=True):
             axis.imshow(picture)
             axis.set_title(title, fontsize="medium")
             axis.set_axis_off()
-    handles = list(_legend(found))
-    if handles:
-        figure.legend(
-            handles=handles,
-            loc="outside lower center",
-            ncols=min(len(handles), _LEGEND_COLUMNS),
-            frameon=False,
-        )
+    if named:
+        from matplotlib.patches import Patch
+
+        patches = [Patch(color=colour, label=name) for name, colour in named]
+        figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
@@ -107,20 +107,19 @@ def _errors(item: Example, background: int | None) -> np.ndarray:
     return np.asarray(overlay(pale, layer, alpha=_ERROR_STRENGTH, colors=colours))
 
 
-def _legend(found: Examples) -> Iterator[Patch]:
-    """Yield what is to be seen: the classes, then what is wrong, then ignored pixels."""
-    from matplotlib.patches import Patch
-
-    seen, wrong = set(), set()
+def _named_colours(found: Examples) -> list[tuple[str, str]]:
+    """Return what is to be seen: the classes, then what is wrong, then ignored pixels."""
+    seen: set[int] = set()
+    wrong: set[int] = set()
     for item in found.items:
-        seen |= set(np.unique(item.prediction).tolist())
+        seen.update(np.unique(item.prediction).tolist())
         if item.truth is not None:
-            seen |= set(np.unique(item.truth).tolist())
-            wrong |= set(np.unique(error_map(item.prediction, item.truth, found.background)))
-    for index in sorted(seen - {found.background, IGNORE}):
-        name = plain(found.names[index], _MOST_LETTERS)
-        yield Patch(color=found.colours[index], label=name)
-    for number in sorted(wrong - {0}):
-        yield Patch(color=_ERROR_COLOURS[number - 1], label=ERRORS[number - 1])
-    if IGNORE in seen:
-        yield Patch(color=_IGNORED, label="ignored")
+            seen.update(np.unique(item.truth).tolist())
+            errors = error_map(item.prediction, item.truth, found.background)
+            wrong.update(np.unique(errors).tolist())
+    classes = sorted(seen - {found.background, IGNORE})
+    return [
+        *((plain(found.names[index], _MOST_LETTERS), found.colours[index]) for index in classes),
+        *((ERRORS[code - 1], _ERROR_COLOURS[code - 1]) for code in sorted(wrong - {0})),
+        *([("ignored", _IGNORED)] if IGNORE in seen else []),
+    ]
