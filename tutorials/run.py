@@ -8,8 +8,8 @@ Each notebook runs from its first cell to its last in a fresh kernel of this Pyt
 folder that is removed afterwards. It is written back only if all of it went well, so a run that was
 interrupted goes on where it ended. What the notebook keeps:
 
-- tables, texts and figures (large ones as JPEG), without paths of this machine. What goes to standard error (progress,
-  messages) is for the reader who runs the cells, and is not kept.
+- tables, texts and figures (large ones as JPEG), without paths of this machine. What goes to
+  standard error (progress, messages) is for the reader who runs the cells, and is not kept.
 - no picture of a data set that may be used for research only: cells with the tag
   ``research-only-pictures`` keep a line of text in its place.
 - ``metadata.easyseg``: commit, machine, versions, seconds, and a hash of the code.
