@@ -164,6 +164,7 @@ def test_a_clean_notebook_has_no_places_no_messages_and_no_pictures_for_research
         new_output("stream", name="stderr", text="UserWarning: careful\n"),
     ]
     free = copy.deepcopy(closed)
+    free.id = "free"
     free.metadata.tags = []
     free.outputs[2].text = "10 %\r100 %\rdone\r\n"
     notebook = new_notebook(cells=[new_markdown_cell(here), closed, free])
@@ -194,6 +195,9 @@ def test_large_pictures_are_kept_as_jpeg_and_small_ones_as_they_are():
     with Image.open(io.BytesIO(base64.b64decode(kept[300]["image/jpeg"]))) as jpeg:
         assert (jpeg.format, jpeg.size) == ("JPEG", (300, 300))
     assert len(kept[300]["image/jpeg"]) < run.LARGE
+    both = new_code_cell(outputs=[picture(**{"image/jpeg": "aGVsbG8="})])
+    run.clean(new_notebook(cells=[both]), {})
+    assert set(both.outputs[0].data) == {"image/jpeg", "text/plain"}
 
 
 def test_outputs_are_current_until_a_cell_changes(tmp_path, monkeypatch):

@@ -141,7 +141,10 @@ def _cleaned(output: NotebookNode, places: Mapping[str, str]) -> NotebookNode:
     for kind, value in output.get("data", {}).items():
         if kind.startswith("text/"):
             output.data[kind] = _without_places(value, places)
-    if len(output.get("data", {}).get("image/png", "")) > LARGE:
+    png = output.get("data", {}).get("image/png", "")
+    if "image/jpeg" in output.get("data", {}):  # Pillow shows a picture in both forms
+        output.data.pop("image/png", None)
+    elif len(png) > LARGE:
         output.data["image/jpeg"] = _as_jpeg(output.data.pop("image/png"))
     return output
 
