@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import io
 import json
 import os
 import re
@@ -10,9 +12,11 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from fast_tutorials import write_miniatures
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -160,6 +164,7 @@ def test_a_clean_notebook_has_no_places_no_messages_and_no_pictures_for_research
         new_output("stream", name="stderr", text="UserWarning: careful\n"),
     ]
     free = copy.deepcopy(closed)
+    free.id = "free"
     free.metadata.tags = []
     free.outputs[2].text = "10 %\r100 %\rdone\r\n"
     notebook = new_notebook(cells=[new_markdown_cell(here), closed, free])
@@ -173,6 +178,26 @@ def test_a_clean_notebook_has_no_places_no_messages_and_no_pictures_for_research
     assert free.outputs[1].data["text/html"] == html.replace(here + os.sep, "")
     assert free.outputs[2].text == "done\r\n"
     nbformat.validate(notebook)
+
+
+def test_large_pictures_are_kept_as_jpeg_and_small_ones_as_they_are():
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (300, 300, 3), dtype=np.uint8))
+    kept = {}
+    for size in (300, 30):
+        buffer = io.BytesIO()
+        noise.crop((0, 0, size, size)).save(buffer, "PNG")
+        png = base64.b64encode(buffer.getvalue()).decode()
+        cell = new_code_cell(outputs=[picture(**{"image/png": png})])
+        run.clean(new_notebook(cells=[cell]), {})
+        kept[size] = cell.outputs[0].data
+        assert (kept[size].get("image/png") == png) == (size == 30)
+    with Image.open(io.BytesIO(base64.b64decode(kept[300]["image/jpeg"]))) as jpeg:
+        assert (jpeg.format, jpeg.size) == ("JPEG", (300, 300))
+    assert len(kept[300]["image/jpeg"]) < run.LARGE
+    both = new_code_cell(outputs=[picture(**{"image/jpeg": "aGVsbG8="})])
+    run.clean(new_notebook(cells=[both]), {})
+    assert set(both.outputs[0].data) == {"image/jpeg", "text/plain"}
 
 
 def test_outputs_are_current_until_a_cell_changes(tmp_path, monkeypatch):

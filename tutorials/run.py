@@ -8,8 +8,8 @@ Each notebook runs from its first cell to its last in a fresh kernel of this Pyt
 folder that is removed afterwards. It is written back only if all of it went well, so a run that was
 interrupted goes on where it ended. What the notebook keeps:
 
-- tables, texts and figures, without paths of this machine. What goes to standard error (progress,
-  messages) is for the reader who runs the cells, and is not kept.
+- tables, texts and figures (large ones as JPEG), without paths of this machine. What goes to
+  standard error (progress, messages) is for the reader who runs the cells, and is not kept.
 - no picture of a data set that may be used for research only: cells with the tag
   ``research-only-pictures`` keep a line of text in its place.
 - ``metadata.easyseg``: commit, machine, versions, seconds, and a hash of the code.
@@ -22,7 +22,9 @@ they are downloaded where that can be done (see `easyseg.datasets.load`). Needs
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
+import io
 import json
 import os
 import platform
@@ -41,6 +43,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from PIL import Image
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
@@ -51,6 +54,7 @@ NOT_KEPT = (
     "[The pictures of this cell are not kept in the notebook: the terms of the data set allow "
     "research only. Run the cell to see them.]"
 )
+LARGE = 200_000  # characters of a PNG from which a picture is kept as JPEG
 _INLINE_PICTURE = re.compile(r"data:image/[\w.+-]+;base64,[A-Za-z0-9+/=]+")
 _PROGRESS = re.compile(r"^.*\r(?!\n)", re.MULTILINE)  # a line that a later one has written over
 
@@ -137,7 +141,20 @@ def _cleaned(output: NotebookNode, places: Mapping[str, str]) -> NotebookNode:
     for kind, value in output.get("data", {}).items():
         if kind.startswith("text/"):
             output.data[kind] = _without_places(value, places)
+    png = output.get("data", {}).get("image/png", "")
+    if "image/jpeg" in output.get("data", {}):  # Pillow shows a picture in both forms
+        output.data.pop("image/png", None)
+    elif len(png) > LARGE:
+        output.data["image/jpeg"] = _as_jpeg(output.data.pop("image/png"))
     return output
+
+
+def _as_jpeg(png: str) -> str:
+    """Return a picture in base64 as a JPEG, which photos are much smaller in."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
+        picture.convert("RGB").save(buffer, "JPEG", quality=88, optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _without_places(text: str, places: Mapping[str, str]) -> str:
