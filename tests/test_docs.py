@@ -117,9 +117,12 @@ def test_tests_that_pages_name_exist():
         assert not test or f"def {test}(" in source, place
 
 
-def test_make_targets_and_files_that_pages_name_exist():
+def test_make_targets_extras_and_files_that_pages_name_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for text in TEXTS.values():
+        for extra in re.findall(r"easyseg\[(\w+)\]", text):
+            assert re.search(rf"^{extra} = \[", project, re.MULTILINE), extra
         for target in re.findall(r"(?:^\$ |`)make ([a-z-]+)", text, re.MULTILINE):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
         for place in re.findall(r"`((?:easyseg|benchmarks|presets)/[\w/]+\.(?:py|yaml))`", text):
