@@ -44,7 +44,8 @@ def test_a_smaller_gpu_takes_what_fits():
 
 def test_a_smaller_input_makes_room_for_a_larger_one():
     small = replace(H200, memory_gb=6.0)
-    assert choose(small, **{"data.size": 512})[0] == "vit_h"
+    assert choose(small)[0] == "vit_b"
+    assert choose(small, **{"data.size": 512})[0] == "vit_l"
 
 
 def test_what_cannot_be_had_is_passed_over():

@@ -172,7 +172,7 @@ def test_which_class_is_the_background(values, names, problem, background):
 
 def test_what_cannot_be_shown_is_refused(binary, binary_table, tmp_path):
     for wrong in (0, -1, 2.0, "4"):
-        with pytest.raises(OptionError, match=r"num_images is .*, expected at least 1"):
+        with pytest.raises(OptionError, match=r"num_images is .*, expected a whole number"):
             find_examples(binary, binary_table, wrong, 0)
     with pytest.raises(NotFittedError):
         find_examples(SemanticSegmentor(), binary_table, 1, 0)
