@@ -117,9 +117,12 @@ def test_tests_that_pages_name_exist():
         assert not test or f"def {test}(" in source, place
 
 
-def test_make_targets_and_files_that_pages_name_exist():
+def test_make_targets_extras_and_files_that_pages_name_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for text in TEXTS.values():
+        for extra in re.findall(r"easyseg\[(\w+)\]", text):
+            assert re.search(rf"^{extra} = \[", project, re.MULTILINE), extra
         for target in re.findall(r"(?:^\$ |`)make ([a-z-]+)", text, re.MULTILINE):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
         for place in re.findall(r"`((?:easyseg|benchmarks|presets)/[\w/]+\.(?:py|yaml))`", text):
@@ -147,11 +150,12 @@ def test_every_check_of_the_audit_is_explained():
 def tools():
     """The modules that make parts of pages, found as MkDocs finds them."""
     sys.path.insert(0, str(DOCS / "tools"))
+    import excerpts
     import generated
     import hooks
     import plan_rules
 
-    yield {"generated": generated, "hooks": hooks, "plan_rules": plan_rules}
+    yield {m.__name__: m for m in (excerpts, generated, hooks, plan_rules)}
     sys.path.remove(str(DOCS / "tools"))
 
 
@@ -179,6 +183,12 @@ def test_every_generated_part_is_on_a_page_and_the_other_way_round(tools):
 def test_a_section_that_is_gone_is_an_error(tools):
     with pytest.raises(LookupError, match="no heading #nowhere"):
         tools["hooks"].fill("<!-- generated: excerpt README.md#nowhere -->")
+
+
+def test_links_of_excerpts_lead_to_pages_or_are_words(tools):
+    text = "[a](benchmarks/README.md#x), [b](#limits), [c](LICENSE), [d](https://e.f)![g](h.png)."
+    adapted = tools["excerpts"]._adapted(text)
+    assert adapted == "[a](benchmarks.md#x), [b](limits.md), c, [d](https://e.f)."
 
 
 @pytest.mark.slow

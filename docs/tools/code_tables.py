@@ -44,12 +44,11 @@ def preset_budgets() -> str:
             length = f"{budget['epochs']} epochs" if "epochs" in budget else _samples(budget)
             rows.append(
                 (
-                    code(name),
-                    words,
+                    f"{code(name)}, {words}",
                     budget["rank"],
                     budget["experts"],
-                    f"{budget['size_share']:.1%}",
-                    f"{budget['thin_share']:.1%}",
+                    f"{100 * budget['size_share']:g} %",
+                    f"{100 * budget['thin_share']:g} %",
                     budget["batch_size"],
                     length,
                     preset["plan"]["train"]["patience"],
@@ -57,8 +56,7 @@ def preset_budgets() -> str:
                 )
             )
     head = (
-        "preset",
-        "machine",
+        "preset, machine",
         "rank",
         "experts",
         "input side",

@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
+_LINK = re.compile(r"(!?)\[([^\]]+)\]\(([^)\s]+)\)")
 _COMMENT = re.compile(r"^<!-- /?\w+ -->\n", re.MULTILINE)
 _FENCE = re.compile(r"^ *```")
 
 # Pages of the documentation that hold what links of those files lead to, as seen from docs/ itself.
+_FILES = {"benchmarks/README.md": "benchmarks.md", "tutorials/README.md": "tutorials.md"}
 _PAGES = {
-    "benchmarks/README.md": "results.md",
     "../README.md#how-good-it-is": "results.md",
     "../README.md#what-happens-in-a-fit": "guides/troubleshooting.md#it-runs-out-of-memory",
     "#limits": "limits.md",
@@ -64,13 +64,17 @@ def whole(file: str) -> str:
 
 
 def _adapted(text: str) -> str:
-    """Drop the marks of scripts, lead links to pages of the documentation or leave them out."""
+    """Drop marks of scripts and pictures; lead links to pages of the documentation or drop them."""
 
     def link(match: re.Match[str]) -> str:
-        words, target = match.groups()
+        picture, words, target = match.groups()
         if target.startswith("https://"):
             return match[0]
-        return f"[{words}]({_PAGES[target]})" if target in _PAGES else words
+        if picture:
+            return ""
+        file, sign, anchor = target.partition("#")
+        page = f"{_FILES[file]}{sign}{anchor}" if file in _FILES else _PAGES.get(target)
+        return words if page is None else f"[{words}]({page})"
 
     return _LINK.sub(link, _COMMENT.sub("", text)).strip()
 
