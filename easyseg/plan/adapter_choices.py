@@ -66,7 +66,7 @@ def num_experts(facts: Facts, values: Mapping[str, Any]) -> Decision:
         min(max(math.ceil(most * times / PAPERS_SCALES), least), most),
         f"objects cover {sizes.p10:.2%} to {sizes.p90:.2%} of an image (10th to 90th percentile), "
         f"the large are {times:.1f} times as long as the small: the preset's {most} from "
-        f"{PAPERS_SCALES} times on, fewer below, at least {least}",
+        f"{PAPERS_SCALES} times on, fewer below (rounded up), at least {least}",
     )
 
 
