@@ -85,10 +85,14 @@ class _Bottleneck(nn.Module):
 
     def convolve(self, x: Tensor) -> Tensor:
         """Map ``[B, C, H, W]`` to ``[B, C', H / stride, W / stride]``."""
-        kept = torch.is_grad_enabled() or (self.conv1.live and self.training)
-        if x.device.type == "cpu" and not kept:
+        if x.device.type == "cpu" and not torch.is_grad_enabled() and self._is_constant():
             return self._in_strips(x)
         return self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+
+    def _is_constant(self) -> bool:
+        """Return True if all three are what they were made as, no adapter around one of them."""
+        convs = (self.conv1, self.conv2, self.conv3)
+        return all(type(c) is ConvBN and not (c.live and self.training) for c in convs)
 
     def _in_strips(self, x: Tensor) -> Tensor:
         """Convolve an image after the other, some rows at a time."""

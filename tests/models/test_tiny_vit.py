@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from easyseg.models import tiny_vit
 from easyseg.models.adapters import inject_adapters
+from easyseg.models.adapters.scale_shift import scale_and_shift_layers
 from easyseg.models.registry import get_spec
 from easyseg.models.tiny_vit import PatchMerging, TinyViT
 from easyseg.models.weights import find_weights
@@ -187,6 +188,18 @@ def test_strips_are_the_whole(monkeypatch, fill_weights_that_matter, stride, row
     assert found.is_contiguous(memory_format=torch.channels_last)
     tolerance = {"rtol": 1e-2, "atol": 1e-2} if mixed else {"rtol": 1e-5, "atol": 1e-6}
     torch.testing.assert_close(found, expected, **tolerance)
+
+
+def test_what_is_put_around_a_convolution_counts_without_gradients_too():
+    merging = PatchMerging(4, 6, 2).eval()
+    scale_and_shift_layers(merging)
+    for name, parameter in merging.named_parameters():
+        if name.endswith(("scale", "shift")):
+            torch.nn.init.normal_(parameter)
+    x = torch.randn(2, 4, 9, 7)
+    expected, _ = merging(x)
+    with torch.no_grad():
+        torch.testing.assert_close(merging(x)[0], expected)
 
 
 @torch.no_grad()
