@@ -132,22 +132,21 @@ def test_steps_are_timed_with_their_images(draft, monkeypatch):
     assert len(taken) == 2 * (2 + 2 * 4)
 
 
-def test_only_what_is_read_again_in_a_fit_is_timed(draft, monkeypatch):
-    read, seconds, reads = TrainingSet._read, [], []
-
-    def slow(self, position):
-        reads.append(position)
-        time.sleep(0.3)
-        return read(self, position)
-
-    monkeypatch.setattr(TrainingSet, "_read", slow)
+def test_images_that_stay_in_memory_are_read_before_a_step_is_timed(draft, monkeypatch):
+    read, loss, events = TrainingSet._read, probe.training_loss, []
+    monkeypatch.setattr(TrainingSet, "_read", lambda *a: events.append("read") or read(*a))
+    monkeypatch.setattr(probe, "training_loss", lambda *a: events.append("loss") or loss(*a))
     prepared = draft()
-    for limit in (2**29, 0):
-        monkeypatch.setattr(probe, "KEPT_BYTES", limit)
-        reads.clear()
-        seconds.append(measure_costs(prepared, CPU, 0, clock(limit=None)).step)
-        assert (len(set(reads)) == len(reads)) is (limit > 0)
-    assert seconds[1] > 0.3
+    assert len(prepared.training_samples()) == 4
+    train = replace(prepared.plan.train, batch_size=4, micro_batch_size=2)
+    prepared = replace(prepared, plan=replace(prepared.plan, train=train))
+    measure_costs(prepared, CPU, 0, clock(limit=None))
+    # A forward pass of two images, then two steps of two passes each over all four.
+    assert events == ["read", "read", "loss", "read", "read", *["loss"] * 4]
+    events.clear()
+    monkeypatch.setattr(probe, "KEPT_BYTES", 0)
+    measure_costs(prepared, CPU, 0, clock(limit=None))
+    assert events == ["read", "read", "loss"] * 5
 
 
 def test_the_first_scored_image_warms_up_and_others_follow_if_there_is_time(draft, monkeypatch):
