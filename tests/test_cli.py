@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import easyseg.segmentor
 from easyseg import SemanticSegmentor, cli, overlay
-from easyseg.cli_values import (
+from easyseg.cli.values import (
     parse_classes,
     parse_count,
     parse_devices,

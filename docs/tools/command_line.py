@@ -16,7 +16,8 @@ from easyseg import cli
 def command_line() -> str:
     """Return a section for each command: what it does, its arguments and options, examples."""
     group: Any = typer.main.get_command(cli.app)
-    return "\n\n".join("\n\n".join(_section(*item)) for item in group.commands.items())
+    names = group.list_commands(typer.Context(group))
+    return "\n\n".join("\n\n".join(_section(name, group.commands[name])) for name in names)
 
 
 def _section(name: str, command: Any) -> Iterator[str]:

@@ -9,7 +9,7 @@ from layout_trees import TREES
 from typer.testing import CliRunner
 
 from easyseg import cli, datasets
-from easyseg.cli_values import parse_classes
+from easyseg.cli.values import parse_classes
 from easyseg.datasets.folder import read_folder
 from easyseg.datasets.listing import facts, fit_command, overview
 from easyseg.errors import DataError

@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_sets import TINY, make_table
 
 from easyseg import SemanticSegmentor
-from easyseg.cli import _draw
+from easyseg.cli.inference import _draw
 from easyseg.data.io import load_mask, read_mask
 from easyseg.errors import DataError
 
