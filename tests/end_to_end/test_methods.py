@@ -5,12 +5,15 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tiny_sets import TINY, make_table
 
 from easyseg import SemanticSegmentor
+from easyseg.errors import OptionError
 from easyseg.models.network import build_network, running_statistics, trainable_state
+from easyseg.plan.adapter_kinds import KINDS
 from easyseg.training.module import SegmentationModule, new_optimizer
 
 
@@ -48,6 +51,54 @@ def test_a_fit_is_saved_as_it_is(table, tmp_path, changes):
         np.testing.assert_array_equal(mask, same)
     card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
     assert (", rank 2" in card) == ("adapter.kind" not in changes)
+
+
+FITS = [name for name, kind in KINDS.items() if "tiny_vit" in kind.families]
+SCRATCH = {"adapter.kind": "full", "backbone.weights": "random"}
+
+
+@pytest.mark.parametrize(
+    "changes", [*({"adapter.kind": kind} for kind in FITS), SCRATCH], ids=[*FITS, "scratch"]
+)
+def test_every_method_trains_on_photographs(shared_data, tmp_path, changes):
+    table = photographs(shared_data)
+    segmentor = SemanticSegmentor(path=tmp_path / "run", verbosity=0).fit(
+        table.iloc[:4],
+        table.iloc[4:],
+        hyperparameters={"backbone.name": "lite_medsam", "data.size": 112, "train.epochs": 2}
+        | changes,
+        accelerator="cpu",
+    )
+    losses = segmentor.history_["train_loss"].dropna()
+    assert len(losses) == 2
+    assert np.isfinite(losses).all()
+    before = trainable_state(build_network(segmentor.plan_, seed=0))
+    trained = trainable_state(segmentor._model.network)
+    moved = {name for name, value in trained.items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("backbone.") for name in moved) == (
+        changes["adapter.kind"] != "none"
+    )
+    score = segmentor.evaluate(table)["iou@image"]
+    assert 0 <= score < 1
+    # A few steps from random weights may find nothing.
+    assert score > 0 or segmentor.plan_.backbone.weights == "random"
+
+
+@pytest.mark.parametrize("kind", [name for name in KINDS if name not in FITS])
+def test_a_method_that_does_not_fit_the_backbone_says_why(shared_data, tmp_path, kind):
+    with pytest.raises(OptionError, match=rf"{kind}.*lite_medsam.*{KINDS[kind].why_not[:20]}"):
+        SemanticSegmentor(path=tmp_path / "run", verbosity=0).fit(
+            photographs(shared_data),
+            hyperparameters={"backbone.name": "lite_medsam", "adapter.kind": kind},
+            accelerator="cpu",
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def photographs(shared_data):
+    """Return a table of six photographs of skin lesions."""
+    folder = shared_data / "skin_isic"
+    return pd.read_csv(folder / "train.csv").iloc[:6].map(lambda path: str(folder / path))
 
 
 def test_statistics_of_all_ranks_become_their_mean(tiny_plan):

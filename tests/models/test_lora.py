@@ -87,3 +87,23 @@ def test_some_outputs_only():
     torch.testing.assert_close(layer(x), expected)
     layer(x).sum().backward()
     assert layer.lora_B.grad.abs().min() > 0
+
+
+def test_it_is_peft_s_layer():
+    peft = pytest.importorskip("peft", reason="peft is a development extra")
+    layer = random_lora(rank=2, alpha=6.0)
+    base = nn.Linear(8, 12)
+    base.load_state_dict({"weight": layer.weight, "bias": layer.bias})
+    config = peft.LoraConfig(r=2, lora_alpha=6.0, target_modules=["0"])
+    theirs = peft.get_peft_model(nn.Sequential(base), config)
+    matrices = {n: p for n, p in theirs.named_parameters() if p.requires_grad}
+    (name_a,), (name_b,) = ([n for n in matrices if part in n] for part in ("lora_A", "lora_B"))
+    with torch.no_grad():
+        matrices[name_a].copy_(layer.lora_A)
+        matrices[name_b].copy_(layer.lora_B)
+    x = torch.randn(3, 5, 8)
+    torch.testing.assert_close(layer(x), theirs(x))
+    for each in (layer, theirs):
+        each(x).square().sum().backward()
+    torch.testing.assert_close(layer.lora_A.grad, matrices[name_a].grad)
+    torch.testing.assert_close(layer.lora_B.grad, matrices[name_b].grad)
