@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 __all__ = [
     "ArtifactError",
@@ -13,6 +14,7 @@ __all__ = [
     "NotFittedError",
     "OptionError",
     "WeightsError",
+    "closest",
     "nearest",
 ]
 
@@ -29,6 +31,7 @@ class DataError(EasySegError, ValueError):
     Args:
         problems: One line for each problem: file or column, found, expected, remedy.
         title: The sentence above the list.
+        advice: The sentence below it: what helps with several of them at once.
 
     Attributes:
         problems: The lines, all of them (the message shows the first ``SHOWN``).
@@ -36,22 +39,25 @@ class DataError(EasySegError, ValueError):
 
     SHOWN = 50
 
-    def __init__(self, problems: Sequence[str] | str, title: str | None = None) -> None:
+    def __init__(
+        self, problems: Sequence[str] | str, title: str | None = None, advice: str | None = None
+    ) -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
-        self.title = title
+        self.title, self.advice = title, advice
         count = len(self.problems)
+        below = [] if advice is None else [advice]
         if title is None and count == 1:
-            super().__init__(self.problems[0])
+            super().__init__("\n".join([self.problems[0], *below]))
             return
-        title = title or f"{count} problems in the data; nothing was trained or written:"
+        title = title or f"{count} problems in the data, found before anything was done:"
         lines = [f"  - {line}" for line in self.problems[: self.SHOWN]]
         if count > self.SHOWN:
             lines.append(f"  ... and {count - self.SHOWN} more (see `error.problems`)")
-        super().__init__("\n".join([title, *lines]))
+        super().__init__("\n".join([title, *lines, *below]))
 
-    def __reduce__(self) -> tuple[type[DataError], tuple[tuple[str, ...], str | None]]:
+    def __reduce__(self) -> tuple[type[DataError], tuple[Any, ...]]:
         """Rebuild from the arguments, so that the error survives a process boundary."""
-        return (type(self), (self.problems, self.title))
+        return (type(self), (self.problems, self.title, self.advice))
 
 
 class OptionError(EasySegError, ValueError):
@@ -91,7 +97,19 @@ def nearest(word: str, known: Iterable[str]) -> str:
         'Known: a, b.'
     """
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if close:
-        return f"Did you mean {close[0]!r}?"
-    return f"Known: {', '.join(known)}."
+    close = closest(word, known)
+    return f"Known: {', '.join(known)}." if close is None else f"Did you mean {close!r}?"
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that is most like ``word``, or None if none is like it.
+
+    Args:
+        word: What the user wrote.
+        known: The words that would have been right.
+
+    Example:
+        >>> closest("lable", ["image", "label"])
+        'label'
+    """
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)

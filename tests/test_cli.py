@@ -346,6 +346,9 @@ def test_evaluate_prints_scores_and_writes_those_of_each_image_from_one_pass(
     rows = pd.read_csv(file)
     assert list(rows["image"]) == list(pd.read_csv(table)["image"])
     assert rows["iou@image"].mean() == pytest.approx(scores["iou@image"])
+    worst = rows.sort_values("iou@image").iloc[0]
+    told = f"images: 2 · lowest iou@image: {worst['image']} {worst['iou@image']:.2f}, "
+    assert told in done.stderr
 
     pooled = ("--metrics", "miou@dataset", "--per-image", file, "-q")
     assert invoke("evaluate", fitted[0], table, *pooled).exit_code == 0
@@ -543,7 +546,12 @@ def test_audit_ends_with_1_on_errors_and_repairs_them(dataset, tmp_path):
     assert "missing-file" in done.stdout
     fixed = invoke(*words, "--fix", tmp_path / "fixed")
     assert fixed.exit_code == 0, fixed.stderr
-    assert "1 dropped row" in fixed.stderr
+    assert "1 row dropped" in fixed.stderr
+    assert f"next: easyseg fit {tmp_path / 'fixed' / 'train.csv'}\n" in fixed.stderr
+    refused = invoke(
+        "fit", tmp_path / "train.csv", "--data-root", dataset, "--path", tmp_path / "r"
+    )
+    assert "easyseg audit TABLE --fix FOLDER" in refused.stderr
     again = invoke("audit", tmp_path / "fixed" / "train.csv", "-q")
     assert (again.exit_code, len(pd.read_csv(tmp_path / "fixed" / "train.csv"))) == (0, 5)
     assert invoke(*words, "--fix", tmp_path / "fixed").exit_code == 1

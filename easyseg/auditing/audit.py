@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from easyseg.auditing.checks import READING_CHECKS, run_checks
-from easyseg.auditing.findings import AuditReport, Evidence, Finding, Severity
+from easyseg.auditing.findings import AuditReport, Evidence, Finding, Severity, how_to_repair
 from easyseg.auditing.tables import Audited, AuditTable, read_tables, understand, with_facts
 from easyseg.data.label_map import LabelMap
 from easyseg.data.label_rules import Classes, RawValue
@@ -59,7 +59,7 @@ class Examined:
             DataError: Lists the errors, in the order of the tables' rows.
         """
         if problems := _error_lines(self.findings):
-            raise DataError(problems)
+            raise DataError(problems, advice=how_to_repair(_errors(self.findings)))
         for finding in self.findings:
             if finding.severity == Severity.WARNING:
                 log.warning("%s: %s (%s)", finding.check, finding.found, finding.remedy)
@@ -176,7 +176,7 @@ def examine(
     )
     findings = run_checks(audited)
     if unread:
-        raise DataError([*unread, *_error_lines(findings)])
+        raise DataError([*unread, *_error_lines(findings)], advice=how_to_repair(_errors(findings)))
     return Examined(audited, findings)
 
 
@@ -223,14 +223,16 @@ def _error_lines(findings: Sequence[Finding]) -> list[str]:
     whole: list[str] = []
     rows: list[tuple[tuple[int, int], str]] = []
     order = ("train", "data", "tuning", "test")
-    for finding in findings:
-        if finding.severity < Severity.ERROR:
-            continue
+    for finding in _errors(findings):
         if finding.evidence and all(item.detail for item in finding.evidence):
             rows += [(_place(item, order), str(item)) for item in finding.evidence]
         else:
             whole.append(finding.line())
     return [*whole, *(line for _, line in sorted(rows, key=lambda row: row[0]))]
+
+
+def _errors(findings: Sequence[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.severity == Severity.ERROR]
 
 
 def _place(item: Evidence, order: Sequence[str]) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -16,7 +16,7 @@ from easyseg.data.label_map import LabelMap
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["AuditReport", "Evidence", "Finding", "Repair", "Severity", "counted"]
+__all__ = ["AuditReport", "Evidence", "Finding", "Repair", "Severity", "counted", "how_to_repair"]
 
 Repair = Literal[
     "drop the row", "resize the mask", "turn the mask", "threshold the mask", "write 255 for 1"
@@ -151,6 +151,24 @@ class Finding:
         }
 
 
+def how_to_repair(findings: Iterable[Finding]) -> str | None:
+    """Return how to mend what can be mended, in a sentence; None if nothing can.
+
+    Args:
+        findings: What was found.
+
+    Example:
+        >>> how_to_repair([Finding(Severity.ERROR, "leakage", "1 image twice", "drop one")])
+    """
+    repairs = sorted({finding.repair for finding in findings if finding.repair is not None})
+    if not repairs:
+        return None
+    return (
+        f"`easyseg audit TABLE --fix FOLDER` (in Python: easyseg.repair) can {', '.join(repairs)}:"
+        " it writes a new table and leaves your files as they are"
+    )
+
+
 @dataclass(frozen=True)
 class AuditReport:
     """All findings about the tables, the worst ones first.
@@ -242,7 +260,9 @@ class AuditReport:
 
     def __str__(self) -> str:
         labels = [f"classes: {self.label_map}"] if self.label_map is not None else []
-        return "\n".join([self.summary(), *labels, *map(str, self.findings)])
+        advice = how_to_repair(self.findings)
+        below = [] if advice is None else [advice]
+        return "\n".join([self.summary(), *labels, *map(str, self.findings), *below])
 
     def __rich__(self) -> RenderableType:
         """Return the report as a table for rich."""

@@ -36,8 +36,8 @@ def audit(
     """Look at every image and mask: what stops a fit, what costs quality, what is good to know.
 
     Finds damaged files, masks that do not fit their images, how masks are coded, images in two
-    tables (leakage), near duplicates, rare classes, and more. Nothing is changed. Ends with exit
-    code 1 if there are errors: a fit refuses such data.
+    tables (leakage), near duplicates, rare classes, and more. Your files are never changed. Ends
+    with exit code 1 if there are errors: a fit refuses such data; with --fix if some are left.
     """
     verbosity = 0 if quiet else verbosity
     named, ignored = parse_classes(classes), parse_raw_value(ignore_index)
@@ -76,7 +76,14 @@ def audit(
 
         repaired = repair_examined(examined, tables, fix, image=image, label=label)
         left = len(repaired.left)
-        say(verbosity, f"{repaired.summary()}: {fix}")
+        written = [fix / file.name for file in repaired.tables.values()]
+        say(verbosity, f"{repaired.summary()}; written: {', '.join(map(str, written))}")
+        columns = "".join(
+            f" --{option} {name}"
+            for option, name in (("image", image), ("label", label))
+            if name != option
+        )
+        say(verbosity, f"next: easyseg fit {written[0]}{columns}")
     if left:
         raise typer.Exit(1)
 

@@ -13,11 +13,15 @@ from easyseg.cli.output import is_first, print_rows, print_scores, say
 from easyseg.cli.values import parse_count
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from easyseg.segmentor import SemanticSegmentor
 
 __all__ = ["evaluate", "info", "predict"]
+
+_WORST = 3  # images that are named
 
 
 @app.command(
@@ -97,12 +101,17 @@ def evaluate(
     """
     verbosity = 0 if quiet else verbosity
     segmentor = _load(model, device, verbosity, image=image, label=label, data_root=data_root)
+    from easyseg.data.table import read_samples
+
     scores, rows, bounds = segmentor._score(
         data, metrics or None, threshold, intervals=intervals, groups=groups
     )
+    samples = read_samples(data, image=segmentor.image, label=None, data_root=segmentor.data_root)
+    rows.insert(0, segmentor.image, list(samples.names))
     if per_image is not None:
-        _write_per_image(segmentor, data, per_image, rows)
+        _write_per_image(per_image, rows)
         say(verbosity, f"scores of each image: {per_image}")
+    say(verbosity, _worst(rows, segmentor.image, [*scores]))
     print_scores(scores, bounds, as_json=as_json)
 
 
@@ -114,12 +123,12 @@ def info(model: opt.Model) -> None:
     folder = find_artifact(model)
     about = describe_artifact(folder)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    typer.echo(about.plan)
-    typer.echo()
     print_rows([("classes", str(about.label_map))])
     typer.echo("scores on the validation part:")
     print_scores(about.metrics)
     print_rows([("artifact", str(folder)), ("size", f"{size / 1e6:.1f} MB")])
+    typer.echo()
+    typer.echo(about.plan)
 
 
 def _load(model: Path, device: str | None, verbosity: int, **changes: Any) -> SemanticSegmentor:
@@ -157,15 +166,25 @@ def _draw(
         )
 
 
-def _write_per_image(
-    segmentor: SemanticSegmentor, data: Path, file: Path, rows: pd.DataFrame
-) -> None:
-    """Write one row an image: its name and its scores."""
-    from easyseg.data.table import read_samples
+def _worst(rows: pd.DataFrame, image: str, metrics: Sequence[str]) -> str:
+    """Return how many images were scored, and which the model does worst on, in words."""
+    from easyseg.metrics.catalogue import higher_is_better
+
+    told = f"images: {len(rows)}"
+    metric = next((key for key in metrics if key.endswith("@image") and key in rows), None)
+    if metric is None:
+        return told
+    better = higher_is_better(metric)
+    worst = rows.dropna(subset=metric).sort_values(metric, ascending=better).head(_WORST)
+    pairs = zip(worst[image], worst[metric], strict=True)
+    named = ", ".join(f"{name} {score:.2f}" for name, score in pairs)
+    return f"{told} · {'lowest' if better else 'highest'} {metric}: {named}"
+
+
+def _write_per_image(file: Path, rows: pd.DataFrame) -> None:
+    """Write one row per image: its name and its scores."""
     from easyseg.files import write_text
 
-    samples = read_samples(data, image=segmentor.image, label=None, data_root=segmentor.data_root)
-    rows.insert(0, segmentor.image, list(samples.names))
     if is_first():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, rows.to_csv(index=False, lineterminator="\n"))

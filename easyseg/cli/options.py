@@ -237,7 +237,8 @@ MaskFolder = Annotated[
     Path,
     _in(
         _OUTPUT,
-        "Folder of the masks: PNGs at each image's own size, in the labels' own values.",
+        "Folder of the masks: PNGs at each image's own size, in the labels' own values, in the "
+        "subfolders of the images.",
         "--output-dir",
         file_okay=False,
         show_default=False,
@@ -340,8 +341,8 @@ Fix = Annotated[
     Path | None,
     _in(
         _OUTPUT,
-        "Write repaired copies of masks, and tables that name them, to this folder, new or empty; "
-        "your files stay as they are.",
+        "Write tables without the rows that cannot be read, and with repaired copies of masks, to "
+        "this folder, new or empty; your files stay as they are.",
         "--fix",
         file_okay=False,
         metavar="FOLDER",

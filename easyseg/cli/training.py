@@ -25,6 +25,7 @@ __all__ = ["demo", "fit", "plan"]
     "easyseg fit train.csv --tuning-data val.csv --path lesions\n\n"
     'easyseg fit train.csv --classes "0=background,255=lesion" --presets best,skin_lesion\n\n'
     "easyseg fit train.csv --set adapter.rank=8 --set data.size=256 --time-limit 600\n\n"
+    "easyseg fit train.csv --image photo --label annotation --path lesions\n\n"
     "easyseg fit train.csv --plan plan.json"
 )
 def fit(
@@ -98,6 +99,7 @@ def fit(
             ("model", str(segmentor.path_ / "model")),
         ]
     )
+    say(verbosity, f"next: easyseg evaluate {segmentor.path_} test.csv")
 
 
 @app.command(

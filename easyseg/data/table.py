@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from easyseg.data.io import ImageSource
-from easyseg.errors import DataError, OptionError, nearest
+from easyseg.errors import DataError, OptionError, closest
 
 __all__ = ["IMAGE_SUFFIXES", "CellProblem", "Groups", "Samples", "has_column", "read_samples"]
 
@@ -143,8 +143,10 @@ def read_samples(
     root = None if data_root is None else Path(data_root).expanduser()
     text = [name for name in (image, label, groups) if isinstance(name, str)]
     frame, start, names = _as_frame(data, image, label, root, text)
+    roles = {"image": image, "label": label, "groups": groups}
+    named = {role: name for role, name in roles.items() if isinstance(name, str)}
+    _check_columns(frame, named)
     wanted = [image] if label is None else [image, label]
-    _check_columns(frame, [*wanted, groups] if isinstance(groups, str) else wanted)
     found: list[CellProblem] = []
     columns = [_read_column(frame[name], start, found) for name in wanted]
     members = None if groups is None else _read_groups(frame, groups, found)
@@ -282,17 +284,20 @@ def _images_below(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def _check_columns(frame: pd.DataFrame, wanted: Iterable[str]) -> None:
+def _check_columns(frame: pd.DataFrame, wanted: Mapping[str, str]) -> None:
+    """Refuse a table without rows, or without one of the columns; the keys say what they hold."""
     problems = []
     known = [str(name) for name in frame.columns]
-    for name in wanted:
+    for role, name in wanted.items():
         count = known.count(name)
         if count == 0:
-            hint = nearest(name, known) if known else "The table has no columns."
+            close = closest(name, known)
+            hint = "" if close is None else f" Did you mean {close!r}?"
             if len(known) == 1 and any(mark in known[0] for mark in ";\t|"):
-                hint = f"Found {known[0]!r}: separate the columns with commas."
+                hint = " Separate the columns with commas."
             problems.append(
-                f"column {name!r} is missing. {hint} Or name it: image=..., label=..., groups=..."
+                f"column {name!r} is missing; columns of the table: {', '.join(known) or 'none'}."
+                f"{hint} Say which one it is: {role}=NAME (on the command line --{role} NAME)"
             )
         elif count > 1:
             problems.append(f"column {name!r} is there {count} times; keep one of them")

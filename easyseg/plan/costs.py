@@ -22,7 +22,10 @@ class Estimate:
 
     def __str__(self) -> str:
         minutes, seconds = divmod(round(self.seconds), 60)
+        hours, left = divmod(minutes, 60)
         time = f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+        if hours > 1:
+            time = f"{hours} h {left:02} min"
         memory = "" if self.memory_gb is None else f" and {self.memory_gb:.1f} GB"
         return f"about {time}{memory}"
 

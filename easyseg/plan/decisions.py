@@ -15,7 +15,7 @@ from easyseg.plan.costs import Costs, Estimate
 from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.facts import SET_BY_YOU, Decision, Facts
 from easyseg.plan.hardware import Hardware
-from easyseg.plan.plan import Plan, in_words
+from easyseg.plan.plan import WITHOUT_EFFECT, Plan, in_words
 from easyseg.plan.preset_choice import choose_preset
 from easyseg.plan.presets import (
     SYMMETRIES,
@@ -269,7 +269,7 @@ def _decide_one(
         decision = Decision(given[key], FROM_YOUR_PLAN + otherwise)
     unused = _unused_by(key, values)
     if unused is not None:
-        return Decision(decision.value, f"{decision.reason}; without effect on {unused}")
+        return Decision(decision.value, f"{decision.reason}{WITHOUT_EFFECT} {unused}")
     return decision
 
 

@@ -41,6 +41,9 @@ __all__ = [
 ]
 
 
+WITHOUT_EFFECT = "; without effect on"
+"""What the reason of a value says that another value makes meaningless."""
+
 _TOP_TYPES = {"problem_type": str, "num_classes": int, "metric": str, "preset": str}
 
 
@@ -177,8 +180,12 @@ class Plan:
         """Return every decision as (dotted key, value in words, reason)."""
         return [(key, in_words(v), self.reasons.get(key, "")) for key, v in self.values().items()]
 
+    def _shown(self) -> list[tuple[str, str, str]]:
+        """Return the decisions that matter: the others are in the file."""
+        return [row for row in self.rows() if WITHOUT_EFFECT not in row[2]]
+
     def __str__(self) -> str:
-        rows = self.rows()
+        rows = self._shown()
         wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
         lines = [
             f"{key:<{wide[0]}}  {value:<{wide[1]}}  {why}".rstrip() for key, value, why in rows
@@ -200,7 +207,7 @@ class Plan:
         table.add_column("decision", no_wrap=True)
         table.add_column("value", style="cyan", overflow="fold")
         table.add_column("because", style="dim")
-        for row in self.rows():
+        for row in self._shown():
             table.add_row(*map(escape, row))
         return table
 

@@ -68,8 +68,9 @@ class BestModel(L.Callback):
             if better:
                 write_artifact(module.trained_model(), self.folder / "model")
             log.info(
-                "epoch %d · train loss %.3f · %s %.4f%s",
+                "epoch %d of %s · train loss %.3f · %s %.4f%s",
                 row["epoch"],
+                trainer.max_epochs,
                 row["train_loss"],
                 self.metric,
                 row[self.metric],
@@ -279,11 +280,14 @@ class Progress(L.Callback):
     Args:
         reporter: Where to show it.
         metric: The validation metric shown beside the bar.
+        clock: The budget. Where there is a limit, the bar shows the time that is used up: how many
+            steps it pays for is only known in the end.
     """
 
-    def __init__(self, reporter: Reporter, metric: str) -> None:
+    def __init__(self, reporter: Reporter, metric: str, clock: Clock) -> None:
         self.reporter = reporter
         self.metric = metric
+        self.clock = clock
         self._score = ""
         self._bar: Any = None
         self._task: Any = None
@@ -305,7 +309,10 @@ class Progress(L.Callback):
             transient=True,
         )
         self._bar.start()
-        total = int(trainer.num_training_batches) * (trainer.max_epochs or 1)
+        total: float = int(trainer.num_training_batches) * (trainer.max_epochs or 1)
+        if self.clock.limit is not None:
+            total = self.clock.remaining()
+        self._before = self.clock.elapsed()
         self._task = self._bar.add_task("training", total=total)
 
     def on_train_batch_end(
@@ -320,7 +327,11 @@ class Progress(L.Callback):
         if self._bar is None:
             return
         text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{self._score}"
-        self._bar.update(self._task, advance=1, description=text)
+        if self.clock.limit is None:
+            self._bar.update(self._task, advance=1, description=text)
+        else:
+            used = self.clock.elapsed() - self._before
+            self._bar.update(self._task, completed=used, description=text)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Remember the score: reading it in each step would make a GPU wait."""

@@ -46,6 +46,7 @@ _START_METHODS = {
     "fsdp": "popen",
 }
 _CLIP_NORM = 1.0
+_FEW_STEPS = 30
 _MAX_WORKERS = 8
 
 
@@ -206,7 +207,7 @@ def train(
         default_root_dir=prepared.run_folder,
         logger=logger or False,
         callbacks=[
-            *([] if their_bar else [Progress(reporter, plan.metric)]),
+            *([] if their_bar else [Progress(reporter, plan.metric, clock)]),
             BestModel(prepared.run_folder, plan.metric, clock),
             *([AverageWeights(plan.train.average)] if plan.train.average else []),
             *sharing,
@@ -222,6 +223,11 @@ def train(
     )
     on_cpu = devices.hardware.accelerator == "cpu"
     keeping = keep_freed_memory() if on_cpu else nullcontext()
+    log.info(
+        "training images: %d · images that choose the best epoch: %d",
+        len(prepared.training_samples()),
+        len(prepared.validation_samples()),
+    )
     with _same_random_state_after(), stop.catch_interrupt(), keeping:
         try:
             trainer.fit(module)
@@ -231,8 +237,18 @@ def train(
             if is_first_process():
                 remove_caches(prepared.run_folder)
     log.info(
-        "training ended in epoch %d: %s", max(1, trainer.current_epoch), _reason(trainer, stop)
+        "training ended in epoch %d of %d: %s",
+        max(1, trainer.current_epoch),
+        plan.train.epochs,
+        _reason(trainer, stop),
     )
+    if stop.out_of_time and trainer.global_step < _FEW_STEPS:
+        log.warning(
+            "training steps that fitted into the time limit of %.0f s: %d. The model has hardly"
+            " learnt; give it more time",
+            clock.limit,
+            trainer.global_step,
+        )
     return module.prepared
 
 

@@ -153,9 +153,7 @@ def test_several_tables_and_what_is_left_to_be_settled_by_hand(tmp_path):
     assert list(pd.read_csv(result.tables["tuning"]).columns) == ["photo", "outline"]
     assert len(pd.read_csv(result.tables["tuning"])) == 3
     assert [found.check for found in result.left] == ["leakage"]
-    assert result.summary() == (
-        "0 repaired masks, 1 dropped row, 1 error that must be settled by hand"
-    )
+    assert result.summary() == "0 masks repaired, 1 row dropped, 1 error left to be settled by hand"
 
 
 def test_a_folder_in_use_is_refused_and_a_failure_leaves_nothing(tmp_path, monkeypatch):

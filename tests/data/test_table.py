@@ -230,10 +230,14 @@ def test_missing_columns_are_named_with_the_nearest(folder):
     with pytest.raises(DataError) as caught:
         read_samples(pd.DataFrame({"images": ["a"], "mask": ["b"]}))
     assert len(caught.value.problems) == 2
-    assert "'image' is missing. Did you mean 'images'?" in caught.value.problems[0]
-    assert "'label' is missing. Known: images, mask." in caught.value.problems[1]
+    first, second = caught.value.problems
+    assert "'image' is missing; columns of the table: images, mask." in first
+    assert "Did you mean 'images'?" in first
+    assert "on the command line --image NAME" in first
+    assert "'label' is missing; columns of the table: images, mask." in second
+    assert "label=NAME" in second
     (folder / "semicolons.csv").write_text("image;label\na;b\n")
-    with pytest.raises(DataError, match="separate the columns with commas"):
+    with pytest.raises(DataError, match="Separate the columns with commas"):
         read_samples(folder / "semicolons.csv")
     twice = pd.DataFrame([["a", "b", "c"]], columns=["image", "image", "label"])
     with pytest.raises(DataError, match="'image' is there 2 times"):
@@ -306,7 +310,9 @@ def test_groups_of_a_csv_are_text(folder, frame):
 
 
 def test_a_typo_in_the_column_of_groups_gets_the_nearest_name(folder):
-    with pytest.raises(DataError, match=r"column 'pateint' is missing. Did you mean 'patient'\?"):
+    with pytest.raises(
+        DataError, match=r"'pateint' is missing.*Did you mean 'patient'\?.*groups=NAME"
+    ):
         grouped(folder, "pateint", patient=[1, 2, 3])
 
 

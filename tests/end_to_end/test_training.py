@@ -214,7 +214,7 @@ def test_the_time_limit_ends_a_long_fit_with_a_model(table, tmp_path):
     assert len(segmentor.predict(table)) == len(table)
 
 
-def test_no_step_follows_a_validation_that_leaves_no_time(table, tmp_path):
+def test_no_step_follows_a_validation_that_leaves_no_time(table, tmp_path, caplog):
     class Slow(L.Callback):
         def on_validation_start(self, trainer, module):
             time.sleep(5)
@@ -226,6 +226,9 @@ def test_no_step_follows_a_validation_that_leaves_no_time(table, tmp_path):
     )
     assert time.monotonic() - started < 11
     assert list(segmentor.history_["epoch"]) == [1]
+    assert "training ended in epoch 1 of 9: the time limit" in caplog.text
+    assert "time limit of 11 s: " in caplog.text
+    assert "hardly learnt" in caplog.text
 
 
 def test_reading_the_images_is_part_of_a_step(table, tmp_path, monkeypatch):

@@ -61,6 +61,12 @@ def test_experts_that_are_summed_have_nothing_to_balance():
     for key in ("adapter.routing", "loss.balance_weight"):
         assert "without effect on experts that are summed" in plan.reasons[key]
     assert "without effect" not in plan.reasons["adapter.num_experts"]
+    assert "adapter.num_experts" in str(plan)
+    assert not {
+        key
+        for key, reason in plan.reasons.items()
+        if "without effect" in reason and f"\n{key} " in str(plan)
+    }
 
 
 @pytest.mark.parametrize("kind", ["lst", "sam_adapter"])

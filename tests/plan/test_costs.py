@@ -96,3 +96,4 @@ def test_the_estimate_is_part_of_the_plan_and_of_no_decision(tmp_path):
 def test_an_estimate_in_words():
     assert str(Estimate(59.6, 1.44)) == "about 1 min 00 s and 1.4 GB"
     assert str(Estimate(7.2, None)) == "about 7 s"
+    assert str(Estimate(182 * 60 + 43, None)) == "about 3 h 02 min"
