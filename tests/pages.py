@@ -29,7 +29,18 @@ from PIL import Image
 from easyseg import SemanticSegmentor, cli
 from easyseg.datasets.synthetic import synthetic_scene
 
-OTHER_PROGRAMS = {"make", "mypy", "pip", "py", "python", "python3", "ruff", "srun", "torchrun"}
+OTHER_PROGRAMS = {
+    "make",
+    "mypy",
+    "pip",
+    "py",
+    "python",
+    "python3",
+    "ruff",
+    "source",
+    "srun",
+    "torchrun",
+}
 # What a fit of a page gets instead of its own, so that all of them run in one process of a CPU.
 ONE_PROCESS = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 
