@@ -317,6 +317,7 @@ def _input() -> tuple[Rule, ...]:
     border = thin / usual
     above, below = ({"thickness": {"vessel": border + each}} for each in (TINY, -0.1 / usual))
     upright, known = input_choices.UPRIGHT_ABOVE, input_choices.UPRIGHT_KNOWN_FROM_IMAGES
+    more = upright + 0.1
     colours, crops = input_choices.COLOURS_FROM_EPOCHS, input_choices.CROPS_FROM_EPOCHS
     return (
         Rule(
@@ -350,11 +351,7 @@ def _input() -> tuple[Rule, ...]:
             f"from {colours} epochs on, crops from {crops} on.",
             (
                 case(f"uprightness {upright:g}", found={"uprightness": upright}),
-                case(
-                    f"uprightness {upright + 0.1:g}",
-                    found={"uprightness": upright + 0.1},
-                    edge=True,
-                ),
+                case(f"uprightness {more:g}", found={"uprightness": more}, edge=True),
                 case(f"{known} images", count=known),
                 case(f"{known - 1} images", count=known - 1, edge=True),
                 case(f"{colours - 1} epochs", overrides={"train.epochs": colours - 1}),
