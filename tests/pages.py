@@ -11,6 +11,7 @@ import contextlib
 import functools
 import inspect
 import io
+import json
 import re
 import shlex
 import shutil
@@ -29,7 +30,18 @@ from PIL import Image
 from easyseg import SemanticSegmentor, cli
 from easyseg.datasets.synthetic import synthetic_scene
 
-OTHER_PROGRAMS = {"make", "mypy", "pip", "py", "python", "python3", "ruff", "srun", "torchrun"}
+OTHER_PROGRAMS = {
+    "make",
+    "mypy",
+    "pip",
+    "py",
+    "python",
+    "python3",
+    "ruff",
+    "source",
+    "srun",
+    "torchrun",
+}
 # What a fit of a page gets instead of its own, so that all of them run in one process of a CPU.
 ONE_PROCESS = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 
@@ -160,6 +172,7 @@ def write_files(folder: Path) -> None:
         part.to_csv(folder / f"{name}.csv", index=False)
     Image.open(folder / table["image"][0]).save(folder / "new_photos" / "a.jpg")
     (folder / "plan.json").write_text("{}", encoding="utf-8")
+    _write_polygons(folder / "polygons")
     next(tree for tree in TREES if tree.name == "isic2017").write(folder / "public")
     fields = _write_set(folder, "fields", "fields", "png", {0: 0, 1: 1, 2: 2}, 4, void=255)
     fields.to_csv(folder / "fields.csv", index=False)
@@ -199,6 +212,14 @@ def _write_set(
         Image.fromarray(picture).save(folder / rows[-1][0])
         Image.fromarray(coded).save(folder / rows[-1][1])
     return pd.DataFrame(rows, columns=["image", "label"])
+
+
+def _write_polygons(folder: Path) -> None:
+    """Write what labelme writes of an image in which one triangle was drawn."""
+    folder.mkdir()
+    shape = {"label": "lesion", "shape_type": "polygon", "points": [[8, 8], [50, 12.5], [30, 55]]}
+    drawing = {"imageHeight": 64, "imageWidth": 64, "shapes": [shape]}
+    (folder / "001.json").write_text(json.dumps(drawing), encoding="utf-8")
 
 
 def _write_damaged_set(folder: Path) -> None:

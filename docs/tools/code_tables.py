@@ -11,7 +11,7 @@ from easyseg.datasets import get_spec as dataset_spec
 from easyseg.datasets import list_datasets
 from easyseg.metrics.catalogue import METRICS, report_keys
 from easyseg.metrics.paper import paper_metrics
-from easyseg.models.registry import get_spec, list_backbones
+from easyseg.models.registry import BackboneSpec, get_spec, list_backbones
 from easyseg.plan.adapter_kinds import KINDS
 from easyseg.plan.choices import CHOICES
 from easyseg.plan.domains import DOMAINS, flatten
@@ -114,8 +114,21 @@ def _changes(domain: Mapping[str, Any]) -> Iterator[str]:
 def plan_keys() -> str:
     """Return each key of a plan, what it may hold, and who decides when you say nothing."""
     preset = flatten(load_preset("balanced")["plan"])
-    rows = [(code(key), domain.text, _decided(key, preset[key])) for key, domain in DOMAINS.items()]
+    rows = [(code(key), _values(key), _decided(key, preset[key])) for key in DOMAINS]
     return table(("key", "values", "in the preset `balanced`"), rows)
+
+
+def _values(key: str) -> str:
+    """Return what a key may hold; of the input size, what the backbones ask for."""
+    if key != "data.size":
+        return DOMAINS[key].text
+    specs = _backbones()
+    smallest = min(spec.min_size for spec in specs)
+    multiples = sorted({spec.size_multiple for spec in specs})
+    return (
+        f"a whole number from {smallest}; a multiple of {' or '.join(map(str, multiples))}, "
+        "by the backbone"
+    )
 
 
 def _decided(key: str, value: Any) -> str:
@@ -124,6 +137,11 @@ def _decided(key: str, value: Any) -> str:
         return f"[a rule](#{key.replace('.', '')})"
     shown = tuple(value) if isinstance(value, list) else value
     return code(in_words(shown))
+
+
+def _backbones() -> list[BackboneSpec]:
+    """Return the backbones, without those that tests have added."""
+    return [spec for spec in map(get_spec, list_backbones()) if spec.sha256 is not None]
 
 
 def kinds() -> str:
@@ -137,16 +155,13 @@ def kinds() -> str:
 
 
 def backbones() -> str:
-    """Return the backbones, without those that tests have added."""
+    """Return the backbones."""
     rows = []
-    for name in list_backbones():
-        spec = get_spec(name)
-        if spec.sha256 is None:
-            continue
+    for spec in _backbones():
         origin = "installed with easyseg" if spec.package else "downloaded, or from your file"
         rows.append(
             (
-                code(name),
+                code(spec.name),
                 code(spec.filename),
                 f"{spec.default_size} px",
                 f"from {spec.min_size}, multiples of {spec.size_multiple}",

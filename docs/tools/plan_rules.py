@@ -177,7 +177,7 @@ def _adapter() -> tuple[Rule, ...]:
             f"areas)? The preset's number times that, divided by {paper}, rounded up; at most the "
             "preset's, at least half of it. As many as you give `adapter.scales`.",
             (
-                case(f"{less:g} times and a little more", found=sizes(less + TINY)),
+                case(f"{less + 0.1:g} times", found=sizes(less + 0.1)),
                 case(f"{less:g} times", found=sizes(less - TINY), edge=True),
                 case("twice", found=sizes(2)),
                 case("no objects at all", found={"object_sizes": None}),
@@ -187,7 +187,7 @@ def _adapter() -> tuple[Rule, ...]:
         Rule(
             "adapter.scales",
             "the number of experts",
-            "Scales 1, 2, ..., one an expert, as in the paper.",
+            "Scales 1, 2, ..., one per expert, as in the paper.",
             (
                 case("8 experts"),
                 case("`adapter.num_experts=3`", overrides={"adapter.num_experts": 3}),
@@ -236,7 +236,7 @@ def _head_and_loss() -> tuple[Rule, ...]:
         Rule(
             "head.num_tokens",
             "the head and the number of classes",
-            "One mask for a binary problem, else one a class.",
+            "One mask for a binary problem, else one per class.",
             (case("2 classes"), case("3 classes", classes=3, edge=True)),
         ),
         Rule(
@@ -315,8 +315,9 @@ def _input() -> tuple[Rule, ...]:
     thin, limit = input_choices.THIN_BELOW_PIXELS, input_choices.CPU_FAST_BELOW_SECONDS
     usual = case("").plan().data.size
     border = thin / usual
-    above, below = ({"thickness": {"vessel": border + each}} for each in (TINY, -TINY))
+    above, below = ({"thickness": {"vessel": border + each}} for each in (TINY, -0.1 / usual))
     upright, known = input_choices.UPRIGHT_ABOVE, input_choices.UPRIGHT_KNOWN_FROM_IMAGES
+    more = upright + 0.1
     colours, crops = input_choices.COLOURS_FROM_EPOCHS, input_choices.CROPS_FROM_EPOCHS
     return (
         Rule(
@@ -327,7 +328,7 @@ def _input() -> tuple[Rule, ...]:
             f"larger size, unless a CPU has less than {limit:g} s.",
             (
                 case(f"objects {thin:g} px thick at {usual}", found=above),
-                case(f"a little less than {thin:g} px", found=below, edge=True),
+                case(f"objects {thin - 0.1:g} px thick at {usual}", found=below, edge=True),
                 case(
                     f"the same with a limit of {limit - 1:g} s", found=below, time_limit=limit - 1
                 ),
@@ -350,7 +351,7 @@ def _input() -> tuple[Rule, ...]:
             f"from {colours} epochs on, crops from {crops} on.",
             (
                 case(f"uprightness {upright:g}", found={"uprightness": upright}),
-                case("a little more", found={"uprightness": upright + 0.01}, edge=True),
+                case(f"uprightness {more:g}", found={"uprightness": more}, edge=True),
                 case(f"{known} images", count=known),
                 case(f"{known - 1} images", count=known - 1, edge=True),
                 case(f"{colours - 1} epochs", overrides={"train.epochs": colours - 1}),
