@@ -9,6 +9,7 @@ that is nowhere as 0. Ignored pixels are left out here, while they break the ref
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
@@ -57,6 +58,9 @@ def reference_scores(seen: Squashed, metrics: Collection[str]) -> dict[str, floa
     Args:
         seen: The squashed image.
         metrics: Names of metrics that have the averaging ``reference``.
+
+    Returns:
+        Name -> score, NaN if no pixel has a label.
     """
     assert seen.probabilities is not None
     functions: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -81,7 +85,7 @@ def reference_miou(matrix: np.ndarray) -> float:
 
 def _iou(probabilities: np.ndarray, target: np.ndarray) -> float:
     matrix = confusion_matrix(probabilities > 0.5, target, 2)
-    return float(np.nan_to_num(iou_per_class(matrix)[1]))
+    return float(np.nan_to_num(iou_per_class(matrix)[1])) if matrix.any() else math.nan
 
 
 def _balanced_error(probabilities: np.ndarray, target: np.ndarray) -> float:
