@@ -25,7 +25,7 @@ EMPTY_KEY = "empty@image"
 
 
 class SegmentationScores:
-    """Scores of a stream of masks; memory grows by a few numbers an image.
+    """Scores of a stream of masks; memory grows by a few numbers an image (its own scores).
 
     Binary problems score the foreground (id 1). Multi-class scores of one image are the mean over
     the classes that its truth or its prediction holds. An image without any (its union is empty)
