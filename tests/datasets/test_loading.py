@@ -144,14 +144,15 @@ def test_masks_are_coded_as_the_set_says(tree, tmp_path):
 @each_tree
 def test_every_missing_split_is_an_error_that_names_it(tree, tmp_path):
     root = tree.write(tmp_path)
-    part = next(reversed(tree.parts))
-    image, _ = tree.parts[part][0]
-    gone = root / f"{part}.csv" if tree.tables else (root / image).parent
-    gone.rename(tmp_path / "gone")
-    with pytest.raises(DataError, match=f"a part of {tree.name} is missing") as error:
-        datasets.load(tree.name, tmp_path)
-    assert f"{gone}: missing; it holds (a piece of) the test" in str(error.value)
-    assert "expected is one of these layouts" in str(error.value)
+    for part, pairs in tree.parts.items():
+        gone = root / f"{part}.csv" if tree.tables else (root / pairs[0][0]).parent
+        gone.rename(tmp_path / "gone")
+        with pytest.raises(DataError, match=f"a part of {tree.name} is missing") as error:
+            datasets.load(tree.name, tmp_path)
+        piece = part if part in ("train", "val") else "test"
+        assert f"{gone}: missing; it holds (a piece of) the {piece}" in str(error.value)
+        assert "expected is one of these layouts" in str(error.value)
+        (tmp_path / "gone").rename(gone)
 
 
 @each_tree
