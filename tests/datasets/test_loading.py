@@ -323,6 +323,17 @@ def test_the_archives_of_isic_come_from_its_own_server_where_the_papers_is_gone(
     assert server.asked == [(f"/{name}", 0) for name in names]
 
 
+def test_shadows_come_from_their_authors_where_the_papers_archive_is_gone(
+    tmp_path, offer, server, cache
+):
+    tree = next(tree for tree in TREES if tree.name == "sbu_shadow" and not tree.tables)
+    tree.write(tmp_path / "made")
+    (name,) = offer("sbu_shadow", zipped(tmp_path / "made"), source=1)
+    assert name == "SBU-shadow.zip"
+    check(datasets.load("sbu_shadow", verbosity=0), tree, cache / "sbu_shadow" / tree.folder)
+    assert server.asked == [(f"/{name}", 0)]
+
+
 @pytest.mark.parametrize("where", ["root", "own folder", "EASYSEG_DATA"])
 def test_a_download_goes_where_it_is_looked_for(where, tmp_path, offer, monkeypatch):
     TREES[0].write(tmp_path / "made")
