@@ -5,6 +5,11 @@ the mean over images, in which an image without any foreground scores 0; BER is 
 at a probability above 125/255 and of the classes that its truth or its prediction holds; weighted F
 has a beta of 0.3; all maps are stretched to 0..1, also for their mean error; mIoU counts a class
 that is nowhere as 0. Ignored pixels are left out here, while they break the reference.
+
+One step differs: the reference enlarges what its network gives, 256x256 logits, straight to
+1024x1024. Here logits are those of the prediction, already at the image's own size (put together
+from windows, if the plan cuts images), and are resized from there: an image smaller than its logits
+loses detail on the way, a larger one gains none.
 """
 
 from __future__ import annotations
