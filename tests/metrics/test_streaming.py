@@ -23,6 +23,7 @@ from easyseg.data.label_map import IGNORE
 from easyseg.errors import DataError, OptionError
 from easyseg.metrics.boundary import boundary_counts, boundary_iou
 from easyseg.metrics.catalogue import default_metric, known_metrics, metric_keys, report_keys
+from easyseg.metrics.curves import e_measure_curve, f_measure_curve
 from easyseg.metrics.functional import confusion_matrix, iou_per_class
 from easyseg.metrics.reference import Squashed
 from easyseg.metrics.streaming import EMPTY_KEY, SegmentationScores
@@ -209,6 +210,21 @@ def test_pooled_bands_are_those_of_all_images(pairs):
     np.testing.assert_equal(found, boundary_iou(bands)[1])
 
 
+@settings(max_examples=12)
+@given(MAPS)
+def test_curves_are_the_means_of_those_of_the_images(pairs):
+    keys = ["e_measure_max@dataset", "f_measure_max@dataset"]
+    for asked in ([], keys[1:], keys):
+        scores = gather_maps(pairs, asked)
+        assert [f"{name}_max@dataset" for name in scores.curves()] == asked
+    counted = [pair for pair in pairs if (pair[1] != IGNORE).any()]
+    for name, curve in (("e_measure", e_measure_curve), ("f_measure", f_measure_curve)):
+        mean = np.mean([curve(*pair) for pair in counted], axis=0) if counted else math.nan
+        found = scores.curves()[name]
+        assert found.shape == (256,)
+        np.testing.assert_allclose(found, np.broadcast_to(mean, 256), atol=1e-9)
+
+
 def test_golden_means_of_maps():
     expected = golden()
     found = gather_maps([(c["map"] / 255, c["truth"]) for c in expected["cases"]], ALL).compute()
@@ -362,6 +378,8 @@ def test_no_images_no_scores():
     assert scores.pop(EMPTY_KEY) == 0
     assert scores.keys() == set(ALL)
     assert all(math.isnan(value) for value in scores.values())
+    curves = SegmentationScores(BINARY, True, ALL).curves()
+    assert all(np.isnan(curve).all() and curve.shape == (256,) for curve in curves.values())
 
 
 def test_a_refused_image_leaves_no_trace():
