@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from easyseg.data.label_map import LabelMap
     from easyseg.data.table import Groups, Samples
     from easyseg.inference.predict import Prediction
+    from easyseg.metrics.streaming import SegmentationScores
     from easyseg.plan.hardware import Hardware
     from easyseg.plan.plan import Plan
     from easyseg.preparation import Prepared
@@ -495,6 +496,37 @@ class SemanticSegmentor:
         }
         return pd.DataFrame.from_dict(lines, orient="index", columns=["score", "low", "high"])
 
+    def evaluate_curves(self, data: Any) -> pd.DataFrame:
+        """Return F-measure and E-measure at each of 256 thresholds, the means over the images.
+
+        These are the curves of the papers on salient and camouflaged objects. As there, each map of
+        probabilities is stretched to 0..1 first: a threshold here is none for :meth:`predict`.
+
+        Args:
+            data: DataFrame or CSV with images and labels.
+
+        Returns:
+            DataFrame on ``threshold`` (0..1) with the columns ``e_measure`` and ``f_measure``;
+            their maxima are ``e_measure_max@dataset`` and ``f_measure_max@dataset``.
+
+        Raises:
+            NotFittedError: Before ``fit`` or ``load``.
+            DataError: All problems of the table at once.
+            OptionError: If the problem is not binary.
+        """
+        import pandas as pd
+
+        problem = self._fitted().plan.problem_type
+        if problem != "binary":
+            raise OptionError(
+                f"curves over thresholds are of binary problems; this model's is {problem!r}"
+            )
+        scores, _ = self._gather(data, ("e_measure_max@dataset", "f_measure_max@dataset"))
+        curves = scores.curves()
+        steps = len(curves["f_measure"]) - 1
+        thresholds = pd.Index([step / steps for step in range(steps + 1)], name="threshold")
+        return pd.DataFrame(curves, index=thresholds)
+
     def _is_of_image(self, key: str) -> bool:
         """Return whether each image has a score of its own."""
         from easyseg.metrics.catalogue import known_metrics
@@ -515,14 +547,36 @@ class SemanticSegmentor:
         """Return the asked scores of all images, all of each one, and intervals; from one pass."""
         import pandas as pd
 
-        from easyseg.console import reporting
-        from easyseg.metrics.evaluate import score
         from easyseg.metrics.intervals import bootstrap_intervals
         from easyseg.metrics.streaming import EMPTY_KEY
+
+        metrics = self._metrics(metrics)
+        scores, samples = self._gather(
+            data, metrics or (), threshold, intervals=intervals, groups=groups
+        )
+        found = scores.compute(metrics)
+        bounds = {}
+        if intervals:
+            keys = [key for key in found if key != EMPTY_KEY]
+            bounds = bootstrap_intervals(scores, keys, samples.groups)
+        return found, pd.DataFrame(scores.per_image(), index=samples.index), bounds
+
+    def _gather(
+        self,
+        data: Any,
+        metrics: Sequence[str],
+        threshold: float | None = None,
+        *,
+        intervals: bool = False,
+        groups: Groups | None = None,
+    ) -> tuple[SegmentationScores, Samples]:
+        """Predict labelled images and return what their scores are computed of, and the images."""
+        from easyseg.console import reporting
+        from easyseg.metrics.evaluate import score
         from easyseg.preparation import read_labelled
 
         model, ranks = self._fitted(), self._ranks()
-        threshold, metrics = self._threshold(threshold), self._metrics(metrics)
+        threshold = self._threshold(threshold)
         if groups is not None and not intervals:
             raise OptionError("groups: only intervals need them; expected intervals=True as well")
         with reporting(self.verbosity if ranks.rank == 0 else 0) as reporter:
@@ -539,18 +593,13 @@ class SemanticSegmentor:
                     model,
                     samples,
                     batch_size=self._batch_size("auto"),
-                    metrics=metrics or (),
+                    metrics=metrics,
                     resampled=intervals,
                     threshold=threshold,
                     ranks=ranks,
                     on_image=lambda: advance(1),
                 )
-        found = scores.compute(metrics)
-        bounds = {}
-        if intervals:
-            keys = [key for key in found if key != EMPTY_KEY]
-            bounds = bootstrap_intervals(scores, keys, samples.groups)
-        return found, pd.DataFrame(scores.per_image(), index=samples.index), bounds
+        return scores, samples
 
     def plot_history(self) -> Figure:
         """Draw training loss, validation score and learning rate by epoch; the saved one is marked.

@@ -71,8 +71,9 @@ def hausdorff95(prediction: np.ndarray, target: np.ndarray, num_classes: int) ->
     """Return how far the outlines of each class are apart, but for the worst twentieth.
 
     From each pixel of one outline the distance to the other one is taken; the larger one of the two
-    directions' 95th percentiles counts (Taha and Hanbury, BMC Medical Imaging 2015; as MONAI does).
-    It is an error: lower is better.
+    directions' 95th percentiles counts (Taha and Hanbury, BMC Medical Imaging 2015). So does MONAI,
+    whose distance is infinite, though, where only one mask holds the class. It is an error: lower
+    is better.
 
     Args:
         prediction: Predicted class ids ``[H, W]``.

@@ -17,6 +17,7 @@ __all__ = [
     "METRICS",
     "Key",
     "Metric",
+    "blind_spot",
     "check_metrics",
     "default_metric",
     "higher_is_better",
@@ -36,6 +37,8 @@ class Metric:
         multiclass: Averagings of multi-class problems: these and ``class``.
         error: True if lower is better.
         of_map: True if it scores the map of probabilities instead of the mask.
+        blind_to: What of a class it does not see, if it is one half of a pair such as precision and
+            recall.
     """
 
     about: str
@@ -43,6 +46,7 @@ class Metric:
     multiclass: tuple[str, ...] = ()
     error: bool = False
     of_map: bool = False
+    blind_to: str | None = None
 
 
 _BOTH, _EACH_CLASS = ("image", "dataset"), ("image", "dataset", "class")
@@ -53,9 +57,15 @@ METRICS: Mapping[str, Metric] = {
     "miou": Metric("mean IoU of all classes", ("dataset",), ("dataset", "reference")),
     "fwiou": Metric("IoU weighted by the classes' shares", ("dataset",), ("dataset",)),
     "accuracy": Metric("share of pixels that are right", _BOTH, _BOTH),
-    "precision": Metric("share of what is predicted that is right", _BOTH, _EACH_CLASS),
-    "recall": Metric("share of what is there that is found", _BOTH, _EACH_CLASS),
-    "specificity": Metric("share of what is not there left alone", _BOTH, _EACH_CLASS),
+    "precision": Metric(
+        "share of what is predicted that is right", _BOTH, _EACH_CLASS, blind_to="misses"
+    ),
+    "recall": Metric(
+        "share of what is there that is found", _BOTH, _EACH_CLASS, blind_to="false alarms"
+    ),
+    "specificity": Metric(
+        "share of what is not there left alone", _BOTH, _EACH_CLASS, blind_to="misses"
+    ),
     "ber": Metric("balanced error rate", (*_BOTH, "reference"), _BOTH, error=True),
     "boundary_iou": Metric("IoU along the outlines", _BOTH, _EACH_CLASS),
     "hd95": Metric("Hausdorff distance in pixels, 95 %", ("image",), ("image",), error=True),
@@ -181,6 +191,28 @@ def higher_is_better(key: str) -> bool:
     if metric not in METRICS:
         raise OptionError(f"Unknown metric {key!r}. {nearest(metric, tuple(METRICS))}")
     return not METRICS[metric].error
+
+
+def blind_spot(key: str, binary: bool) -> str | None:
+    """Return what a validation metric does not see, so that a useless model could score best.
+
+    Precision of an image leaves out those where nothing is predicted: a model that misses nearly
+    all, and is sure of the rest, has 1.
+
+    Args:
+        key: ``metric@averaging`` of a metric there is.
+        binary: True if only class 1 (the foreground) is scored. The mean recall of several classes
+            does see false alarms: they are misses of another class. Precision leaves classes out.
+
+    Example:
+        >>> blind_spot("precision@image", binary=True)
+        'misses'
+        >>> blind_spot("recall@dataset", binary=False)
+        >>> blind_spot("dice@image", binary=True)
+    """
+    of_one_class = binary or "/" in key
+    metric = key.split("@", 1)[0]
+    return METRICS[metric].blind_to if of_one_class or metric == "precision" else None
 
 
 def check_metrics(

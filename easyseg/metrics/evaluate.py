@@ -57,7 +57,10 @@ def take_in(
 
 
 def _squash(head: Head, logits: Tensor, binary: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return class ids and, binary, probabilities of the foreground at the reference's size."""
+    """Return class ids and, binary, probabilities of the foreground at the reference's size.
+
+    The logits are at the image's own size: :mod:`easyseg.metrics.reference` says what that changes.
+    """
     whole = F.interpolate(logits[None].float(), (SIDE, SIDE), mode="bilinear")[0]
     probabilities = head.probabilities(whole)
     ids = probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()

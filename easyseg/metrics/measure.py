@@ -12,7 +12,7 @@ from easyseg.metrics import boundary, curves, functional, ranking, structure
 from easyseg.metrics.functional import mean_defined
 from easyseg.metrics.reference import reference_miou
 
-__all__ = ["COUNTS", "View", "count", "image_scores", "pooled_score"]
+__all__ = ["COUNTS", "CURVES", "View", "count", "image_scores", "mean_curve", "pooled_score"]
 
 _OF_CLASSES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "iou": functional.iou_per_class,
@@ -35,10 +35,12 @@ _OF_MAPS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "e_measure_adaptive": curves.e_measure_adaptive,
     "f_measure_adaptive": curves.f_measure_adaptive,
 }
-_CURVES: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+CURVES: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "e_measure": curves.e_measure_curve,
     "f_measure": curves.f_measure_curve,
 }
+"""Scores over thresholds, by name."""
+
 _OF_LEVELS: Mapping[str, Callable[[np.ndarray], float]] = {
     "auc": ranking.auc,
     "ap": ranking.average_precision,
@@ -105,7 +107,7 @@ def image_scores(view: View, metrics: Collection[str]) -> dict[str, float]:
             scores[name] = _of_confusion(name, view.matrix, view.binary)
         elif name in _OF_MAPS:
             scores[name] = _OF_MAPS[name](*view.map_and_truth())
-    for curve, function in _CURVES.items():
+    for curve, function in CURVES.items():
         if asked := {f"{curve}_mean", f"{curve}_max"} & set(metrics):
             values = function(*view.map_and_truth())
             scores |= {
@@ -140,7 +142,7 @@ def count(view: View, counts: str) -> np.ndarray:
         return boundary.boundary_counts(view.prediction, view.target, view.num_classes)
     if counts == "levels":
         return ranking.level_counts(*view.map_and_truth())
-    values = _CURVES[counts](*view.map_and_truth())
+    values = CURVES[counts](*view.map_and_truth())
     if np.isnan(values).any():  # no pixel counts
         return np.zeros(values.size + 1, np.int64)
     return np.append(np.rint(values / _PART).astype(np.int64), 1)  # and the number of images
@@ -167,8 +169,20 @@ def pooled_score(
         return _choose(boundary.boundary_iou(counts), binary, index)
     if name == "levels":
         return _OF_LEVELS[metric](counts)
+    return float(mean_curve(counts).max())
+
+
+def mean_curve(counts: np.ndarray) -> np.ndarray:
+    """Return the mean over images of a curve over thresholds.
+
+    Args:
+        counts: int64 ``[257]``, sum over the images of the :func:`count` of one of :data:`CURVES`.
+
+    Returns:
+        float64 ``[256]`` by ascending threshold, NaN if there are no images.
+    """
     images = counts[-1]
-    return float(counts[:-1].max() * _PART / images) if images else float("nan")
+    return counts[:-1] * _PART / images if images else np.full(counts.size - 1, np.nan)
 
 
 def _of_confusion(name: str, matrix: np.ndarray, binary: bool, index: int | None = None) -> float:

@@ -10,7 +10,7 @@ from scipy import sparse
 
 __all__ = ["CountPool"]
 
-_AT_ONCE = 64  # resamples whose sums are held at a time
+_AT_ONCE = 1 << 21  # counts of resamples that are held at a time: 16 MiB
 
 
 class CountPool:
@@ -61,8 +61,9 @@ class CountPool:
         assert self._each is not None
         assert total is not None
         rows = sparse.vstack(self._each[kind], format="csr")
-        for start in range(0, len(weights), _AT_ONCE):
-            for counts in weights[start : start + _AT_ONCE] @ rows:
+        step = max(1, _AT_ONCE // total.size)
+        for start in range(0, len(weights), step):
+            for counts in weights[start : start + step] @ rows:
                 yield counts.reshape(total.shape)
 
     def state(self) -> dict[str, Any]:

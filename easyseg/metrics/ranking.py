@@ -14,17 +14,25 @@ from easyseg.metrics.maps import targeted_map
 
 __all__ = ["LEVELS", "auc", "average_precision", "exact_levels", "level_counts"]
 
-LEVELS = 1 << 14
-"""Levels of :func:`level_counts`, evenly spaced in the logit from -17 to 17."""
+LEVELS = 1 << 16
+"""Levels of :func:`level_counts`."""
 
 _LARGEST_LOGIT = 17.0  # float32 knows no probability nearer to 1
+_FINE_LOGIT = 0.05  # below it levels are even in the logit, above it in the logit's logarithm
+_LARGEST_PLACE = math.asinh(_LARGEST_LOGIT / _FINE_LOGIT)
 
 
 def level_counts(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Count foreground and background pixels at each of many levels of probability.
 
     Levels are narrow where probabilities are close to 0 or 1, so that a network which is very sure
-    still ranks its pixels; no level is wider than 0.0006.
+    still ranks its pixels, and even narrower close to 1/2, so that one which is not sure at all
+    does. In the logit they are 1e-5 wide at 0, 2e-4 at 1 and 3e-3 at 17, where the range ends.
+
+    Pixels of one level are taken as equal. That costs nothing if logits spread over many levels:
+    the AUC is off by less than 1e-4 and the average precision by less than 1e-3 where their
+    standard deviation is at least 200 levels, 0.002 around a logit of 0 and 0.04 around 1 (measured
+    with 2 % of foreground and more). :func:`exact_levels` has no such limit.
 
     Args:
         probabilities: Probability of the foreground ``[H, W]``, 0..1.
@@ -40,7 +48,8 @@ def level_counts(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
     values, truth = targeted_map(probabilities, target).pixels()
     with np.errstate(divide="ignore"):
         logits = np.log(values) - np.log1p(-values)
-    share = np.clip(logits / (2 * _LARGEST_LOGIT) + 0.5, 0, 1)
+    places = np.arcsinh(logits / _FINE_LOGIT)
+    share = np.clip(places / (2 * _LARGEST_PLACE) + 0.5, 0, 1)
     levels = np.rint(share * (LEVELS - 1)).astype(np.int64)
     return np.stack([np.bincount(levels[of], minlength=LEVELS) for of in (truth, ~truth)])
 

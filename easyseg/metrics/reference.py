@@ -5,10 +5,16 @@ the mean over images, in which an image without any foreground scores 0; BER is 
 at a probability above 125/255 and of the classes that its truth or its prediction holds; weighted F
 has a beta of 0.3; all maps are stretched to 0..1, also for their mean error; mIoU counts a class
 that is nowhere as 0. Ignored pixels are left out here, while they break the reference.
+
+One step differs: the reference enlarges what its network gives, 256x256 logits, straight to
+1024x1024. Here logits are those of the prediction, already at the image's own size (put together
+from windows, if the plan cuts images), and are resized from there: an image smaller than its logits
+loses detail on the way, a larger one gains none.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
@@ -57,6 +63,9 @@ def reference_scores(seen: Squashed, metrics: Collection[str]) -> dict[str, floa
     Args:
         seen: The squashed image.
         metrics: Names of metrics that have the averaging ``reference``.
+
+    Returns:
+        Name -> score, NaN if no pixel has a label.
     """
     assert seen.probabilities is not None
     functions: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -81,7 +90,7 @@ def reference_miou(matrix: np.ndarray) -> float:
 
 def _iou(probabilities: np.ndarray, target: np.ndarray) -> float:
     matrix = confusion_matrix(probabilities > 0.5, target, 2)
-    return float(np.nan_to_num(iou_per_class(matrix)[1]))
+    return float(np.nan_to_num(iou_per_class(matrix)[1])) if matrix.any() else math.nan
 
 
 def _balanced_error(probabilities: np.ndarray, target: np.ndarray) -> float:

@@ -13,8 +13,17 @@ import numpy as np
 
 from easyseg.errors import DataError, OptionError
 from easyseg.metrics.catalogue import METRICS, Key, check_metrics, known_metrics, report_keys
+from easyseg.metrics.curves import THRESHOLDS
 from easyseg.metrics.functional import confusion_matrix, mean_defined
-from easyseg.metrics.measure import COUNTS, View, count, image_scores, pooled_score
+from easyseg.metrics.measure import (
+    COUNTS,
+    CURVES,
+    View,
+    count,
+    image_scores,
+    mean_curve,
+    pooled_score,
+)
 from easyseg.metrics.pool import CountPool
 from easyseg.metrics.reference import Squashed, reference_scores
 
@@ -25,7 +34,7 @@ EMPTY_KEY = "empty@image"
 
 
 class SegmentationScores:
-    """Scores of a stream of masks; memory grows by a few numbers an image.
+    """Scores of a stream of masks; memory grows by a few numbers an image (its own scores).
 
     Binary problems score the foreground (id 1). Multi-class scores of one image are the mean over
     the classes that its truth or its prediction holds. An image without any (its union is empty)
@@ -245,6 +254,20 @@ class SegmentationScores:
         if counts is None:
             return float("nan")
         return pooled_score(key.metric, key.averaging, counts, binary=self.binary, index=key.index)
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """Return the mean over all images of each curve whose maximum was asked for.
+
+        Returns:
+            ``e_measure`` with ``e_measure_max@dataset``, ``f_measure`` with
+            ``f_measure_max@dataset``: float64 ``[256]``, at the thresholds ``t / 255``; NaN without
+            images.
+        """
+        sums = {kind: self._pool.total(kind) for kind in self._pool.kinds if kind in CURVES}
+        return {
+            kind: np.full(THRESHOLDS, np.nan) if counts is None else mean_curve(counts)
+            for kind, counts in sums.items()
+        }
 
     def per_image(self) -> list[dict[str, float]]:
         """Return the scores of each image, in update order; NaN where it has none."""

@@ -322,12 +322,18 @@ def _metric(
     facts: Facts, eval_metric: str | None, domains: Mapping[str, Mapping[str, Any]]
 ) -> Decision:
     """Take the user's metric, else that of the last domain that has one, else the default."""
-    from easyseg.metrics.catalogue import check_metrics, default_metric
+    from easyseg.metrics.catalogue import blind_spot, check_metrics, default_metric
 
     binary = facts.problem_type == "binary"
     if eval_metric is not None:
         names = tuple(facts.fingerprint.class_shares)
-        return Decision(check_metrics(eval_metric, binary, names)[0], SET_BY_YOU)
+        key = check_metrics(eval_metric, binary, names)[0]
+        unseen = blind_spot(key, binary)
+        warning = (
+            f"; it does not see {unseen}, so the best epoch may be a useless one: "
+            f"{default_metric(binary)} or dice@dataset sees both"
+        )
+        return Decision(key, SET_BY_YOU + (warning if unseen else ""))
     why = "the mean over images of the foreground's IoU" if binary else "the IoU, mean of classes"
     metric = Decision(default_metric(binary), f"{why}: the default")
     for name, domain in domains.items():

@@ -144,14 +144,15 @@ def test_masks_are_coded_as_the_set_says(tree, tmp_path):
 @each_tree
 def test_every_missing_split_is_an_error_that_names_it(tree, tmp_path):
     root = tree.write(tmp_path)
-    part = next(reversed(tree.parts))
-    image, _ = tree.parts[part][0]
-    gone = root / f"{part}.csv" if tree.tables else (root / image).parent
-    gone.rename(tmp_path / "gone")
-    with pytest.raises(DataError, match=f"a part of {tree.name} is missing") as error:
-        datasets.load(tree.name, tmp_path)
-    assert f"{gone}: missing; it holds (a piece of) the test" in str(error.value)
-    assert "expected is one of these layouts" in str(error.value)
+    for part, pairs in tree.parts.items():
+        gone = root / f"{part}.csv" if tree.tables else (root / pairs[0][0]).parent
+        gone.rename(tmp_path / "gone")
+        with pytest.raises(DataError, match=f"a part of {tree.name} is missing") as error:
+            datasets.load(tree.name, tmp_path)
+        piece = part if part in ("train", "val") else "test"
+        assert f"{gone}: missing; it holds (a piece of) the {piece}" in str(error.value)
+        assert "expected is one of these layouts" in str(error.value)
+        (tmp_path / "gone").rename(gone)
 
 
 @each_tree
@@ -320,6 +321,17 @@ def test_the_archives_of_isic_come_from_its_own_server_where_the_papers_is_gone(
     names = offer("isic2017", *archives, source=1)
     check(datasets.load("isic2017", verbosity=0), tree, cache / "isic2017")
     assert server.asked == [(f"/{name}", 0) for name in names]
+
+
+def test_shadows_come_from_their_authors_where_the_papers_archive_is_gone(
+    tmp_path, offer, server, cache
+):
+    tree = next(tree for tree in TREES if tree.name == "sbu_shadow" and not tree.tables)
+    tree.write(tmp_path / "made")
+    (name,) = offer("sbu_shadow", zipped(tmp_path / "made"), source=1)
+    assert name == "SBU-shadow.zip"
+    check(datasets.load("sbu_shadow", verbosity=0), tree, cache / "sbu_shadow" / tree.folder)
+    assert server.asked == [(f"/{name}", 0)]
 
 
 @pytest.mark.parametrize("where", ["root", "own folder", "EASYSEG_DATA"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
@@ -20,6 +21,7 @@ from easyseg import SemanticSegmentor
 from easyseg.auditing.fingerprint import Fingerprint
 from easyseg.errors import DataError, NotFittedError, OptionError
 from easyseg.metrics.catalogue import metric_keys
+from easyseg.metrics.curves import e_measure_curve, f_measure_curve
 from easyseg.metrics.paper import paper_metrics
 from easyseg.metrics.reference import Squashed
 from easyseg.metrics.streaming import SegmentationScores
@@ -287,6 +289,23 @@ def test_every_metric_is_that_of_the_predicted_probabilities(fitted, table):
     assert list(rows.columns) == ["hd95@image", "mae@image"]
     assert rows.index.equals(table.index)
     assert rows["mae@image"].mean() == pytest.approx(found["mae@image"])
+
+
+def test_curves_are_those_of_the_predicted_probabilities(fitted, table, monkeypatch):
+    truths = [(np.asarray(Image.open(path)) == 255).astype(np.uint8) for path in table["label"]]
+    pairs = [(p[1], t) for p, t in zip(fitted.predict_proba(table), truths, strict=True)]
+    found = fitted.evaluate_curves(table)
+    assert found.index.name == "threshold"
+    np.testing.assert_allclose(found.index, np.arange(256) / 255)
+    for name, curve in (("e_measure", e_measure_curve), ("f_measure", f_measure_curve)):
+        expected = np.mean([curve(*pair) for pair in pairs], axis=0)
+        np.testing.assert_allclose(found[name], expected, atol=1e-6)
+        key = f"{name}_max@dataset"
+        assert found[name].max() == pytest.approx(fitted.evaluate(table, key)[key])
+    model = SimpleNamespace(plan=SimpleNamespace(problem_type="multiclass"))
+    monkeypatch.setattr(fitted, "_model", model)
+    with pytest.raises(OptionError, match="of binary problems; this model's is 'multiclass'"):
+        fitted.evaluate_curves(table)
 
 
 def test_the_metrics_of_the_paper(fitted, table):

@@ -71,6 +71,36 @@ def test_hausdorff_is_that_of_all_pairs_of_points(pair):
             assert value == pytest.approx(slow_hausdorff95(*masks))
 
 
+def slow_outline(mask):
+    """Return the pixels of a mask with a side to what is not of it; outside of the image is not."""
+    rows, columns = mask.shape
+    outline = np.zeros_like(mask)
+    for row, column in np.argwhere(mask):
+        sides = [(row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)]
+        outline[row, column] = not all(
+            0 <= r < rows and 0 <= c < columns and mask[r, c] for r, c in sides
+        )
+    return outline
+
+
+@settings(max_examples=25)
+@given(blob_pairs(largest=20))
+def test_hausdorff_is_that_of_monai_step_by_step(pair):
+    """Its steps: crop to both masks, outlines, a distance transform of each, percentiles, larger.
+
+    As in monai/metrics/hausdorff_distance.py and utils.py, read at 003f71c and 0118983.
+    """
+    masks = [mask == 1 for mask in pair]
+    if not all(mask.any() for mask in masks):
+        return  # MONAI has no finite distance here
+    box = ndimage.find_objects((masks[0] | masks[1]).astype(int))[0]
+    predicted, true = (slow_outline(mask[box]) for mask in masks)
+    there = ndimage.distance_transform_edt(~true)[predicted]
+    back = ndimage.distance_transform_edt(~predicted)[true]
+    expected = max(np.percentile(there, 95), np.percentile(back, 95))
+    assert hausdorff95(*pair, 2)[1] == pytest.approx(expected)
+
+
 def test_hausdorff_of_a_shift_is_the_shift():
     masks = np.zeros((2, 30, 40), np.uint8)
     masks[0, 5:15, 5:15] = 1

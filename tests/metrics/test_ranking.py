@@ -39,7 +39,7 @@ def sure_maps(seed):
     """Return maps as networks give them: most probabilities are close to 0 or to 1."""
     rng = np.random.default_rng(seed)
     truth = (rng.random((200, 150)) < 0.2).astype(np.uint8)
-    logits = rng.normal(8 * truth - 6, 4).astype(np.float32)
+    logits = rng.normal(8.0 * truth - 6, 4).astype(np.float32)
     return 1 / (1 + np.exp(-logits)), truth
 
 
@@ -50,6 +50,22 @@ def test_levels_are_fine_enough_for_sure_maps_pooled_over_images():
     p, t = (np.concatenate([pair[i].ravel() for pair in pairs]) for i in (0, 1))
     assert auc(pooled) == pytest.approx(roc_auc_score(t, p), abs=1e-6)
     assert average_precision(pooled) == pytest.approx(average_precision_score(t, p), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("centre", "spread", "tolerance"),
+    [(0.002, 0.002, 1e-3), (0.0, 0.02, 1e-3), (-1.0, 0.05, 1e-3), (-3.0, 0.2, 1e-3)],
+)
+def test_levels_are_fine_enough_for_unsure_maps(centre, spread, tolerance):
+    """Networks that were hardly trained give nearly the same probability everywhere."""
+    rng = np.random.default_rng(0)
+    truth = (rng.random((300, 300)) < 0.02).astype(np.uint8)
+    logits = rng.normal(centre + 3 * spread * truth, spread)
+    values = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    counts = level_counts(values, truth)
+    p, t = values.ravel(), truth.ravel()
+    assert average_precision(counts) == pytest.approx(average_precision_score(t, p), abs=tolerance)
+    assert auc(counts) == pytest.approx(roc_auc_score(t, p), abs=tolerance / 10)
 
 
 @settings(max_examples=15)

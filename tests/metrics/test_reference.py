@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torchmetrics
 from map_pairs import golden
 from torch.nn import functional as F
 
+from easyseg.data.label_map import IGNORE
 from easyseg.inference.predict import Prediction
 from easyseg.metrics.evaluate import take_in
 from easyseg.metrics.reference import SIDE, Squashed, reference_scores, squash_target
@@ -38,6 +41,18 @@ def test_each_image_is_scored_as_the_reference_scores_it(case):
     expected["ber"] = float(1 - accuracy(above, t))
     for name in NAMES:
         assert found[name] == pytest.approx(expected[name], abs=1e-6), name
+
+
+def test_an_image_without_labelled_pixels_has_no_score():
+    rng = np.random.default_rng(0)
+    values, nothing = rng.random((9, 9)), np.full((9, 9), IGNORE, np.uint8)
+    found = reference_scores(Squashed(values > 0.5, nothing, values), NAMES)
+    assert all(math.isnan(value) for value in found.values()), found
+    scores = SegmentationScores(BINARY, True, "iou@reference")
+    truth = (values > 0.5).astype(np.uint8)
+    for target in (truth, nothing):
+        scores.update(truth, target, squashed=Squashed(truth, target, values))
+    assert scores.compute("iou@reference") == {"iou@reference": 1.0}
 
 
 def test_a_squashed_truth_has_no_new_ids():

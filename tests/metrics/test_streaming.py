@@ -2,19 +2,29 @@ from __future__ import annotations
 
 import math
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from map_pairs import golden, map_pairs
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    jaccard_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
 
 from easyseg.data.label_map import IGNORE
 from easyseg.errors import DataError, OptionError
 from easyseg.metrics.boundary import boundary_counts, boundary_iou
 from easyseg.metrics.catalogue import default_metric, known_metrics, metric_keys, report_keys
+from easyseg.metrics.curves import e_measure_curve, f_measure_curve
 from easyseg.metrics.functional import confusion_matrix, iou_per_class
-from easyseg.metrics.ranking import auc, level_counts
 from easyseg.metrics.reference import Squashed
 from easyseg.metrics.streaming import EMPTY_KEY, SegmentationScores
 
@@ -159,15 +169,60 @@ def test_every_metric_leaves_ignored_pixels_out(pairs):
     np.testing.assert_equal(gather_maps(changed, ALL).compute(), gather_maps(pairs, ALL).compute())
 
 
+AT_ONCE = {
+    "accuracy": accuracy_score,
+    "dice": partial(f1_score, zero_division=np.nan),
+    "precision": partial(precision_score, zero_division=np.nan),
+    "recall": partial(recall_score, zero_division=np.nan),
+    "specificity": partial(recall_score, pos_label=False, zero_division=np.nan),
+    "fwiou": partial(jaccard_score, average="weighted"),
+}
+
+
+@settings(max_examples=20)
+@given(MAPS)
+def test_pooled_scores_are_those_of_all_pixels_at_once(pairs):
+    """By scikit-learn, which is given the pixels of all images in one list."""
+    pairs = [(p.round(3), t) for p, t in pairs]  # so that no two values share a level
+    names = (*AT_ONCE, "ber", "auc", "ap")
+    scores = gather_maps(pairs, [f"{name}@dataset" for name in names]).compute()
+    values = np.concatenate([p[t != IGNORE] for p, t in pairs])
+    true = np.concatenate([t[t != IGNORE] for _, t in pairs]) == 1
+    expected = dict.fromkeys(names, math.nan)
+    if true.size:
+        expected |= {name: score(true, values > 0.5) for name, score in AT_ONCE.items()}
+        # Where the truth lacks a class, the recall of the other one is all there is.
+        expected["ber"] = 1 - np.nanmean([expected["recall"], expected["specificity"]])
+    if true.any():
+        expected["ap"] = average_precision_score(true, values)
+        if not true.all():
+            expected["auc"] = roc_auc_score(true, values)
+    for name, value in expected.items():
+        assert scores[f"{name}@dataset"] == pytest.approx(value, abs=1e-9, nan_ok=True), name
+
+
 @settings(max_examples=12)
 @given(MAPS)
-def test_pooled_counts_are_those_of_all_images_at_once(pairs):
-    scores = gather_maps(pairs, ["auc@dataset", "boundary_iou@dataset"])
-    levels = sum(level_counts(*pair) for pair in pairs)
-    np.testing.assert_equal(scores.compute("auc@dataset"), {"auc@dataset": auc(levels)})
+def test_pooled_bands_are_those_of_all_images(pairs):
+    scores = gather_maps(pairs, ["boundary_iou@dataset"])
     bands = sum(boundary_counts((p > 0.5).astype(np.uint8), t, 2) for p, t in pairs)
     found = scores.compute("boundary_iou@dataset")["boundary_iou@dataset"]
     np.testing.assert_equal(found, boundary_iou(bands)[1])
+
+
+@settings(max_examples=12)
+@given(MAPS)
+def test_curves_are_the_means_of_those_of_the_images(pairs):
+    keys = ["e_measure_max@dataset", "f_measure_max@dataset"]
+    for asked in ([], keys[1:], keys):
+        scores = gather_maps(pairs, asked)
+        assert [f"{name}_max@dataset" for name in scores.curves()] == asked
+    counted = [pair for pair in pairs if (pair[1] != IGNORE).any()]
+    for name, curve in (("e_measure", e_measure_curve), ("f_measure", f_measure_curve)):
+        mean = np.mean([curve(*pair) for pair in counted], axis=0) if counted else math.nan
+        found = scores.curves()[name]
+        assert found.shape == (256,)
+        np.testing.assert_allclose(found, np.broadcast_to(mean, 256), atol=1e-9)
 
 
 def test_golden_means_of_maps():
@@ -323,6 +378,8 @@ def test_no_images_no_scores():
     assert scores.pop(EMPTY_KEY) == 0
     assert scores.keys() == set(ALL)
     assert all(math.isnan(value) for value in scores.values())
+    curves = SegmentationScores(BINARY, True, ALL).curves()
+    assert all(np.isnan(curve).all() and curve.shape == (256,) for curve in curves.values())
 
 
 def test_a_refused_image_leaves_no_trace():

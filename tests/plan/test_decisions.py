@@ -360,6 +360,33 @@ def test_wrong_arguments_are_refused(options):
         plan_for(**options)
 
 
+@pytest.mark.parametrize(
+    ("key", "unseen"),
+    [
+        ("precision@image", "misses"),
+        ("precision@dataset", "misses"),
+        ("specificity@image", "misses"),
+        ("recall@dataset", "false alarms"),
+        ("dice@image", None),
+        ("ber@dataset", None),
+    ],
+)
+def test_a_metric_that_sees_one_half_is_warned_of(key, unseen):
+    reason = plan_for(eval_metric=key).reasons["metric"]
+    assert reason.startswith("set by you")
+    assert (f"does not see {unseen}" in reason) == (unseen is not None)
+    assert (reason == "set by you") == (unseen is None)
+
+
+def test_of_several_classes_the_recall_of_one_alone_is_warned_of():
+    reasons = {
+        key: multiclass(eval_metric=key).reasons["metric"]
+        for key in ("recall@dataset", "recall@dataset/weed", "precision@image")
+    }
+    assert reasons.pop("recall@dataset") == "set by you"
+    assert all("does not see" in reason for reason in reasons.values())
+
+
 def test_the_metric_can_be_set():
     plan = plan_for(eval_metric="dice@dataset")
     assert (plan.metric, plan.reasons["metric"]) == ("dice@dataset", "set by you")

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from study_makers import CONTENT, study_of
 
+from easyseg.datasets import get_spec, list_datasets
 from easyseg.errors import OptionError
+from easyseg.metrics.catalogue import check_metrics
 from easyseg.study.cells import cell_of, places, tuning_cells, unique
 from easyseg.study.reading import list_studies, parse_study, read_study
 from easyseg.study.spec import Budget
@@ -213,9 +215,26 @@ def test_the_papers_study_has_its_rates_epochs_and_seeds():
     assert len(cells) > len(unique(cells))
 
 
-def test_the_sets_of_the_papers_study_have_names():
-    from easyseg.datasets import list_datasets
+def test_the_papers_study_scores_as_its_code_does_too():
+    # The columns of the paper's table, PAPER.md, section 4; E beside S where both are taken.
+    asked = {
+        "polyp": {"s_measure", "e_measure_mean"},
+        "isic2017": {"iou"},
+        "camo": {"s_measure", "e_measure_mean", "weighted_f_0.3"},
+        "sbu_shadow": {"ber"},
+        "leaf_disease_segmentation": {"iou"},
+        "road_segmentation": {"iou"},
+        "trans10k_v1": {"miou"},
+        "trans10k_v2": {"miou"},
+    }
+    for name, found in read_study("paper").sets.items():
+        keys = {f"{metric}@reference" for metric in asked[name]}
+        assert {key for key in found.metrics if key.endswith("@reference")} == keys
+        binary = get_spec(name).problem_type == "binary"
+        assert check_metrics(found.metrics, binary, tuple(get_spec(name).classes)) == found.metrics
 
+
+def test_the_sets_of_the_papers_study_have_names():
     assert set(read_study("paper").sets) <= set(list_datasets())
     assert set(read_study("small").sets) <= set(list_datasets())
 
