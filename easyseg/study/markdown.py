@@ -156,9 +156,9 @@ def _experts(part: Part, study: Study, progress: Progress) -> list[str]:
         title = f"{study.sets[name].title}: {titles[row]}"
         lines.append(_line(title, *entries, f"{dependence(use):.2f}"))
     about = (
-        "Share of the windows of the test images that each expert gets, mean over the blocks. By "
-        "size: Cramér's V of the chosen expert and the size of the object in the window, mean over "
-        "the blocks, from 0 (the choice knows nothing of the size) to 1."
+        "Share of the windows of the test images that each expert gets. By size: Cramér's V of the "
+        "chosen expert and the size of the object in the window, from 0 (the choice knows nothing "
+        "of the size) to 1. All are means over the blocks of a model, and then over the seeds."
     )
     return ["\n".join(lines), about]
 

@@ -130,16 +130,20 @@ def columns_of(part: Part, sets: Mapping[str, StudySet], table: pd.DataFrame) ->
 
 
 def expert_uses(part: Part, progress: Progress) -> dict[tuple[str, str], pd.DataFrame]:
-    """Return the use of experts of each set and row of a part that shows it, of all seeds together.
+    """Return the use of experts of each set and row of a part that shows it.
 
     Args:
         part: The part.
         progress: How far the study is.
+
+    Returns:
+        As from ``expert_use``, with the column ``seed`` in front.
     """
     found: dict[tuple[str, str], list[pd.DataFrame]] = {}
     for place, cell in progress.cells if part.experts else ():
         result = progress.result(cell)
         if place.part.name == part.name and result is not None and "experts" in result.content:
             use = pd.DataFrame(result.content["experts"])
+            use.insert(0, "seed", place.seed)
             found.setdefault((place.set.name, place.row.name), []).append(use)
     return {key: pd.concat(each, ignore_index=True) for key, each in found.items()}

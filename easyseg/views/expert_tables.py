@@ -1,7 +1,9 @@
 """What a count of chosen experts says: by block, by size of the object, and whether size matters.
 
 Blocks have windows of different sizes, so that sums over all of them would show which block has
-which objects. Sizes are compared within a block only.
+which objects. Sizes are compared within a block only. Of several models, which a column ``seed``
+tells apart, each is summed up by itself, and the mean of these is returned: expert 1 of one model
+is not expert 1 of another, and what both do may cancel out in a sum.
 """
 
 from __future__ import annotations
@@ -21,39 +23,41 @@ def shares(use: pd.DataFrame) -> pd.DataFrame:
     """Return which share of the windows of each block each expert got.
 
     Args:
-        use: As from ``expert_use``, of one model or several.
+        use: As from ``expert_use``; of several models with a column ``seed``.
 
     Returns:
-        A row for each block, a column for each scale; rows sum to 1.
+        A row for each block, a column for each scale; rows sum to 1. Means over the models.
     """
-    table = use.pivot_table(index="block", columns="scale", values="windows", aggfunc="sum")
-    return table.div(table.sum(axis=1), axis=0)
+    table = _by_seed(use).pivot_table(
+        index=["seed", "block"], columns="scale", values="windows", aggfunc="sum"
+    )
+    return table.div(table.sum(axis=1), axis=0).groupby(level="block").mean()
 
 
 def mean_scales(use: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean scale of the chosen experts by block and size.
+    """Return the mean scale of the chosen experts by block and size, mean over the models.
 
     Args:
-        use: As from ``expert_use``, of one model or several.
+        use: As from ``expert_use``; of several models with a column ``seed``.
 
     Returns:
         A row for each size that there is, a column for each block; NaN where a block has no window
         of that size.
     """
-    table = use.assign(weighted=use["scale"] * use["windows"])
+    table = _by_seed(use).assign(weighted=use["scale"] * use["windows"])
     weighted, windows = (
-        table.pivot_table(index="size", columns="block", values=name, aggfunc="sum")
+        table.pivot_table(index=["seed", "size"], columns="block", values=name, aggfunc="sum")
         for name in ("weighted", "windows")
     )
-    means = weighted.div(windows.where(windows > 0))
+    means = weighted.div(windows.where(windows > 0)).groupby(level="size").mean()
     return means.reindex([size for size in SIZES if size in means.index]).dropna(how="all")
 
 
 def window_counts(use: pd.DataFrame) -> pd.Series:
-    """Return how many windows there are of each size, over all blocks.
+    """Return how many windows there are of each size, over all blocks and models.
 
     Args:
-        use: As from ``expert_use``, of one model or several.
+        use: As from ``expert_use``; of several models with a column ``seed``.
 
     Returns:
         Whole numbers on the sizes.
@@ -64,18 +68,25 @@ def window_counts(use: pd.DataFrame) -> pd.Series:
 def dependence(use: pd.DataFrame) -> float:
     """Return how much the choice depends on the size: Cramér's V of each block, their mean.
 
+    That of several models is the mean of theirs.
+
     The bias of small samples is taken out (Bergsma, 2013): it is about 0 without a dependence, and
     1 where the size decides alone. Blocks with one size or one chosen expert count 0: nothing
     depends there.
 
     Args:
-        use: As from ``expert_use``, of one model or several.
+        use: As from ``expert_use``; of several models with a column ``seed``.
     """
     found = []
-    for _, block in use.groupby("block"):
+    for _, block in _by_seed(use).groupby(["seed", "block"]):
         table = block.pivot_table(index="size", columns="scale", values="windows", aggfunc="sum")
         found.append(_cramers_v(table.to_numpy()))
     return float(np.mean(found))
+
+
+def _by_seed(use: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with a column that tells models apart; without one it is of one model."""
+    return use if "seed" in use else use.assign(seed=0)
 
 
 def _cramers_v(table: np.ndarray) -> float:

@@ -33,12 +33,12 @@ SCORES = {
 }
 
 
-def use_of(block_of_two: int) -> dict[str, list]:
-    """Return the use of two experts in two blocks."""
+def use_of(seed: int) -> dict[str, list]:
+    """Return the use of two experts in two blocks: the size decides, each seed turned round."""
     rows = [
-        (block, size, expert, expert + 1, 3 if (expert == 1) == (block == block_of_two) else 1)
+        (block, size, expert, expert + 1, 300 if expert == ((size == "large") + seed) % 2 else 0)
         for block in (0, 1)
-        for size in ("none", "large")
+        for size in ("small", "large")
         for expert in (0, 1)
     ]
     names = ("block", "size", "expert", "scale", "windows")
@@ -61,7 +61,7 @@ class WithExperts(Pretended):
             import json
 
             content = json.loads(job.file.read_text())
-            job.file.write_text(json.dumps(content | {"experts": use_of(job.cell.seed % 2)}))
+            job.file.write_text(json.dumps(content | {"experts": use_of(job.cell.seed)}))
 
 
 @pytest.fixture(scope="module")
@@ -178,14 +178,13 @@ def test_a_study_that_has_not_begun_is_a_report_too(tmp_path):
     assert pd.read_csv(files[0]).columns.tolist() == list(COLUMNS)
 
 
-def test_the_use_of_experts_is_summed_over_seeds(progress):
-    part = study_of().parts[0]
-    uses = expert_uses(part, progress)
+def test_experts_of_seeds_that_do_the_opposite_are_not_summed(progress):
+    uses = expert_uses(study_of().parts[0], progress)
     assert list(uses) == [("leaves", "conv_lora")]
-    assert uses["leaves", "conv_lora"]["windows"].sum() == 3 * 4 * (3 + 1)
+    use = uses["leaves", "conv_lora"]
+    assert use.groupby("seed")["windows"].sum().to_dict() == dict.fromkeys(range(3), 4 * 300)
     text = section(markdown(study_of(), progress), "Methods")
-    # One of the three seeds has the blocks the other way round; sizes make no difference.
-    assert row(text, "Leaves: Conv-LoRA") == ["50%", "50%", "0.00"]
+    assert row(text, "Leaves: Conv-LoRA") == ["50%", "50%", "1.00"]
 
 
 def test_figures_are_drawn_where_matplotlib_is(progress, tmp_path):
@@ -195,8 +194,8 @@ def test_figures_are_drawn_where_matplotlib_is(progress, tmp_path):
     assert [file.name for file in files[2:]] == names
     assert {file.name for file in tmp_path.iterdir()} == {"scores.csv", "tables.md", *names}
     use = pd.read_csv(tmp_path / "experts-methods.csv")
-    assert use.columns[:2].tolist() == ["set", "row"]
-    assert use["windows"].sum() == 3 * 4 * (3 + 1)
+    assert use.columns[:3].tolist() == ["set", "row", "seed"]
+    assert use["windows"].sum() == 3 * 4 * 300
     for file in (file for file in files if file.suffix == ".png"):
         with Image.open(file) as picture:
             assert len(picture.convert("L").getcolors()) > 10

@@ -66,3 +66,21 @@ def test_chance_among_few_windows_is_about_0():
         kept = counts[:, counts.sum(axis=0) > 0]
         plain.append(association(kept, method="cramer"))
     assert np.mean(corrected) < 0.12 < 0.2 < np.mean(plain)
+
+
+def test_models_that_do_the_opposite_do_not_cancel_out():
+    one, other = ({"small": [500, 0], "large": [0, 500]}, {"small": [0, 500], "large": [500, 0]})
+    use = pd.concat(
+        [use_of({0: one, 1: one}).assign(seed=3), use_of({0: other, 1: other}).assign(seed=5)]
+    )
+    assert dependence(use) == pytest.approx(1.0)
+    assert dependence(use.drop(columns="seed")) == 0.0  # What a sum over models would say.
+
+
+def test_models_count_the_same_however_many_windows_they_have():
+    few = use_of({0: {"small": [2, 0], "large": [1, 1]}}).assign(seed=0)
+    many = use_of({0: {"small": [0, 200]}}).assign(seed=1)
+    use = pd.concat([few, many])
+    assert shares(use).loc[0].tolist() == [0.375, 0.625]
+    # The second model has no window with a large object.
+    assert mean_scales(use)[0].to_dict() == {"small": 1.5, "large": 1.5}
