@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
@@ -12,9 +12,11 @@ from easyseg.study.cells import tuning_cells
 from easyseg.study.progress import Progress
 from easyseg.study.spec import Part, Row, Study
 from easyseg.study.tables import Column, columns_of, expert_uses, spread, tidy
-from easyseg.views.expert_tables import dependence, shares
+from easyseg.views.expert_tables import Question, dependence, shares
 
 __all__ = ["markdown"]
+
+_QUESTIONS: Mapping[str, Question] = {"by size": "size", "object or none": "object"}
 
 
 def markdown(study: Study, progress: Progress) -> str:
@@ -149,16 +151,18 @@ def _experts(part: Part, study: Study, progress: Progress) -> list[str]:
         return []
     titles = {row.name: row.title for row in part.rows}
     scales = sorted({scale for use in uses.values() for scale in use["scale"]})
-    lines = _head("use of the experts", *(f"scale {scale}" for scale in scales), "by size")
+    lines = _head("use of the experts", *(f"scale {scale}" for scale in scales), *_QUESTIONS)
     for (name, row), use in uses.items():
         mean = shares(use).mean()
         entries = (f"{mean[scale]:.0%}" if scale in mean.index else "–" for scale in scales)
         title = f"{study.sets[name].title}: {titles[row]}"
-        lines.append(_line(title, *entries, f"{dependence(use):.2f}"))
+        depends = (f"{dependence(use, of):.2f}" for of in _QUESTIONS.values())
+        lines.append(_line(title, *entries, *depends))
     about = (
         "Share of the windows of the test images that each expert gets. By size: Cramér's V of the "
-        "chosen expert and the size of the object in the window, from 0 (the choice knows nothing "
-        "of the size) to 1. All are means over the blocks of a model, and then over the seeds."
+        "chosen expert and the size of the object in the window, among windows with an object, from "
+        "0 (the choice knows nothing of the size) to 1; object or none: of the expert and whether "
+        "there is an object. All are means over the blocks of a model, and then over the seeds."
     )
     return ["\n".join(lines), about]
 

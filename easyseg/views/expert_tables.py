@@ -9,6 +9,7 @@ is not expert 1 of another, and what both do may cancel out in a sum.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,8 @@ from scipy import stats
 from easyseg.views.expert_use import SIZES
 
 __all__ = ["dependence", "mean_scales", "shares", "window_counts"]
+
+Question = Literal["size", "object"]
 
 
 def shares(use: pd.DataFrame) -> pd.DataFrame:
@@ -65,28 +68,34 @@ def window_counts(use: pd.DataFrame) -> pd.Series:
     return use.groupby("size")["windows"].sum()
 
 
-def dependence(use: pd.DataFrame) -> float:
-    """Return how much the choice depends on the size: Cramér's V of each block, their mean.
+def dependence(use: pd.DataFrame, of: Question = "size") -> float:
+    """Return how much the choice depends on the object: Cramér's V of each block, their mean.
 
-    That of several models is the mean of theirs.
-
-    The bias of small samples is taken out (Bergsma, 2013): it is about 0 without a dependence, and
-    1 where the size decides alone. Blocks with one size or one chosen expert count 0: nothing
-    depends there.
+    That of several models is the mean of theirs. The bias of small samples is taken out (Bergsma,
+    2013). Blocks with one size or one chosen expert count 0: nothing depends there.
 
     Args:
         use: As from ``expert_use``; of several models with a column ``seed``.
+        of: ``"size"``: on the size, among the windows with an object; ``"object"``: on whether
+            there is one.
     """
     found = []
     for _, block in _by_seed(use).groupby(["seed", "block"]):
         table = block.pivot_table(index="size", columns="scale", values="windows", aggfunc="sum")
-        found.append(_cramers_v(table.to_numpy()))
+        table = table.reindex(SIZES, fill_value=0).fillna(0)
+        found.append(_cramers_v(_asked(table.to_numpy(), of)))
     return float(np.mean(found))
 
 
 def _by_seed(use: pd.DataFrame) -> pd.DataFrame:
     """Return the table with a column that tells models apart; without one it is of one model."""
     return use if "seed" in use else use.assign(seed=0)
+
+
+def _asked(table: np.ndarray, of: Question) -> np.ndarray:
+    """Return the rows that a question is about, of counts ``[sizes, experts]``."""
+    objects = table[1:]
+    return objects if of == "size" else np.stack([table[0], objects.sum(axis=0)])
 
 
 def _cramers_v(table: np.ndarray) -> float:

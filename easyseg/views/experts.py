@@ -83,7 +83,10 @@ def plot_use(uses: Mapping[str, pd.DataFrame], unit: str = "window") -> Figure:
             range(len(by_size)), [f"{size}\nn = {counts[size]:,}" for size in by_size.index]
         )
         right.set_title(
-            f"by object size: Cramér's V {dependence(use):.2f}", loc="left", fontsize="medium"
+            f"Cramér's V: by size {dependence(use):.2f}, object or none "
+            f"{dependence(use, 'object'):.2f}",
+            loc="left",
+            fontsize="medium",
         )
     return figure
 

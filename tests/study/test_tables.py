@@ -184,7 +184,7 @@ def test_experts_of_seeds_that_do_the_opposite_are_not_summed(progress):
     use = uses["leaves", "conv_lora"]
     assert use.groupby("seed")["windows"].sum().to_dict() == dict.fromkeys(range(3), 4 * 300)
     text = section(markdown(study_of(), progress), "Methods")
-    assert row(text, "Leaves: Conv-LoRA") == ["50%", "50%", "1.00"]
+    assert row(text, "Leaves: Conv-LoRA") == ["50%", "50%", "1.00", "0.00"]
 
 
 def test_figures_are_drawn_where_matplotlib_is(progress, tmp_path):

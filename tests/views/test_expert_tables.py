@@ -50,8 +50,9 @@ def test_a_choice_by_size_alone_is_1_and_one_without_it_0():
 def test_dependence_is_cramers_v_where_there_are_many_windows():
     rng = np.random.default_rng(0)
     counts = rng.multinomial(200_000, rng.dirichlet(np.ones(12))).reshape(3, 4)
-    use = use_of({0: {size: row.tolist() for size, row in zip("abc", counts, strict=True)}})
-    use["size"] = use["size"].map({"a": "small", "b": "medium", "c": "large"})
+    sizes = ("small", "medium", "large")
+    use = use_of({0: {size: row.tolist() for size, row in zip(sizes, counts, strict=True)}})
+    use = pd.concat([use, use_of({0: {"none": [90, 5, 5, 5]}})])  # Says nothing of sizes.
     assert dependence(use) == pytest.approx(association(counts, method="cramer"), abs=1e-4)
 
 
@@ -84,3 +85,13 @@ def test_models_count_the_same_however_many_windows_they_have():
     assert shares(use).loc[0].tolist() == [0.375, 0.625]
     # The second model has no window with a large object.
     assert mean_scales(use)[0].to_dict() == {"small": 1.5, "large": 1.5}
+
+
+def test_telling_objects_from_background_is_no_choice_by_size():
+    use = use_of({0: {"none": [300, 0], "small": [0, 100], "large": [0, 200]}})
+    assert dependence(use) == 0.0
+    assert dependence(use, "object") == pytest.approx(1.0)
+    # And the other way round: whether there is an object does not matter, its size decides.
+    use = use_of({0: {"none": [200, 200], "small": [0, 200], "large": [200, 0]}})
+    assert dependence(use) == pytest.approx(1.0)
+    assert dependence(use, "object") == 0.0

@@ -47,7 +47,8 @@ def test_the_colours_are_shares_and_mean_scales(untrained, binary_table, gate, r
     assert labels(left.get_yticklabels()) == ["1", "2", "3"]
     assert labels(left.get_xticklabels()) == ["0", "1", "2"]
     assert right.get_ylabel() == f"object in the {routing}"
-    assert right.get_title("left").endswith(f"{dependence(use):.2f}")
+    title = f"Cramér's V: by size {dependence(use):.2f}, object or none "
+    assert right.get_title("left") == title + f"{dependence(use, 'object'):.2f}"
     counts = use.groupby("size")["windows"].sum()
     named = mean_scales(use).index
     assert labels(right.get_yticklabels()) == [f"{s}\nn = {counts[s]:,}" for s in named]
