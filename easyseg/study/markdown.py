@@ -11,12 +11,15 @@ from easyseg.metrics.catalogue import higher_is_better
 from easyseg.study.cells import tuning_cells
 from easyseg.study.progress import Progress
 from easyseg.study.spec import Part, Row, Study
-from easyseg.study.tables import Column, columns_of, expert_uses, spread, tidy
-from easyseg.views.expert_tables import Question, dependence, shares
+from easyseg.study.tables import Column, columns_of, expert_uses, spread, tidy, titled_uses
+from easyseg.views.expert_tables import Question, beside_chance, shares
 
 __all__ = ["markdown"]
 
-_QUESTIONS: Mapping[str, Question] = {"by size": "size", "object or none": "object"}
+_QUESTIONS: Mapping[str, Question] = {
+    "by size (by chance)": "size",
+    "object or none (by chance)": "object",
+}
 
 
 def markdown(study: Study, progress: Progress) -> str:
@@ -146,24 +149,26 @@ def _values(scores: pd.DataFrame, row: Row, column: Column) -> dict[int, float]:
 
 def _experts(part: Part, study: Study, progress: Progress) -> list[str]:
     """Return which experts the models of a part use, and whether that depends on the object."""
-    uses = expert_uses(part, progress)
+    uses = titled_uses(part, study.sets, expert_uses(part, progress))
     if not uses:
         return []
-    titles = {row.name: row.title for row in part.rows}
-    scales = sorted({scale for use in uses.values() for scale in use["scale"]})
+    scales = sorted({scale for use in uses.values() for scale in use.counts["scale"]})
     lines = _head("use of the experts", *(f"scale {scale}" for scale in scales), *_QUESTIONS)
-    for (name, row), use in uses.items():
-        mean = shares(use).mean()
+    for title, use in uses.items():
+        mean = shares(use.counts).mean()
         entries = (f"{mean[scale]:.0%}" if scale in mean.index else "–" for scale in scales)
-        title = f"{study.sets[name].title}: {titles[row]}"
-        depends = (f"{dependence(use, of):.2f}" for of in _QUESTIONS.values())
+        depends = (beside_chance(use, of) for of in _QUESTIONS.values())
         lines.append(_line(title, *entries, *depends))
     about = (
         "Share of the windows of the test images that each expert gets. By size: Cramér's V of the "
-        "chosen expert and the size of the object in the window, among windows with an object, from "
-        "0 (the choice knows nothing of the size) to 1; object or none: of the expert and whether "
-        "there is an object. All are means over the blocks of a model, and then over the seeds."
+        "chosen expert and the size of the object in the window, among windows with an "
+        "object, from 0 to 1; object or none: of the expert and whether there is an object. In "
+        "brackets what chance would give: windows of one image are alike, so V is above 0 even "
+        "where the images' objects are exchanged at random. All are means over the blocks of a "
+        "model, and then over the seeds."
     )
+    if any(math.isnan(value) for use in uses.values() for value in use.chance.values()):
+        about += " –: a cell of an earlier version has no chance, or there is one image only."
     return ["\n".join(lines), about]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from easyseg.study.progress import progress_of
 from easyseg.study.report import write_report
 from easyseg.study.runner import Fleet, run_study
 from easyseg.study.tables import COLUMNS, columns_of, expert_uses, spread, tidy
+from easyseg.views.expert_tables import ExpertUse
 
 SCORES = {
     ("lora", 0): 0.52,
@@ -61,7 +63,9 @@ class WithExperts(Pretended):
             import json
 
             content = json.loads(job.file.read_text())
-            job.file.write_text(json.dumps(content | {"experts": use_of(job.cell.seed)}))
+            chance = {"size": 0.1 * (1 + job.cell.seed), "object": 0.1}
+            content["experts"] = {"test": ["test"] * 8, **use_of(job.cell.seed)}
+            job.file.write_text(json.dumps(content | {"experts_by_chance": {"test": chance}}))
 
 
 @pytest.fixture(scope="module")
@@ -145,14 +149,13 @@ def test_of_errors_the_lowest_is_the_best(progress):
     sets = {name: {"metrics": ["mae@image"]} for name in CONTENT["sets"]}
     study = study_of(sets=sets)
     # The same cells, scored by an error.
-    turned = progress_of(study, Path("nowhere"))
-    results = {}
-    for key, result in progress.results.items():
-        content = dict(result.content)
-        if result.done:
-            content["tests"] = {"test": {"mae@image": content["tests"]["test"]["iou@image"]}}
-        results[key] = type(result)(key, result.done, result.error, content)
-    turned = type(turned)(progress.tuning, progress.cells, progress.picked, results)
+    turned = changed_results(
+        progress,
+        lambda content: {
+            **content,
+            "tests": {"test": {"mae@image": content["tests"]["test"]["iou@image"]}},
+        },
+    )
     text = section(markdown(study, turned), "Methods")
     assert row(text, "LoRA")[0].startswith("**")
     assert not row(text, "Conv-LoRA")[0].startswith("**")
@@ -180,11 +183,47 @@ def test_a_study_that_has_not_begun_is_a_report_too(tmp_path):
 
 def test_experts_of_seeds_that_do_the_opposite_are_not_summed(progress):
     uses = expert_uses(study_of().parts[0], progress)
-    assert list(uses) == [("leaves", "conv_lora")]
-    use = uses["leaves", "conv_lora"]
+    assert list(uses) == [("leaves", "test", "conv_lora")]
+    use = uses["leaves", "test", "conv_lora"].counts
     assert use.groupby("seed")["windows"].sum().to_dict() == dict.fromkeys(range(3), 4 * 300)
     text = section(markdown(study_of(), progress), "Methods")
-    assert row(text, "Leaves: Conv-LoRA") == ["50%", "50%", "1.00", "0.00"]
+    assert row(text, "Leaves: Conv-LoRA") == ["50%", "50%", "1.00 (0.20)", "0.00 (0.10)"]
+
+
+def changed_results(progress, change):
+    """Return the progress with other contents of the finished cells."""
+    results = {
+        key: replace(result, content=change(dict(result.content))) if result.done else result
+        for key, result in progress.results.items()
+    }
+    return replace(progress, results=results)
+
+
+def test_cells_that_know_no_chance_are_shown_without(progress):
+    def earlier(content):
+        if "experts" in content:
+            content.pop("experts_by_chance")
+            content["experts"] = {k: v for k, v in content["experts"].items() if k != "test"}
+        return content
+
+    text = section(markdown(study_of(), changed_results(progress, earlier)), "Methods")
+    assert row(text, "Leaves: Conv-LoRA") == ["50%", "50%", "1.00 (–)", "0.00 (–)"]
+    assert "a cell of an earlier version has no chance" in text
+
+
+def test_each_test_table_has_its_own_use_of_experts(progress):
+    def twice(content):
+        content["tests"] = dict.fromkeys(("easy", "hard"), content["tests"]["test"])
+        if "experts" in content:
+            easy = content["experts"]
+            hard = {**easy, "test": ["hard"] * 8, "scale": [1] * 8}
+            easy = {**easy, "test": ["easy"] * 8}
+            content["experts"] = {key: [*easy[key], *hard[key]] for key in easy}
+        return content
+
+    text = section(markdown(study_of(), changed_results(progress, twice)), "Methods")
+    assert row(text, "Leaves: easy: Conv-LoRA")[:2] == ["50%", "50%"]
+    assert row(text, "Leaves: hard: Conv-LoRA")[:2] == ["100%", "–"]
 
 
 def test_figures_are_drawn_where_matplotlib_is(progress, tmp_path):
@@ -194,7 +233,7 @@ def test_figures_are_drawn_where_matplotlib_is(progress, tmp_path):
     assert [file.name for file in files[2:]] == names
     assert {file.name for file in tmp_path.iterdir()} == {"scores.csv", "tables.md", *names}
     use = pd.read_csv(tmp_path / "experts-methods.csv")
-    assert use.columns[:3].tolist() == ["set", "row", "seed"]
+    assert use.columns[:4].tolist() == ["set", "test", "row", "seed"]
     assert use["windows"].sum() == 3 * 4 * 300
     for file in (file for file in files if file.suffix == ".png"):
         with Image.open(file) as picture:
@@ -209,6 +248,9 @@ def test_without_matplotlib_the_message_says_what_to_install(progress, tmp_path,
     with pytest.raises(OptionError, match=r"pip install 'easyseg\[plots\]'"):
         plot_scores(study.parts[0], columns, table, tmp_path / "scores.png")
     with pytest.raises(OptionError, match=r"pip install 'easyseg\[plots\]'"):
-        plot_experts({"a": pd.DataFrame(use_of(0))}, tmp_path / "experts.png")
+        plot_experts(
+            {"a": ExpertUse(pd.DataFrame(use_of(0)), {"size": 0.0, "object": 0.0})},
+            tmp_path / "experts.png",
+        )
     with pytest.raises(OptionError, match="at least one model with experts"):
         plot_experts({}, tmp_path / "experts.png")
