@@ -27,6 +27,7 @@ from _tables import row
 if TYPE_CHECKING:
     from easyseg import SemanticSegmentor
     from easyseg.datasets.folder import FolderDataset
+    from easyseg.views.expert_tables import ExpertUse
 
 SETS = ("skin_isic", "leaf_disease")
 GATES = ("learned", "constant")
@@ -92,13 +93,13 @@ def model_of(
 def run_cell(cell: Cell, options: argparse.Namespace) -> bool:
     """Fit or take a model, look at its experts, and write down what they do."""
     from easyseg.datasets.folder import read_folder
-    from easyseg.views.expert_tables import dependence
-    from easyseg.views.expert_use import expert_use
+    from easyseg.views.expert_tables import QUESTIONS, count_use, dependence
+    from easyseg.views.expert_use import expert_choices
 
     measured = provenance()
     dataset = read_folder(options.data / cell.name)
     segmentor = model_of(cell, dataset, options.steps, options.models)
-    use = expert_use(segmentor, dataset.test)
+    use = count_use(expert_choices(segmentor, dataset.test))
     metric = segmentor.plan_.metric
     plan = segmentor.plan_.to_dict()
     plan.pop("reasons")
@@ -110,13 +111,21 @@ def run_cell(cell: Cell, options: argparse.Namespace) -> bool:
             "images": len(dataset.test),
             "metric": metric,
             "score": segmentor.evaluate(dataset.test, metric)[metric],
-            "dependence": round(dependence(use), 4),
-            "use": use.to_dict(orient="list"),
+            "dependence": {of: round(dependence(use.counts, of), 4) for of in QUESTIONS},
+            "by_chance": {of: round(value, 4) for of, value in use.chance.items()},
+            "use": use.counts.to_dict(orient="list"),
             "plan": plan,
             **measured,
         },
     )
     return True
+
+
+def use_of(cell: Mapping[str, Any]) -> ExpertUse:
+    """Return the use of experts of a finished cell."""
+    from easyseg.views.expert_tables import ExpertUse
+
+    return ExpertUse(pd.DataFrame(cell["use"]), cell["by_chance"])
 
 
 def table(cells: Sequence[Mapping[str, Any]]) -> str:
@@ -127,25 +136,38 @@ def table(cells: Sequence[Mapping[str, Any]]) -> str:
     """
     from easyseg.views.expert_tables import shares
 
-    uses = [pd.DataFrame(cell["use"]) for cell in cells]
-    scales = sorted({scale for use in uses for scale in use["scale"]})
-    head = ("set", "gate", "score", *(f"scale {scale}" for scale in scales), "most used", "by size")
+    uses = [use_of(cell) for cell in cells]
+    scales = sorted({scale for use in uses for scale in use.counts["scale"]})
+    head = (
+        "set",
+        "gate",
+        "score",
+        *(f"scale {scale}" for scale in scales),
+        "most used",
+        *("by size", "by chance"),
+        *("object or none", "by chance"),
+    )
     lines = [row(*head), "|---" * len(head) + "|"]
     for cell, use in zip(cells, uses, strict=True):
-        by_block = shares(use)
+        by_block = shares(use.counts)
         each = [f"{by_block[s].mean():.0%}" if s in by_block else "–" for s in scales]
         most = f"{by_block.max(axis=1).mean():.0%}"
         score = f"{cell['score']:.3f}"
-        lines.append(
-            row(cell["set"], cell["gate"], score, *each, most, f"{cell['dependence']:.2f}")
+        depends = (
+            f"{value:.2f}"
+            for of in cell["dependence"]
+            for value in (cell["dependence"][of], cell["by_chance"][of])
         )
+        lines.append(row(cell["set"], cell["gate"], score, *each, most, *depends))
     machines = " / ".join(sorted({f"{c['machine']}, torch {c['torch']}" for c in cells}))
     commits = ", ".join(sorted({cell["commit"] for cell in cells}))
     about = (
         "Share of the windows of the test images that each expert gets, mean over the blocks; that "
         "of the most used expert of each block, mean over the blocks; Cramér's V of the chosen "
-        "expert and the size of the object in the window, mean over the blocks: 0 where the choice "
-        "knows nothing of the size, 1 where it follows from it."
+        "expert and the size of the object in the window, among windows with an object, and of the "
+        "expert and whether there is an object, means over the blocks: 1 where the choice follows "
+        "from it. Beside each what chance gives, the objects of whole images exchanged at random: "
+        "windows of one image are alike, so this is above 0."
     )
     where = f"Machine: {machines}. Commit: {commits}."
     return "\n".join([*lines, "", about, "", where])
@@ -164,7 +186,7 @@ def draw(cells: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     files = []
     for name in sorted({cell["set"] for cell in cells}):
         uses = {
-            f"{name}, {cell['gate']} gate": pd.DataFrame(cell["use"])
+            f"{name}, {cell['gate']} gate": use_of(cell)
             for cell in sorted(cells, key=lambda cell: GATES.index(cell["gate"]))
             if cell["set"] == name
         }

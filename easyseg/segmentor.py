@@ -651,8 +651,9 @@ class SemanticSegmentor:
         """Draw which experts of Conv-LoRA are used: by block, and by the size of the objects.
 
         An object is small below 1 % of its image, medium below 10 %; a window is counted under the
-        object that fills most of it. Cramér's V says how much the choice depends on that size, from
-        0 (not at all) to 1; the mean scale of each block and size says how.
+        object that fills most of it. Cramér's V says how much the choice depends on that size, and
+        how much on whether there is an object, up to 1, beside what chance gives: that of the
+        objects of other images. The mean scale of each block and size says how.
 
         Args:
             table: DataFrame or CSV with images and labels. ``None``: what the run folder holds of

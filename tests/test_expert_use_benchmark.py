@@ -63,7 +63,8 @@ def test_both_gates_are_fitted_kept_and_drawn(run, tmp_path, monkeypatch, capsys
         assert len(picture.convert("L").getcolors()) > 10
     lines = (results / "expert_use.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == (
-        "| set | gate | score | scale 1 | scale 2 | scale 3 | most used | by size |"
+        "| set | gate | score | scale 1 | scale 2 | scale 3 | most used "
+        "| by size | by chance | object or none | by chance |"
     )
     assert [line.split(" | ")[1] for line in lines[2:4]] == ["constant", "learned"]
     assert f"| {cells['constant']['score']:.3f} |" in lines[2]
@@ -98,12 +99,13 @@ def test_the_table_holds_shares_and_says_where_it_comes_from():
         "set": "leaves",
         "gate": "learned",
         "score": 0.51234,
-        "dependence": 0.123,
+        "dependence": {"size": 0.123, "object": 0.456},
+        "by_chance": {"size": 0.0321, "object": 0.0654},
         "use": use,
         "machine": "a machine",
         "torch": "2",
         "commit": "abc",
     }
     lines = benchmark.table([cell]).splitlines()
-    assert lines[2] == "| leaves | learned | 0.512 | 25% | 75% | 75% | 0.12 |"
+    assert lines[2] == "| leaves | learned | 0.512 | 25% | 75% | 75% | 0.12 | 0.03 | 0.46 | 0.07 |"
     assert lines[-1] == "Machine: a machine, torch 2. Commit: abc."

@@ -54,7 +54,12 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """Hash of the content: equal cells have equal keys on every machine."""
+        """Hash of the content: equal cells have equal keys on every machine.
+
+        An ``eval_metric`` that is named is another content than ``None``, though it may be the one
+        of the problem. The metrics that tables show are no content: one that is added later is
+        missing in the cells that are finished, and the report says so.
+        """
         text = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:_KEY_DIGITS]
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from easyseg.metrics.catalogue import higher_is_better
 from easyseg.study.cells import tuning_cells
 from easyseg.study.progress import Progress
+from easyseg.study.results import in_a_line
 from easyseg.study.spec import Part, Row, Study
-from easyseg.study.tables import Column, columns_of, expert_uses, spread, tidy
-from easyseg.views.expert_tables import dependence, shares
+from easyseg.study.tables import Column, columns_of, expert_uses, spread, tidy, titled_uses
+from easyseg.views.expert_tables import Question, beside_chance, shares
 
 __all__ = ["markdown"]
+
+_QUESTIONS: Mapping[str, Question] = {
+    "by size (by chance)": "size",
+    "object or none (by chance)": "object",
+}
 
 
 def markdown(study: Study, progress: Progress) -> str:
@@ -35,8 +42,8 @@ def markdown(study: Study, progress: Progress) -> str:
             if part.baseline is not None:
                 sections += _differences(part, columns, scores)
             sections += _experts(part, study, progress)
-    failed = _failed(progress)
-    return "\n\n".join([*sections, *failed]) + "\n"
+    sections += [*_not_scored(progress), *_failed(progress)]
+    return "\n\n".join(sections) + "\n"
 
 
 def _state(progress: Progress) -> str:
@@ -64,7 +71,9 @@ def _tuning(study: Study, progress: Progress) -> str:
         for value, cell in zip(tuning.values, cells, strict=True):
             result = progress.result(cell)
             entry = "–" if result is None else f"{result.validation:.3f}"
-            entries.append(f"**{entry}**" if progress.picked.get(name) == value else entry)
+            if progress.picked.get(name) == value:
+                entry = f"**{entry}** †" if _at_edge(value, tuning.values) else f"**{entry}**"
+            entries.append(entry)
         lines.append(_line(study.methods[name].title, *entries))
     title = study.sets[tuning.set].title
     return "\n".join(
@@ -72,36 +81,44 @@ def _tuning(study: Study, progress: Progress) -> str:
             f"## {tuning.key}, picked once",
             "",
             f"Validation scores on {title}, seed {tuning.seed}; in bold what each method has "
-            "everywhere.",
+            "everywhere. †: at an edge of the values that were tried, a better one may lie beyond.",
             "",
             *lines,
         ]
     )
 
 
+def _at_edge(value: Any, values: Sequence[Any]) -> bool:
+    """Return whether a value is the lowest or highest of several; words have no order."""
+    numbers = [each for each in values if isinstance(each, (int, float))]
+    return len(values) > 1 and len(numbers) == len(values) and value in (min(values), max(values))
+
+
 def _scores(part: Part, columns: Sequence[Column], scores: pd.DataFrame) -> str:
-    """Return the means over seeds with their standard errors, the best mean of a column in bold."""
-    texts, means = {}, {}
-    for row in part.rows:
-        for column in columns:
-            values = list(_values(scores, row, column).values())
-            if values:
-                means[row.name, column] = spread(values)[0]
-                texts[row.name, column] = _with_error(*spread(values))
+    """Return the means over seeds with their standard errors, the best mean of a column in bold.
+
+    It is in bold where all rows have the same seeds: means of other seeds are no comparison.
+    """
+    texts = {}
     for column in columns:
-        known = [means[row.name, column] for row in part.rows if (row.name, column) in means]
-        best = (max if higher_is_better(column.metric) else min)(known, default=None)
-        for row in part.rows if len(known) > 1 else ():
-            mean = means.get((row.name, column))
-            if mean is not None and f"{mean:.3f}" == f"{best:.3f}":  # Equal as they are shown.
-                texts[row.name, column] = f"**{texts[row.name, column]}**"
+        found = {row.name: _values(scores, row, column) for row in part.rows}
+        known = {name: list(values.values()) for name, values in found.items() if values}
+        for name, values in known.items():
+            texts[name, column] = _summary(values, part, column)
+        if len(known) > 1 and len({frozenset(values) for values in found.values() if values}) == 1:
+            means = {name: f"{spread(values)[0]:.3f}" for name, values in known.items()}
+            best = (max if higher_is_better(column.metric) else min)(means.values(), key=float)
+            for name, mean in means.items():
+                if mean == best:  # Equal as they are shown.
+                    texts[name, column] = f"**{texts[name, column]}**"
     lines = _head("", *(column.heading for column in columns), "trained, M", "seconds")
     for row in part.rows:
         own = scores[scores["row"] == row.name].drop_duplicates("cell")
         cost = ("–", "–")
         if len(own):
-            size = own["trained_parameters"].iloc[0] / 1e6
-            cost = (f"{size:.3f}", f"{own['fit_seconds'].mean():.0f}")
+            sizes = sorted({f"{size / 1e6:.3f}" for size in own["trained_parameters"]}, key=float)
+            size = sizes[0] if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+            cost = (size, f"{own['fit_seconds'].median():.0f}")
         entries = (texts.get((row.name, column), "–") for column in columns)
         lines.append(_line(row.title, *entries, *cost))
     return "\n".join(lines)
@@ -110,8 +127,10 @@ def _scores(part: Part, columns: Sequence[Column], scores: pd.DataFrame) -> str:
 def _about(part: Part, study: Study) -> str:
     seeds = ", ".join(f"{study.sets[name].title} {len(each)}" for name, each in part.seeds.items())
     return (
-        f"Test scores, mean ± standard error over seeds ({seeds}); the best mean in bold, which "
-        "says nothing of chance. Seconds of a fit, mean over all cells of the row."
+        f"Test scores, mean ± standard error over seeds ({seeds}; where some are missing, it says "
+        "how many there are); the best mean in bold, where all rows have the same seeds, which "
+        "says nothing of chance. Seconds of a fit, median over all cells of the row: cells may "
+        "run side by side, so these are not for comparison."
     )
 
 
@@ -126,9 +145,19 @@ def _differences(part: Part, columns: Sequence[Column], scores: pd.DataFrame) ->
         for column in columns:
             ours, theirs = _values(scores, row, column), _values(scores, base, column)
             pairs = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
-            entries.append(_with_error(*spread(pairs), sign="+") if pairs else "–")
+            entries.append(_summary(pairs, part, column, sign="+") if pairs else "–")
         lines.append(_line(row.title, *entries))
     return ["\n".join(lines), "Differences of equal seeds, mean ± standard error."]
+
+
+def _summary(values: Sequence[float], part: Part, column: Column, sign: str = "") -> str:
+    """Return the mean of some seeds with its standard error, and how many there are of how many."""
+    mean, error = spread(values)
+    text = f"{mean:{sign}.3f}"
+    if not math.isnan(error):
+        text += f" ± {error:.3f}"
+    asked = len(part.seeds[column.set])
+    return text if len(values) == asked else f"{text} ({len(values)} of {asked})"
 
 
 def _values(scores: pd.DataFrame, row: Row, column: Column) -> dict[int, float]:
@@ -144,22 +173,26 @@ def _values(scores: pd.DataFrame, row: Row, column: Column) -> dict[int, float]:
 
 def _experts(part: Part, study: Study, progress: Progress) -> list[str]:
     """Return which experts the models of a part use, and whether that depends on the object."""
-    uses = expert_uses(part, progress)
+    uses = titled_uses(part, study.sets, expert_uses(part, progress))
     if not uses:
         return []
-    titles = {row.name: row.title for row in part.rows}
-    scales = sorted({scale for use in uses.values() for scale in use["scale"]})
-    lines = _head("use of the experts", *(f"scale {scale}" for scale in scales), "by size")
-    for (name, row), use in uses.items():
-        mean = shares(use).mean()
+    scales = sorted({scale for use in uses.values() for scale in use.counts["scale"]})
+    lines = _head("use of the experts", *(f"scale {scale}" for scale in scales), *_QUESTIONS)
+    for title, use in uses.items():
+        mean = shares(use.counts).mean()
         entries = (f"{mean[scale]:.0%}" if scale in mean.index else "–" for scale in scales)
-        title = f"{study.sets[name].title}: {titles[row]}"
-        lines.append(_line(title, *entries, f"{dependence(use):.2f}"))
+        depends = (beside_chance(use, of) for of in _QUESTIONS.values())
+        lines.append(_line(title, *entries, *depends))
     about = (
-        "Share of the windows of the test images that each expert gets, mean over the blocks. By "
-        "size: Cramér's V of the chosen expert and the size of the object in the window, mean over "
-        "the blocks, from 0 (the choice knows nothing of the size) to 1."
+        "Share of the windows of the test images that each expert gets. By size: Cramér's V of the "
+        "chosen expert and the size of the object in the window, among windows with an "
+        "object, from 0 to 1; object or none: of the expert and whether there is an object. In "
+        "brackets what chance would give: windows of one image are alike, so V is above 0 even "
+        "where the images' objects are exchanged at random. All are means over the blocks of a "
+        "model, and then over the seeds."
     )
+    if any(math.isnan(value) for use in uses.values() for value in use.chance.values()):
+        about += " –: a cell of an earlier version has no chance, or there is one image only."
     return ["\n".join(lines), about]
 
 
@@ -174,9 +207,29 @@ def _failed(progress: Progress) -> Iterator[str]:
         yield "\n".join(failed.values())
 
 
-def _with_error(mean: float, error: float, sign: str = "") -> str:
-    text = f"{mean:{sign}.3f}"
-    return text if math.isnan(error) else f"{text} ± {error:.3f}"
+def _not_scored(progress: Progress) -> Iterator[str]:
+    """Say what is missing of finished cells, and why; each cell once."""
+    lines: dict[str, list[str]] = {}
+    for place, cell in progress.cells:
+        result = progress.result(cell)
+        if cell is None or result is None:
+            continue
+        errors = [
+            f"- `{place.label}`: {what}: {in_a_line(error)}"
+            for what, error in result.errors.items()
+        ]
+        known = {metric for scores in result.tests.values() for metric in scores}
+        errors += [
+            f"- `{place.label}`: {metric}: not asked for when the cell was run; remove its file, "
+            f"`{cell.stem}.json`, to run it again"
+            for metric in place.set.metrics
+            if metric not in known
+        ]
+        lines.setdefault(result.key, errors)
+    missing = [line for errors in lines.values() for line in errors]
+    if missing:
+        yield "## Not scored"
+        yield "\n".join(missing)
 
 
 def _head(*entries: str) -> list[str]:

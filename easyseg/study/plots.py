@@ -9,6 +9,7 @@ import pandas as pd
 
 from easyseg.study.spec import Part
 from easyseg.study.tables import Column, spread
+from easyseg.views.expert_tables import ExpertUse
 from easyseg.views.experts import plot_use
 from easyseg.views.figures import new_figure, save_figure
 from easyseg.visualize import PALETTE
@@ -55,11 +56,11 @@ def plot_scores(part: Part, columns: list[Column], table: pd.DataFrame, file: Pa
     save_figure(figure, file)
 
 
-def plot_experts(uses: Mapping[str, pd.DataFrame], file: Path) -> None:
+def plot_experts(uses: Mapping[str, ExpertUse], file: Path) -> None:
     """Draw which experts are used, a row a model: by block, and by block and size of the object.
 
     Args:
-        uses: What ``expert_use`` returned, by title.
+        uses: The use of experts by title.
         file: The PNG.
 
     Raises:

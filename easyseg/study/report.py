@@ -13,7 +13,7 @@ from easyseg.study.markdown import markdown
 from easyseg.study.plots import plot_experts, plot_scores
 from easyseg.study.progress import Progress
 from easyseg.study.spec import Study
-from easyseg.study.tables import columns_of, expert_uses, tidy
+from easyseg.study.tables import columns_of, expert_uses, tidy, titled_uses
 
 __all__ = ["write_report"]
 
@@ -51,13 +51,11 @@ def write_report(study: Study, progress: Progress, folder: Path) -> list[Path]:
         if not uses:
             continue
         files.append(folder / f"experts-{part.name}.csv")
-        named = pd.concat(uses, names=["set", "row"]).reset_index(["set", "row"])
+        names = ["set", "test", "row"]
+        named = pd.concat({key: use.counts for key, use in uses.items()}, names=names)
+        named = named.reset_index(names)
         write_text(files[-1], named.to_csv(index=False, lineterminator="\n"))
         if figures:
-            titles = {row.name: row.title for row in part.rows}
             files.append(folder / f"experts-{part.name}.png")
-            plot_experts(
-                {f"{study.sets[n].title}: {titles[r]}": use for (n, r), use in uses.items()},
-                files[-1],
-            )
+            plot_experts(titled_uses(part, study.sets, uses), files[-1])
     return files

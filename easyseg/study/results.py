@@ -15,7 +15,15 @@ from easyseg.files import write_text
 from easyseg.metrics.catalogue import higher_is_better
 from easyseg.study.cells import Cell
 
-__all__ = ["Result", "read_result", "read_results", "result_file", "write_failure", "write_result"]
+__all__ = [
+    "Result",
+    "in_a_line",
+    "read_result",
+    "read_results",
+    "result_file",
+    "write_failure",
+    "write_result",
+]
 
 FORMAT = 1
 _FOLDER = "cells"
@@ -40,7 +48,7 @@ class Result:
     @property
     def reason(self) -> str:
         """Why it failed, in a line."""
-        return shorten(self.error, 400, placeholder=" ...")
+        return in_a_line(self.error)
 
     @property
     def validation(self) -> float:
@@ -65,6 +73,11 @@ class Result:
         """Scores by key, by name of the test table."""
         tests: Mapping[str, Mapping[str, float | None]] = self.content["tests"]
         return tests
+
+
+def in_a_line(error: str) -> str:
+    """Return an error message in a line that is not too long."""
+    return shorten(error, 400, placeholder=" ...")
 
 
 def result_file(folder: Path, cell: Cell) -> Path:

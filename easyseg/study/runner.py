@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import shutil
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
 
 from easyseg.console import Reporter
 from easyseg.plan.hardware import Hardware, detect_hardware
@@ -30,6 +33,9 @@ __all__ = ["Fleet", "Launcher", "Processes", "fleet_of", "run_study"]
 log = logging.getLogger("easyseg")
 
 _LAST_LINES = 15
+_PAUSE = 1.0  # Seconds until it is asked again whether another run has finished its cells.
+_LOCKS = "locks"
+_RUNNING = "running-"
 _WORKER = (sys.executable, "-m", "easyseg.study.worker")
 
 
@@ -175,6 +181,8 @@ def run_study(
     """Run the cells that have no result yet: first what picks the values, then the rest.
 
     What is finished is never run again, so a study that was interrupted, or has grown, goes on.
+    Several runs, on several machines that share the folder too, share out the cells: a cell that is
+    running is locked, and a lock ends with the process that holds it, however that ends.
 
     Args:
         study: The study.
@@ -197,6 +205,7 @@ def run_study(
     names = {place.set.name for place, _ in progress.cells}
     names |= {cell.set for _, cell in progress.tuning}
     find_sets(sorted(names), data)
+    _remove_leftovers(results)
     launcher = launcher or Processes(results / "logs")
     turn = _Turn(study, cells_with_experts(study), data, results, fleet, reporter, launcher, retry)
     turn.run("picking values", progress.tuning)
@@ -241,13 +250,21 @@ class _Turn:
             ThreadPoolExecutor(len(self.fleet.devices)) as pool,
         ):
             waiting = {pool.submit(self._run_cell, cell, devices): cell for cell in todo}
+            held: list[Cell] = []
             try:
-                while waiting:
+                while waiting or held:
+                    if not waiting:  # What other runs do comes last, if they do not finish it.
+                        time.sleep(_PAUSE)
+                        waiting = {pool.submit(self._run_cell, c, devices): c for c in held}
+                        held = []
                     # Not for ever: on Windows a Ctrl-C would not be heard.
                     ended, _ = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
                     for future in ended:
-                        cell = waiting.pop(future)
-                        log.info("%s: %s", labels[cell.key], future.result())
+                        cell, told = waiting.pop(future), future.result()
+                        if told is None:
+                            held.append(cell)
+                            continue
+                        log.info("%s: %s", labels[cell.key], told)
                         advance(1)
             except BaseException:
                 for future in waiting:
@@ -255,36 +272,76 @@ class _Turn:
                 self.launcher.stop()
                 raise
 
-    def _run_cell(self, cell: Cell, devices: queue.SimpleQueue[int | None]) -> str:
-        """Run a cell on the next free device, and tell in a line how it went."""
+    def _run_cell(self, cell: Cell, devices: queue.SimpleQueue[int | None]) -> str | None:
+        """Run a cell on the next free device, and tell in a line how it went.
+
+        Returns:
+            ``None`` if another run is at it.
+        """
         device = devices.get()
         file = result_file(self.results, cell)
         try:
-            # Whoever runs the same study beside this one may have come first.
-            if file.exists() and (read_result(file).done or not self.retry):
-                return _told(file)
-            file.unlink(missing_ok=True)
-            # Beside the results, where there is room: the system's folder may be small, or memory.
-            self.results.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(
-                prefix="running-", dir=self.results.absolute(), ignore_cleanup_errors=True
-            ) as scratch:
-                job = Job(
-                    cell,
-                    file.absolute(),
-                    Path(scratch) / "run",
-                    None if self.data is None else self.data.absolute(),
-                    self.fleet.accelerator,
-                    device,
-                    self.fleet.threads,
-                    self.study.sets[cell.set].metrics,
-                    cell.key in self.with_experts,
-                    self.fleet.cores,
-                )
-                self.launcher.run(job)
+            with _locked(self.results, cell.stem) as ours:
+                if not ours:
+                    return None
+                # Whoever runs the same study beside this one may have come first.
+                if file.exists() and (read_result(file).done or not self.retry):
+                    return _told(file)
+                file.unlink(missing_ok=True)
+                # Beside the results, where there is room: the system's folder may be small, or
+                # memory.
+                scratch = self.results.absolute() / f"{_RUNNING}{cell.stem}"
+                scratch.mkdir(exist_ok=True)
+                try:
+                    self.launcher.run(self._job(cell, file, scratch, device))
+                finally:
+                    shutil.rmtree(scratch, ignore_errors=True)
         finally:
             devices.put(device)
         return _told(file)
+
+    def _job(self, cell: Cell, file: Path, scratch: Path, device: int | None) -> Job:
+        return Job(
+            cell,
+            file.absolute(),
+            scratch / "run",
+            None if self.data is None else self.data.absolute(),
+            self.fleet.accelerator,
+            device,
+            self.fleet.threads,
+            self.study.sets[cell.set].metrics,
+            cell.key in self.with_experts,
+            self.fleet.cores,
+        )
+
+
+@contextmanager
+def _locked(results: Path, stem: str) -> Iterator[bool]:
+    """Hold the lock of a cell, if no other run does; what a dead run left of it is removed.
+
+    The files of the locks stay: whoever removed one could remove that of another run.
+
+    Args:
+        results: Folder of the results.
+        stem: Name of the cell's files.
+    """
+    file = results / _LOCKS / f"{stem}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(file, timeout=0):
+            shutil.rmtree(results / f"{_RUNNING}{stem}", ignore_errors=True)
+            yield True
+    except Timeout:
+        yield False
+
+
+def _remove_leftovers(results: Path) -> None:
+    """Remove what runs that were killed have left of their cells."""
+    for folder in results.glob(f"{_RUNNING}*"):
+        stem = folder.name.removeprefix(_RUNNING)
+        if (results / _LOCKS / f"{stem}.lock").exists():
+            with _locked(results, stem):
+                pass
 
 
 def _told(file: Path) -> str:

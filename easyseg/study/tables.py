@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from easyseg.study.progress import Progress
+from easyseg.study.results import Result
 from easyseg.study.spec import Part, Study, StudySet
+from easyseg.views.expert_tables import QUESTIONS, ExpertUse
 
-__all__ = ["COLUMNS", "Column", "columns_of", "expert_uses", "spread", "tidy"]
+__all__ = [
+    "COLUMNS",
+    "Column",
+    "UseKey",
+    "columns_of",
+    "expert_uses",
+    "spread",
+    "tidy",
+    "titled_uses",
+]
 
 COLUMNS = (
     "part",
@@ -31,6 +42,9 @@ COLUMNS = (
     "cell",
 )
 """Columns of the tidy table: one row a score of a test table."""
+
+UseKey = tuple[str, str, str]
+"""Names of a set, a test table and a row."""
 
 
 @dataclass(frozen=True)
@@ -122,24 +136,76 @@ def columns_of(part: Part, sets: Mapping[str, StudySet], table: pd.DataFrame) ->
         found = table[(table["part"] == part.name) & (table["set"] == name)]
         tests = list(dict.fromkeys(found["test"]))
         for test in tests:
-            title = sets[name].title if len(tests) == 1 else f"{sets[name].title}: {test}"
+            title = _heading(sets[name], test, tests)
             columns += [
                 Column(name, test, metric, f"{title}, `{metric}`") for metric in sets[name].metrics
             ]
     return columns
 
 
-def expert_uses(part: Part, progress: Progress) -> dict[tuple[str, str], pd.DataFrame]:
-    """Return the use of experts of each set and row of a part that shows it, of all seeds together.
+def expert_uses(part: Part, progress: Progress) -> dict[UseKey, ExpertUse]:
+    """Return the use of experts of each set, test table and row of a part that shows it.
 
     Args:
         part: The part.
         progress: How far the study is.
+
+    Returns:
+        That of all seeds by the names of set, test table and row: counts with the column ``seed``
+        in front, what chance gives as a mean over the seeds.
     """
-    found: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    found: dict[UseKey, dict[int, ExpertUse]] = {}
     for place, cell in progress.cells if part.experts else ():
         result = progress.result(cell)
-        if place.part.name == part.name and result is not None and "experts" in result.content:
-            use = pd.DataFrame(result.content["experts"])
-            found.setdefault((place.set.name, place.row.name), []).append(use)
-    return {key: pd.concat(each, ignore_index=True) for key, each in found.items()}
+        if place.part.name == part.name and result is not None:
+            for test, use in _uses(result).items():
+                key = (place.set.name, test, place.row.name)
+                found.setdefault(key, {})[place.seed] = use
+    return {key: _of_all_seeds(uses) for key, uses in found.items()}
+
+
+def titled_uses(
+    part: Part, sets: Mapping[str, StudySet], uses: Mapping[UseKey, ExpertUse]
+) -> dict[str, ExpertUse]:
+    """Return the use of experts by what tables and figures call it.
+
+    Args:
+        part: The part.
+        sets: The data sets of the study.
+        uses: As from :func:`expert_uses`.
+    """
+    titles = {row.name: row.title for row in part.rows}
+    return {
+        f"{_heading(sets[name], test, {t for n, t, _ in uses if n == name})}: {titles[row]}": use
+        for (name, test, row), use in uses.items()
+    }
+
+
+def _heading(found: StudySet, test: str, tests: Collection[str]) -> str:
+    """Return the title of a set, with the test table if there are several."""
+    return found.title if len(tests) == 1 else f"{found.title}: {test}"
+
+
+def _uses(result: Result) -> dict[str, ExpertUse]:
+    """Return the use of experts by test table; none if it was not counted.
+
+    Cells of earlier versions have counted it on the first table only, and know no chance.
+    """
+    if "experts" not in result.content:
+        return {}
+    counts = pd.DataFrame(result.content["experts"])
+    if "test" not in counts:
+        counts["test"] = next(iter(result.tests))
+    by_chance = result.content.get("experts_by_chance", {})
+    uses = {}
+    for test, mine in counts.groupby("test", sort=False):
+        known = {of: by_chance.get(test, {}).get(of) for of in QUESTIONS}
+        chance = {of: math.nan if value is None else value for of, value in known.items()}
+        uses[str(test)] = ExpertUse(mine.drop(columns="test"), chance)
+    return uses
+
+
+def _of_all_seeds(uses: Mapping[int, ExpertUse]) -> ExpertUse:
+    counts = pd.concat({seed: use.counts for seed, use in uses.items()}, names=["seed"])
+    chance = {of: statistics.fmean(use.chance[of] for use in uses.values()) for of in QUESTIONS}
+    return ExpertUse(counts.reset_index("seed"), chance)

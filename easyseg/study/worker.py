@@ -153,7 +153,7 @@ def run_cell(job: Job) -> dict[str, Any]:
     experts: dict[str, Any] = {}
     if job.experts:
         try:
-            experts = _experts(segmentor, next(iter(tables.tests.values())))
+            experts = _experts(segmentor, tables.tests)
         except Exception as error:
             traceback.print_exc()
             errors["use of experts"] = _said(error)
@@ -277,13 +277,28 @@ def _fit(segmentor: SemanticSegmentor) -> dict[str, Any]:
     }
 
 
-def _experts(segmentor: SemanticSegmentor, table: pd.DataFrame) -> dict[str, Any]:
-    """Return which experts the test images use, if there is a choice."""
-    from easyseg.views.expert_use import expert_use, has_experts
+def _experts(
+    segmentor: SemanticSegmentor, tests: Mapping[str, pd.DataFrame]
+) -> dict[str, dict[str, Any]]:
+    """Return which experts the images of each test table use, if there is a choice."""
+    import pandas as pd
+
+    from easyseg.views.expert_tables import count_use
+    from easyseg.views.expert_use import expert_choices, has_experts
 
     if not has_experts(segmentor):
         return {}
-    return {"experts": expert_use(segmentor, table).to_dict(orient="list")}
+    uses = {name: count_use(expert_choices(segmentor, table)) for name, table in tests.items()}
+    counts = pd.concat({name: use.counts for name, use in uses.items()}, names=["test"])
+    chances = {
+        name: {of: round(value, _DIGITS) for of, value in use.chance.items()}
+        for name, use in uses.items()
+    }
+    columns = counts.reset_index("test")
+    return {
+        "experts": {str(name): columns[name].tolist() for name in columns},
+        "experts_by_chance": chances,
+    }
 
 
 def _provenance(job: Job) -> dict[str, Any]:

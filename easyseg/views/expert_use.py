@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from scipy import ndimage
 from torch import Tensor, nn
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SIZES",
+    "BlockChoices",
     "GatedLayer",
-    "expert_use",
+    "expert_choices",
     "gated_layers",
     "has_experts",
     "object_sizes",
@@ -53,8 +54,27 @@ def has_experts(segmentor: SemanticSegmentor) -> bool:
     return bool(_layers(segmentor._fitted()))
 
 
-def expert_use(segmentor: SemanticSegmentor, data: Any) -> pd.DataFrame:
-    """Count which expert is used in which block, by the size of the objects in its windows.
+@dataclass(frozen=True)
+class BlockChoices:
+    """Which experts a block chose for the windows of some images.
+
+    Attributes:
+        block: Its number, from 0, of those with attention.
+        scales: Scale of each expert.
+        sizes: Size of the object in each window, indices into :data:`SIZES`, ``[images, windows]``,
+            the windows in the same order for each image; where several layers of a block choose,
+            their windows stand beside each other.
+        experts: The expert of each window, from 0, ``[images, windows]``.
+    """
+
+    block: int
+    scales: tuple[int, ...]
+    sizes: np.ndarray
+    experts: np.ndarray
+
+
+def expert_choices(segmentor: SemanticSegmentor, data: Any) -> list[BlockChoices]:
+    """Look at which expert is chosen in each window of each block, and at the object that is there.
 
     The gates choose as in prediction, at its precision and without noise. Of an image that is
     predicted in tiles one random tile is looked at.
@@ -64,9 +84,7 @@ def expert_use(segmentor: SemanticSegmentor, data: Any) -> pd.DataFrame:
         data: DataFrame or CSV with images and labels.
 
     Returns:
-        A row for each block, size and expert: ``block`` (from 0, of those with attention),
-        ``size`` (one of :data:`SIZES`), ``expert`` (from 0), ``scale``, and ``windows``: how often
-        it was chosen.
+        The choices of each block that has any.
 
     Raises:
         OptionError: If the model has no such adapters.
@@ -86,8 +104,8 @@ def expert_use(segmentor: SemanticSegmentor, data: Any) -> pd.DataFrame:
     )
     images = TrainingSet(samples, preprocess_of(model.plan), model.label_map, (), seed=0)
     background = background_of(model.label_map, model.plan.problem_type)
-    counts = {each.block: np.zeros((len(SIZES), len(each.scales)), np.int64) for each in layers}
-    scales = {each.block: each.scales for each in layers}
+    shown: list[list[np.ndarray]] = [[] for _ in layers]
+    chosen: list[list[np.ndarray]] = [[] for _ in layers]
     model.network.eval()
     device = segmentor._device()
     precision = autocast_for(model.plan.train.precision, device)
@@ -96,20 +114,22 @@ def expert_use(segmentor: SemanticSegmentor, data: Any) -> pd.DataFrame:
             image, ids = images[0, position]
             regions, sizes = object_sizes(ids.numpy(), background)
             model.network(image[None].to(device))
-            for each in layers:
-                found = window_sizes(regions, sizes, each.tokens, each.window, len(each.experts))
-                np.add.at(counts[each.block], (found, each.experts), 1)
-    return pd.DataFrame(
-        {
-            "block": block,
-            "size": SIZES[size],
-            "expert": expert,
-            "scale": scales[block][expert],
-            "windows": int(table[size, expert]),
-        }
-        for block, table in counts.items()
-        for size, expert in np.ndindex(table.shape)
-    )
+            for number, each in enumerate(layers):
+                count = len(each.experts)
+                shown[number].append(window_sizes(regions, sizes, each.tokens, each.window, count))
+                chosen[number].append(each.experts)
+    blocks: dict[int, list[int]] = {}
+    for number, each in enumerate(layers):
+        blocks.setdefault(each.block, []).append(number)
+    return [
+        BlockChoices(
+            block,
+            layers[numbers[0]].scales,
+            np.concatenate([np.stack(shown[number]) for number in numbers], axis=1),
+            np.concatenate([np.stack(chosen[number]) for number in numbers], axis=1),
+        )
+        for block, numbers in blocks.items()
+    ]
 
 
 def object_sizes(ids: np.ndarray, background: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from easyseg.errors import OptionError
-from easyseg.views.expert_tables import dependence, mean_scales, shares, window_counts
+from easyseg.views.expert_tables import (
+    ExpertUse,
+    beside_chance,
+    count_use,
+    mean_scales,
+    shares,
+    window_counts,
+)
 from easyseg.views.figures import new_figure, plain
 
 if TYPE_CHECKING:
@@ -31,11 +38,11 @@ def show_use(segmentor: SemanticSegmentor, data: Any) -> Figure:
         segmentor: A fitted model with Conv-LoRA adapters that choose between experts.
         data: DataFrame or CSV with images and labels.
     """
-    from easyseg.views.expert_use import expert_use
+    from easyseg.views.expert_use import expert_choices
 
     adapter = segmentor.plan_.adapter
     title = f"gate: {adapter.gate}, a choice for each {adapter.routing}"
-    return plot_use({title: expert_use(segmentor, data)}, unit=adapter.routing)
+    return plot_use({title: count_use(expert_choices(segmentor, data))}, unit=adapter.routing)
 
 
 def show_training_use(segmentor: SemanticSegmentor) -> Figure:
@@ -52,11 +59,11 @@ def show_training_use(segmentor: SemanticSegmentor) -> Figure:
     return plot_training_use(use, saved, unit=segmentor.plan_.adapter.routing)
 
 
-def plot_use(uses: Mapping[str, pd.DataFrame], unit: str = "window") -> Figure:
+def plot_use(uses: Mapping[str, ExpertUse], unit: str = "window") -> Figure:
     """Draw which experts are used, a row a model: by block, and by block and size of the object.
 
     Args:
-        uses: What ``expert_use`` returned, by title.
+        uses: The use of experts by title.
         unit: What a gate chooses for, ``"window"`` or ``"image"``.
 
     Raises:
@@ -65,10 +72,10 @@ def plot_use(uses: Mapping[str, pd.DataFrame], unit: str = "window") -> Figure:
     if not uses:
         raise OptionError("no use of experts to draw; expected at least one model with experts")
     figure = new_figure(_WIDTH, _HEIGHT * len(uses))
-    by_block = {title: shares(use) for title, use in uses.items()}
+    by_block = {title: shares(use.counts) for title, use in uses.items()}
     most = max(float(table.to_numpy().max()) for table in by_block.values())
-    low = min(use["scale"].min() for use in uses.values())
-    high = max(use["scale"].max() for use in uses.values())
+    low = min(use.counts["scale"].min() for use in uses.values())
+    high = max(use.counts["scale"].max() for use in uses.values())
     rows = figure.subfigures(len(uses), 1, squeeze=False)[:, 0]
     for row, (title, use) in zip(rows, uses.items(), strict=True):
         row.suptitle(plain(title, 80), fontsize="large")
@@ -76,14 +83,17 @@ def plot_use(uses: Mapping[str, pd.DataFrame], unit: str = "window") -> Figure:
         _heat(left, by_block[title].T, _SHARES, (0, most), f"share of {unit}s")
         left.set(xlabel="block", ylabel="scale of the expert")
         left.set_title("which experts each block uses", loc="left", fontsize="medium")
-        by_size, counts = mean_scales(use), window_counts(use)
+        by_size, counts = mean_scales(use.counts), window_counts(use.counts)
         _heat(right, by_size, _SCALES, (low, high), "mean scale")
         right.set(xlabel="block", ylabel=f"object in the {unit}")
         right.set_yticks(
             range(len(by_size)), [f"{size}\nn = {counts[size]:,}" for size in by_size.index]
         )
         right.set_title(
-            f"by object size: Cramér's V {dependence(use):.2f}", loc="left", fontsize="medium"
+            f"Cramér's V (by chance): size {beside_chance(use, 'size')},\n"
+            f"object or none {beside_chance(use, 'object')}",
+            loc="left",
+            fontsize="medium",
         )
     return figure
 

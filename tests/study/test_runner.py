@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from study_makers import Pretended, make_sets, study_of
 
 from easyseg.console import Reporter, reporting
@@ -138,24 +140,29 @@ def test_failed_cells_are_written_down_and_run_again_on_request(data, tmp_path):
 
 
 @pytest.mark.parametrize("retry", [False, True])
-def test_what_another_run_has_finished_meanwhile_is_taken(data, tmp_path, retry):
+def test_two_runs_share_out_the_cells(data, tmp_path, monkeypatch, retry):
+    monkeypatch.setattr("easyseg.study.runner._PAUSE", 0.01)
     part = {"title": "Methods", "sets": {"leaves": [0, 1]}}
-    study, written = study_of(parts={"p": part}), {}
+    study = study_of(parts={"p": part})
+    other = Pretended(rate)
+    run = threading.Thread(target=go_on, args=(study, data, tmp_path, other))
 
-    class Beaten(Pretended):
+    class Busy(Pretended):
         def run(self, job: Job) -> None:
-            if not self.jobs:  # Another run of the study does everything while this one is busy.
-                other = Pretended(rate)
-                go_on(study, data, tmp_path, other)
-                files = (tmp_path / "cells").glob("*.json")
-                written.update({file: file.stat().st_mtime_ns for file in files})
-                assert len(other.jobs) == 6
-            self.jobs.append(job)
+            if not self.jobs:  # The other one begins while this one is at its first cell.
+                run.start()
+                while len(other.jobs) < 3:  # All rates but this one.
+                    time.sleep(0.01)
+                time.sleep(0.1)
+                assert len(other.jobs) == 3  # It waits: the rates are not all tried.
+            super().run(job)
 
-    launcher = Beaten()
+    launcher = Busy(rate)
     progress = go_on(study, data, tmp_path, launcher, retry=retry)
-    assert len(launcher.jobs) == 1
-    assert {file: file.stat().st_mtime_ns for file in written} == written
+    run.join(timeout=60)
+    assert not run.is_alive()
+    keys = [job.cell.key for job in [*launcher.jobs, *other.jobs]]
+    assert len(keys) == len(set(keys)) == 6
     assert {progress.status(cell) for _, cell in progress.cells} == {"done"}
 
 
@@ -275,7 +282,7 @@ def test_cells_run_in_the_folder_of_the_results_and_leave_nothing_there(
     with pytest.raises(KeyboardInterrupt):
         go_on(study_of(), data, Path("results"), launcher)
     assert {job.scratch.parents[1] for job in launcher.jobs} == {tmp_path / "results"}
-    assert [folder.name for folder in (tmp_path / "results").iterdir()] == ["cells"]
+    assert {folder.name for folder in (tmp_path / "results").iterdir()} == {"cells", "locks"}
 
 
 def test_a_broken_launcher_ends_the_study(data, tmp_path):
@@ -376,6 +383,81 @@ def test_a_worker_ends_with_the_study_that_started_it(tmp_path):
     assert worker.poll() is None
     worker.stdin.close()  # As the system does when the study is killed.
     assert worker.wait(timeout=120) == 1
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from easyseg.study.results import write_result
+from easyseg.study.worker import Job
+from study_makers import measured
+job = Job.from_json(sys.stdin.readline())
+job.scratch.mkdir()
+(job.scratch / "model").write_text("large")
+if job.cell.seed == 1 and not (job.file.parents[1] / "again").exists():
+    sys.stdin.read()  # Until the study is dead.
+    sys.exit(1)
+write_result(job.file, job.cell, measured(job, 0.5))
+"""
+
+STUDY = """
+import sys
+from pathlib import Path
+from easyseg.console import Reporter
+from easyseg.study.runner import Fleet, Processes, run_study
+from study_makers import study_of
+data, results, worker = map(Path, sys.argv[1:])
+run_study(
+    study_of(parts={"p": {"methods": ["lora"], "sets": {"roads": [0, 1, 2]}}}, tuning=None),
+    data=data, results=results, fleet=Fleet("cpu", (None,), 1), reporter=Reporter(0),
+    launcher=Processes(results / "logs", [sys.executable, str(worker)]),
+)
+"""
+
+
+def test_a_study_that_is_killed_goes_on(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    for name, code in (("worker", WORKER), ("study", STUDY)):
+        (tmp_path / f"{name}.py").write_text(code)
+    results = tmp_path / "results"
+    words = [sys.executable, *map(str, (tmp_path / "study.py", data, results))]
+    words.append(str(tmp_path / "worker.py"))
+    study = subprocess.Popen(words)
+    try:
+        end = time.monotonic() + 240
+        while not list(results.glob("running-roads-1-*/run/model")):
+            assert study.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    finally:
+        study.kill()
+        study.wait()
+    (first,) = (results / "cells").glob("*.json")
+    assert first.name.startswith("roads-0-")
+    assert len(list(results.glob("running-*"))) == 1  # Nobody could clean up.
+    when = first.stat().st_mtime_ns
+    (results / "again").touch()
+    subprocess.run(words, check=True, timeout=240)
+    assert sorted(f.name[:7] for f in (results / "cells").glob("*.json")) == [
+        "roads-0",
+        "roads-1",
+        "roads-2",
+    ]
+    assert first.stat().st_mtime_ns == when
+    assert list(results.glob("running-*")) == []
+
+
+def test_leftovers_of_dead_runs_are_removed_and_those_of_others_are_not(data, tmp_path):
+    dead, alive = tmp_path / "running-roads-9-dead", tmp_path / "running-roads-9-alive"
+    (tmp_path / "locks").mkdir()
+    for folder in (dead, alive):
+        folder.mkdir()
+        (folder / "model").write_text("large")
+        (tmp_path / "locks" / f"{folder.name.removeprefix('running-')}.lock").touch()
+    with FileLock(tmp_path / "locks" / "roads-9-alive.lock"):
+        go_on(study_of(), data, tmp_path, Pretended(rate))
+    assert not dead.exists()
+    assert (alive / "model").exists()
 
 
 def test_a_small_study_in_processes_of_its_own(data, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,13 @@ from study_makers import CONTENT, Pretended, study_of
 from easyseg.console import Reporter
 from easyseg.errors import OptionError
 from easyseg.study import runner
-from easyseg.study.markdown import markdown
+from easyseg.study.markdown import _at_edge, markdown
 from easyseg.study.plots import plot_experts, plot_scores
 from easyseg.study.progress import progress_of
 from easyseg.study.report import write_report
 from easyseg.study.runner import Fleet, run_study
 from easyseg.study.tables import COLUMNS, columns_of, expert_uses, spread, tidy
+from easyseg.views.expert_tables import ExpertUse
 
 SCORES = {
     ("lora", 0): 0.52,
@@ -33,12 +35,12 @@ SCORES = {
 }
 
 
-def use_of(block_of_two: int) -> dict[str, list]:
-    """Return the use of two experts in two blocks."""
+def use_of(seed: int) -> dict[str, list]:
+    """Return the use of two experts in two blocks: the size decides, each seed turned round."""
     rows = [
-        (block, size, expert, expert + 1, 3 if (expert == 1) == (block == block_of_two) else 1)
+        (block, size, expert, expert + 1, 300 if expert == ((size == "large") + seed) % 2 else 0)
         for block in (0, 1)
-        for size in ("none", "large")
+        for size in ("small", "large")
         for expert in (0, 1)
     ]
     names = ("block", "size", "expert", "scale", "windows")
@@ -61,7 +63,9 @@ class WithExperts(Pretended):
             import json
 
             content = json.loads(job.file.read_text())
-            job.file.write_text(json.dumps(content | {"experts": use_of(job.cell.seed % 2)}))
+            chance = {"size": 0.1 * (1 + job.cell.seed), "object": 0.1}
+            content["experts"] = {"test": ["test"] * 8, **use_of(job.cell.seed)}
+            job.file.write_text(json.dumps(content | {"experts_by_chance": {"test": chance}}))
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +98,15 @@ def row(text: str, title: str) -> list[str]:
     """Return the entries of the first row of a table with a title."""
     line = next(line for line in text.splitlines() if line.startswith(f"| {title} |"))
     return [entry.strip() for entry in line.strip("|").split("|")][1:]
+
+
+def changed_results(progress, change):
+    """Return the progress with other contents of the finished cells."""
+    results = {
+        key: replace(result, content=change(dict(result.content))) if result.done else result
+        for key, result in progress.results.items()
+    }
+    return replace(progress, results=results)
 
 
 @pytest.mark.parametrize("values", [[0.1, 0.4], [0.52, 0.55, 0.61], [0.0, 0.0, 0.0, 1.0]])
@@ -135,6 +148,81 @@ def test_tables_show_means_errors_and_the_best(progress):
     assert row(text, "LoRA")[:2] == [f"{np.mean(lora):.3f} ± {stats.sem(lora):.3f}", "0.520"]
 
 
+def test_missing_seeds_are_told_and_nothing_is_in_bold_then(progress):
+    def gone(content):
+        if content["cell"]["settings"]["adapter.kind"] == "lora" and content["cell"]["seed"] == 1:
+            content["tests"] = {"test": {**content["tests"]["test"], "iou@image": None}}
+            content["errors"] = {"test: iou@image": "MemoryError: too\nlarge"}
+        return content
+
+    text = markdown(study_of(), changed_results(progress, gone))
+    two, three = (
+        [SCORES[name, s] for s in seeds]
+        for name, seeds in (("lora", (0, 2)), ("conv_lora", (0, 1, 2)))
+    )
+    methods = section(text, "Methods")
+    assert row(methods, "LoRA")[0] == f"{np.mean(two):.3f} ± {stats.sem(two):.3f} (2 of 3)"
+    assert row(methods, "Conv-LoRA")[0] == f"{np.mean(three):.3f} ± {stats.sem(three):.3f}"
+    pairs = [SCORES["conv_lora", seed] - SCORES["lora", seed] for seed in (0, 2)]
+    difference = f"{np.mean(pairs):+.3f} ± {stats.sem(pairs):.3f} (2 of 3)"
+    assert row(methods.split("| minus LoRA |")[1], "Conv-LoRA")[0] == difference
+    assert section(text, "Not scored").strip() == (
+        "- `methods/leaves/lora/1`: test: iou@image: MemoryError: too large"
+    )
+
+
+def test_as_many_seeds_but_others_are_no_comparison(progress):
+    def gone(content):
+        seed = {"lora": 1, "conv_lora": 2}[content["cell"]["settings"]["adapter.kind"]]
+        if content["cell"]["seed"] == seed:
+            content["tests"] = {"test": {**content["tests"]["test"], "iou@image": None}}
+        return content
+
+    methods = section(markdown(study_of(), changed_results(progress, gone)), "Methods")
+    for title in ("LoRA", "Conv-LoRA"):
+        assert row(methods, title)[0].endswith(" (2 of 3)")
+
+
+def test_a_metric_that_came_later_is_named_where_it_is_missing(progress):
+    assert "## Not scored" not in markdown(study_of(), progress)
+    study = study_of(metrics=["iou@image", "ber@dataset"])
+    later = replace(
+        progress,
+        cells=[
+            (replace(place, set=study.sets[place.set.name]), cell) for place, cell in progress.cells
+        ],
+    )
+    lines = section(markdown(study, later), "Not scored").strip().splitlines()
+    # 7 of the methods are finished, and 2 of the ranks that are no cell of the methods.
+    assert len(lines) == len({result.key for result in finished(later)}) == 9
+    ((place, cell), *_) = later.cells
+    assert lines[0] == (
+        f"- `{place.label}`: ber@dataset: not asked for when the cell was run; remove its file, "
+        f"`{cell.stem}.json`, to run it again"
+    )
+
+
+def finished(progress):
+    found = [progress.result(cell) for _, cell in progress.cells]
+    return [result for result in found if result is not None]
+
+
+def test_seconds_are_a_median_and_sizes_a_range(progress):
+    """One cell that waited for others does not decide; heads of other sets may be larger."""
+
+    def other(content):
+        cell = content["cell"]
+        content["fit_seconds"] = 9000.0 if cell["seed"] == 2 else 90.0 + cell["seed"]
+        content["trained_parameters"] = 2_500_000 if cell["set"] == "roads" else 1_500_000
+        return content
+
+    text = section(markdown(study_of(), changed_results(progress, other)), "Methods")
+    # LoRA: 90, 91, 9000 and, on the roads, 90. Conv-LoRA has failed on the roads.
+    assert row(text, "LoRA")[2:] == ["1.500 to 2.500", "90"]
+    assert row(text, "Conv-LoRA")[2:] == ["1.500", "91"]
+    assert "cells may run side by side" in text
+
+
 def test_differences_are_of_equal_seeds(progress):
     text = section(markdown(study_of(), progress), "Methods").split("| minus LoRA |")[1]
     pairs = [SCORES["conv_lora", seed] - SCORES["lora", seed] for seed in range(3)]
@@ -145,14 +233,13 @@ def test_of_errors_the_lowest_is_the_best(progress):
     sets = {name: {"metrics": ["mae@image"]} for name in CONTENT["sets"]}
     study = study_of(sets=sets)
     # The same cells, scored by an error.
-    turned = progress_of(study, Path("nowhere"))
-    results = {}
-    for key, result in progress.results.items():
-        content = dict(result.content)
-        if result.done:
-            content["tests"] = {"test": {"mae@image": content["tests"]["test"]["iou@image"]}}
-        results[key] = type(result)(key, result.done, result.error, content)
-    turned = type(turned)(progress.tuning, progress.cells, progress.picked, results)
+    turned = changed_results(
+        progress,
+        lambda content: {
+            **content,
+            "tests": {"test": {"mae@image": content["tests"]["test"]["iou@image"]}},
+        },
+    )
     text = section(markdown(study, turned), "Methods")
     assert row(text, "LoRA")[0].startswith("**")
     assert not row(text, "Conv-LoRA")[0].startswith("**")
@@ -161,12 +248,26 @@ def test_of_errors_the_lowest_is_the_best(progress):
 def test_what_was_picked_and_what_failed_is_shown(progress):
     text = markdown(study_of(), progress)
     picked = section(text, "optim.lr, picked once")
-    assert row(picked, "LoRA") == ["0.220", "**0.520**"]
+    assert row(picked, "LoRA") == ["0.220", "**0.520** †"]  # Of two values each is at an edge.
     assert "`methods/roads/conv_lora/0`: OptionError: no luck in two lines" in section(
         text, "Failed"
     )
     # 8 of the methods, 2 of the ranks, 2 rates that were not picked.
     assert "11 of 12 cells are finished." in text
+
+
+@pytest.mark.parametrize(
+    ("value", "values", "edge"),
+    [
+        (1e-3, (1e-3, 1e-4, 1e-2), False),  # In whatever order they are tried.
+        (1e-4, (1e-3, 1e-4, 1e-2), True),
+        (1e-2, (1e-3, 1e-4, 1e-2), True),
+        (1e-3, (1e-3,), False),
+        ("focal", ("dice", "focal"), False),
+    ],
+)
+def test_the_lowest_and_the_highest_value_are_edges(value, values, edge):
+    assert _at_edge(value, values) == edge
 
 
 def test_a_study_that_has_not_begun_is_a_report_too(tmp_path):
@@ -178,14 +279,40 @@ def test_a_study_that_has_not_begun_is_a_report_too(tmp_path):
     assert pd.read_csv(files[0]).columns.tolist() == list(COLUMNS)
 
 
-def test_the_use_of_experts_is_summed_over_seeds(progress):
-    part = study_of().parts[0]
-    uses = expert_uses(part, progress)
-    assert list(uses) == [("leaves", "conv_lora")]
-    assert uses["leaves", "conv_lora"]["windows"].sum() == 3 * 4 * (3 + 1)
+def test_experts_of_seeds_that_do_the_opposite_are_not_summed(progress):
+    uses = expert_uses(study_of().parts[0], progress)
+    assert list(uses) == [("leaves", "test", "conv_lora")]
+    use = uses["leaves", "test", "conv_lora"].counts
+    assert use.groupby("seed")["windows"].sum().to_dict() == dict.fromkeys(range(3), 4 * 300)
     text = section(markdown(study_of(), progress), "Methods")
-    # One of the three seeds has the blocks the other way round; sizes make no difference.
-    assert row(text, "Leaves: Conv-LoRA") == ["50%", "50%", "0.00"]
+    assert row(text, "Leaves: Conv-LoRA") == ["50%", "50%", "1.00 (0.20)", "0.00 (0.10)"]
+
+
+def test_cells_that_know_no_chance_are_shown_without(progress):
+    def earlier(content):
+        if "experts" in content:
+            content.pop("experts_by_chance")
+            content["experts"] = {k: v for k, v in content["experts"].items() if k != "test"}
+        return content
+
+    text = section(markdown(study_of(), changed_results(progress, earlier)), "Methods")
+    assert row(text, "Leaves: Conv-LoRA") == ["50%", "50%", "1.00 (–)", "0.00 (–)"]
+    assert "a cell of an earlier version has no chance" in text
+
+
+def test_each_test_table_has_its_own_use_of_experts(progress):
+    def twice(content):
+        content["tests"] = dict.fromkeys(("easy", "hard"), content["tests"]["test"])
+        if "experts" in content:
+            easy = content["experts"]
+            hard = {**easy, "test": ["hard"] * 8, "scale": [1] * 8}
+            easy = {**easy, "test": ["easy"] * 8}
+            content["experts"] = {key: [*easy[key], *hard[key]] for key in easy}
+        return content
+
+    text = section(markdown(study_of(), changed_results(progress, twice)), "Methods")
+    assert row(text, "Leaves: easy: Conv-LoRA")[:2] == ["50%", "50%"]
+    assert row(text, "Leaves: hard: Conv-LoRA")[:2] == ["100%", "–"]
 
 
 def test_figures_are_drawn_where_matplotlib_is(progress, tmp_path):
@@ -195,8 +322,8 @@ def test_figures_are_drawn_where_matplotlib_is(progress, tmp_path):
     assert [file.name for file in files[2:]] == names
     assert {file.name for file in tmp_path.iterdir()} == {"scores.csv", "tables.md", *names}
     use = pd.read_csv(tmp_path / "experts-methods.csv")
-    assert use.columns[:2].tolist() == ["set", "row"]
-    assert use["windows"].sum() == 3 * 4 * (3 + 1)
+    assert use.columns[:4].tolist() == ["set", "test", "row", "seed"]
+    assert use["windows"].sum() == 3 * 4 * 300
     for file in (file for file in files if file.suffix == ".png"):
         with Image.open(file) as picture:
             assert len(picture.convert("L").getcolors()) > 10
@@ -210,6 +337,9 @@ def test_without_matplotlib_the_message_says_what_to_install(progress, tmp_path,
     with pytest.raises(OptionError, match=r"pip install 'easyseg\[plots\]'"):
         plot_scores(study.parts[0], columns, table, tmp_path / "scores.png")
     with pytest.raises(OptionError, match=r"pip install 'easyseg\[plots\]'"):
-        plot_experts({"a": pd.DataFrame(use_of(0))}, tmp_path / "experts.png")
+        plot_experts(
+            {"a": ExpertUse(pd.DataFrame(use_of(0)), {"size": 0.0, "object": 0.0})},
+            tmp_path / "experts.png",
+        )
     with pytest.raises(OptionError, match="at least one model with experts"):
         plot_experts({}, tmp_path / "experts.png")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from study_makers import make_sets
 from tiny_sets import TINY
@@ -97,6 +99,21 @@ def test_what_was_done_is_written_down(result):
     assert max(experts["scale"]) == SETTINGS["adapter.num_experts"]
     # Two test images of 8 x 8 tokens: one window a block, and three blocks.
     assert sum(experts["windows"]) == 2 * 3
+    assert set(experts["test"]) == {"test"}
+    assert content["experts_by_chance"]["test"].keys() == {"size", "object"}
+
+
+def test_experts_are_counted_on_each_test_table(tiny_backbones, job, monkeypatch, tmp_path):
+    tables = load_tables("leaves", job.data)
+    tests = {"easy": tables.tests["test"], "hard": tables.tests["test"][:1]}
+    monkeypatch.setattr(
+        "easyseg.study.worker.load_tables", lambda *args: replace(tables, tests=tests)
+    )
+    measured = run_cell(replace(job, scratch=tmp_path / "run"))
+    counts = pd.DataFrame(measured["experts"]).groupby("test")["windows"].sum()
+    assert counts.to_dict() == {"easy": 2 * 3, "hard": 1 * 3}
+    assert measured["experts_by_chance"].keys() == {"easy", "hard"}
+    assert math.isnan(measured["experts_by_chance"]["hard"]["size"])  # One image.
 
 
 def test_a_cell_that_fails_says_why(job):
@@ -180,7 +197,7 @@ def test_what_is_refused_after_the_fit_costs_itself_alone(
         return evaluate(self, data, metrics, **options)
 
     monkeypatch.setattr(SemanticSegmentor, "evaluate", picky)
-    monkeypatch.setattr("easyseg.views.expert_use.expert_use", lambda *args: 1 / 0)
+    monkeypatch.setattr("easyseg.views.expert_use.expert_choices", lambda *args: 1 / 0)
     cell = replace(CELL, seed=4)
     file = result_file(tmp_path, cell)
     run_job(replace(job, cell=cell, file=file, scratch=tmp_path / "run"))
@@ -199,7 +216,9 @@ def test_what_is_refused_after_the_fit_costs_itself_alone(
 def test_experts_are_counted_only_where_they_are_asked_for(
     job, tiny_backbones, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr("easyseg.views.expert_use.expert_use", lambda *args: pytest.fail("counted"))
+    monkeypatch.setattr(
+        "easyseg.views.expert_use.expert_choices", lambda *args: pytest.fail("counted")
+    )
     measured = run_cell(replace(job, scratch=tmp_path / "run", experts=False))
     assert "experts" not in measured
     assert measured["errors"] == {}

@@ -16,9 +16,10 @@ from easyseg import SemanticSegmentor
 from easyseg.errors import OptionError
 from easyseg.models.adapters.conv_lora import ConvLoRALinear
 from easyseg.models.backbone import fill_windows, split_windows
+from easyseg.views.expert_tables import count_use
 from easyseg.views.expert_use import (
     SIZES,
-    expert_use,
+    expert_choices,
     has_experts,
     object_sizes,
     window_sizes,
@@ -102,7 +103,7 @@ def test_each_window_of_each_image_is_counted_once(fitted):
         )
         for i, layer in enumerate(gated(segmentor))
     ]
-    use = expert_use(segmentor, table)
+    use = count_use(expert_choices(segmentor, table)).counts
     for hook in hooks:
         hook.remove()
     assert use.groupby("block")["windows"].sum().to_dict() == seen
@@ -118,11 +119,22 @@ def test_the_expert_that_the_gate_chooses_is_counted(fitted):
     with torch.no_grad():
         for layer in layers:
             layer.gate.w_gate.zero_()  # Equal logits: the first one is taken.
-        use = expert_use(segmentor, table)
+        use = count_use(expert_choices(segmentor, table)).counts
         for layer, weights in zip(layers, before, strict=True):
             layer.gate.w_gate.copy_(weights)
     assert use.loc[use["expert"] > 0, "windows"].sum() == 0
     assert use.loc[use["expert"] == 0, "windows"].sum() > 0
+
+
+def test_the_choices_of_each_image_are_its_own(fitted):
+    segmentor, table = fitted
+    together = expert_choices(segmentor, table)
+    for position in range(len(table)):
+        alone = expert_choices(segmentor, table[position : position + 1])
+        for one, all_ in zip(alone, together, strict=True):
+            assert one.block == all_.block
+            np.testing.assert_array_equal(one.sizes[0], all_.sizes[position])
+            np.testing.assert_array_equal(one.experts[0], all_.experts[position])
 
 
 def test_gates_are_looked_at_in_the_precision_of_the_predictions(fitted, monkeypatch):
@@ -138,7 +150,7 @@ def test_gates_are_looked_at_in_the_precision_of_the_predictions(fitted, monkeyp
         lambda module, inputs: seen.add(torch.is_autocast_enabled("cpu"))
     )
     monkeypatch.setattr("easyseg.views.expert_use.autocast_for", autocast)
-    expert_use(segmentor, table[:1])
+    expert_choices(segmentor, table[:1])
     hook.remove()
     assert asked == [("32", "cpu")]
     assert seen == {True}
@@ -147,7 +159,7 @@ def test_gates_are_looked_at_in_the_precision_of_the_predictions(fitted, monkeyp
 def test_looking_changes_nothing(fitted):
     segmentor, table = fitted
     before = segmentor.predict_proba(table)
-    expert_use(segmentor, table)
+    expert_choices(segmentor, table)
     after = segmentor.predict_proba(table)
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
     assert not any(m._forward_hooks for m in segmentor._fitted().network.modules())
@@ -162,4 +174,4 @@ def test_a_model_without_a_choice_is_refused(tiny_backbones, tmp_path: Path):
     )
     assert not has_experts(segmentor)
     with pytest.raises(OptionError, match=r"no experts to choose from: adapter.kind is 'lora'"):
-        expert_use(segmentor, table)
+        expert_choices(segmentor, table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 
 import numpy as np
 import pandas as pd
@@ -12,13 +13,14 @@ from easyseg import SemanticSegmentor
 from easyseg.data.label_map import LabelMap
 from easyseg.errors import ArtifactError, NotFittedError, OptionError
 from easyseg.views.expert_log import read_training_use
-from easyseg.views.expert_tables import dependence, mean_scales, shares
-from easyseg.views.expert_use import expert_use
+from easyseg.views.expert_tables import ExpertUse, beside_chance, count_use, mean_scales, shares
+from easyseg.views.expert_use import expert_choices
 from easyseg.views.experts import plot_use
 from easyseg.views.history import saved_row
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib: the extra 'plots'")
 
+UNKNOWN = {"size": math.nan, "object": math.nan}
 LESION = LabelMap((0, 255), ("background", "lesion"), None, "uint8")
 
 
@@ -36,7 +38,8 @@ def labels(ticks) -> list[str]:
 def test_the_colours_are_shares_and_mean_scales(untrained, binary_table, gate, routing):
     settings = {"adapter.gate": gate, "adapter.routing": routing}
     segmentor = untrained(LESION, settings)
-    use = expert_use(segmentor, binary_table)
+    found = count_use(expert_choices(segmentor, binary_table))
+    use = found.counts
     assert use["windows"].sum() > 0
     figure = segmentor.show_experts(binary_table)
     by_block, by_size = images_of(figure)
@@ -47,7 +50,9 @@ def test_the_colours_are_shares_and_mean_scales(untrained, binary_table, gate, r
     assert labels(left.get_yticklabels()) == ["1", "2", "3"]
     assert labels(left.get_xticklabels()) == ["0", "1", "2"]
     assert right.get_ylabel() == f"object in the {routing}"
-    assert right.get_title("left").endswith(f"{dependence(use):.2f}")
+    values = [beside_chance(found, of) for of in ("size", "object")]
+    title = "Cramér's V (by chance): size {},\nobject or none {}"
+    assert right.get_title("left") == title.format(*values)
     counts = use.groupby("size")["windows"].sum()
     named = mean_scales(use).index
     assert labels(right.get_yticklabels()) == [f"{s}\nn = {counts[s]:,}" for s in named]
@@ -58,7 +63,7 @@ def test_the_colours_are_shares_and_mean_scales(untrained, binary_table, gate, r
 
 def test_several_models_are_drawn_on_the_same_scales():
     def use_of(windows):
-        return pd.DataFrame(
+        counts = pd.DataFrame(
             {
                 "block": 0,
                 "size": ["none", "large"] * len(windows),
@@ -67,6 +72,7 @@ def test_several_models_are_drawn_on_the_same_scales():
                 "windows": np.repeat(windows, 2),
             }
         )
+        return ExpertUse(counts, UNKNOWN)
 
     figure = plot_use({"leaves: $learned": use_of([9, 1]), "roads": use_of([1, 1, 2])})
     assert [part.get_suptitle() for part in figure.subfigs] == [r"leaves: \$learned", "roads"]
@@ -79,7 +85,7 @@ def test_several_models_are_drawn_on_the_same_scales():
 
 def test_many_blocks_are_named_by_every_fourth():
     use = pd.DataFrame({"block": range(32), "size": "none", "expert": 0, "scale": 1, "windows": 2})
-    axis = plot_use({"a": use}).axes[0]
+    axis = plot_use({"a": ExpertUse(use, UNKNOWN)}).axes[0]
     assert labels(axis.get_xticklabels()) == [str(block) for block in range(0, 32, 4)]
 
 
@@ -145,6 +151,6 @@ def test_a_named_background_of_several_classes_is_no_object(untrained, name, siz
     ids[:8, :8] = 1
     table = pd.DataFrame({"image": [np.full((64, 64, 3), 90, np.uint8)], "label": [ids]})
     label_map = LabelMap((0, 1, 2), (name, "road", "car"), None, "uint8")
-    use = expert_use(untrained(label_map), table)
+    use = count_use(expert_choices(untrained(label_map), table)).counts
     # The image is one window: its object is the road, or the sky around it.
     assert set(use.loc[use["windows"] > 0, "size"]) == {size}
