@@ -143,6 +143,16 @@ def check_command(words: Sequence[str]) -> None:
     command_named(arguments[0]).make_context(arguments[0], arguments[1:])
 
 
+def make_what_it_names(words: list[str]) -> None:
+    """Make the folders and files of earlier commands that a command's parser wants to find."""
+    for word in words:
+        if word.startswith(("runs/", "shared/", "first-run")):
+            Path(word).mkdir(parents=True, exist_ok=True)
+        if word == "repaired/train.csv":
+            Path("repaired").mkdir(exist_ok=True)
+            Path(word).touch()
+
+
 def check_mention(text: str) -> None:
     """Check that a command within a text exists and has the options it shows."""
     words = shlex.split(text)

@@ -20,6 +20,7 @@ from pages import (
     check_mention,
     commands_within,
     fenced_blocks,
+    make_what_it_names,
     run_python,
     shell_commands,
     shorten_fits,
@@ -89,16 +90,6 @@ def test_the_commands_of_all_pages_parse(page_files, monkeypatch):
     for words in commands:
         make_what_it_names(words)
         check_command(words)
-
-
-def make_what_it_names(words: list[str]) -> None:
-    """Make the folders and files of earlier commands that a command's parser wants to find."""
-    for word in words:
-        if word.startswith(("runs/", "shared/", "first-run")):
-            Path(word).mkdir(parents=True, exist_ok=True)
-        if word == "repaired/train.csv":
-            Path("repaired").mkdir(exist_ok=True)
-            Path(word).touch()
 
 
 @pytest.mark.parametrize("text", MENTIONS)

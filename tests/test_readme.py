@@ -11,6 +11,7 @@ from pages import (
     check_mention,
     commands_within,
     fenced_blocks,
+    make_what_it_names,
     run_python,
     shell_commands,
     shorten_fits,
@@ -46,6 +47,7 @@ def test_the_python_blocks_were_found():
 @pytest.mark.parametrize("words", list(shell_commands(BLOCKS)), ids=" ".join)
 def test_a_command_parses(words, page_files, monkeypatch):
     monkeypatch.chdir(page_files)
+    make_what_it_names(words)
     check_command(words)
 
 

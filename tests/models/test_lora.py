@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from easyseg.models.adapters import LoRALinear
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "peft"
 
 
 def random_lora(**options):
@@ -90,20 +95,16 @@ def test_some_outputs_only():
 
 
 def test_it_is_peft_s_layer():
-    peft = pytest.importorskip("peft", reason="peft is a development extra")
-    layer = random_lora(rank=2, alpha=6.0)
+    """What PEFT's layer returns and its gradients; tests/golden/peft/make.py wrote them."""
+    theirs = load_file(GOLDEN / "lora.safetensors")
     base = nn.Linear(8, 12)
-    base.load_state_dict({"weight": layer.weight, "bias": layer.bias})
-    config = peft.LoraConfig(r=2, lora_alpha=6.0, target_modules=["0"])
-    theirs = peft.get_peft_model(nn.Sequential(base), config)
-    matrices = {n: p for n, p in theirs.named_parameters() if p.requires_grad}
-    (name_a,), (name_b,) = ([n for n in matrices if part in n] for part in ("lora_A", "lora_B"))
+    base.load_state_dict({name: theirs[name] for name in ("weight", "bias")})
+    layer = LoRALinear(base, rank=2, alpha=6.0)
     with torch.no_grad():
-        matrices[name_a].copy_(layer.lora_A)
-        matrices[name_b].copy_(layer.lora_B)
-    x = torch.randn(3, 5, 8)
-    torch.testing.assert_close(layer(x), theirs(x))
-    for each in (layer, theirs):
-        each(x).square().sum().backward()
-    torch.testing.assert_close(layer.lora_A.grad, matrices[name_a].grad)
-    torch.testing.assert_close(layer.lora_B.grad, matrices[name_b].grad)
+        layer.lora_A.copy_(theirs["lora_A"])
+        layer.lora_B.copy_(theirs["lora_B"])
+    y = layer(theirs["x"])
+    torch.testing.assert_close(y, theirs["y"])
+    y.square().sum().backward()
+    torch.testing.assert_close(layer.lora_A.grad, theirs["lora_A.grad"])
+    torch.testing.assert_close(layer.lora_B.grad, theirs["lora_B.grad"])
