@@ -304,7 +304,7 @@ class SemanticSegmentor:
             seed: As for :meth:`fit`.
 
         Returns:
-            Every decision with its reason; ``print`` shows them.
+            Every decision with its reason; ``print`` shows those that have an effect.
 
         Raises:
             DataError: All problems of the tables at once.

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 import easyseg.segmentor
 from easyseg import SemanticSegmentor, cli, overlay
+from easyseg.cli.inference import _worst
 from easyseg.cli.values import (
     parse_classes,
     parse_count,
@@ -376,6 +377,28 @@ def test_evaluate_gives_intervals_and_the_metrics_of_the_paper(fitted, dataset, 
     assert "intervals=True" in invoke(*words, "--groups", "patient").stderr
 
 
+@pytest.mark.parametrize(
+    ("metrics", "told"),
+    [
+        (["iou@image"], "images: 3 · lowest iou@image: b 0.10, a 0.50"),
+        (["miou@dataset", "hd95@image"], "images: 3 · highest hd95@image: c 9.00, a 2.00, b 1.00"),
+        (["dice@image"], "images: 3"),
+        (["miou@dataset"], "images: 3"),
+    ],
+)
+def test_evaluate_names_the_images_that_a_model_does_worst_on(metrics, told):
+    nan = float("nan")
+    rows = pd.DataFrame(
+        {
+            "photo": ["a", "b", "c"],
+            "iou@image": [0.5, 0.1, nan],
+            "hd95@image": [2.0, 1.0, 9.0],
+            "dice@image": [nan, nan, nan],
+        }
+    )
+    assert _worst(rows, "photo", metrics) == told
+
+
 def test_the_help_of_evaluate_knows_every_metric():
     said = invoke("evaluate", "--help").stdout
     for metric in METRICS:
@@ -546,7 +569,7 @@ def test_audit_ends_with_1_on_errors_and_repairs_them(dataset, tmp_path):
     assert "missing-file" in done.stdout
     fixed = invoke(*words, "--fix", tmp_path / "fixed")
     assert fixed.exit_code == 0, fixed.stderr
-    assert "1 row dropped" in fixed.stderr
+    assert "1 dropped row" in fixed.stderr
     assert f"next: easyseg fit {tmp_path / 'fixed' / 'train.csv'}\n" in fixed.stderr
     refused = invoke(
         "fit", tmp_path / "train.csv", "--data-root", dataset, "--path", tmp_path / "r"

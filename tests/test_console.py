@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from easyseg.clock import Clock
 from easyseg.console import Reporter
+from easyseg.training.callbacks import Progress
 
 
 @pytest.fixture
@@ -44,3 +46,21 @@ def test_silence_draws_nothing(colours_asked_for, capsys):
     with Reporter(0).progress("scoring", 3) as advance:
         advance(3)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("limit", "shares"), [(None, [0.25, 0.5]), (10, [0.25, 0.75])])
+def test_the_bar_of_a_fit_shows_steps_or_time(colours_asked_for, monkeypatch, limit, shares):
+    now = [100.0]
+    monkeypatch.setattr("easyseg.clock.time.monotonic", lambda: now[0])
+    trainer = SimpleNamespace(
+        is_global_zero=True, num_training_batches=2, max_epochs=2, current_epoch=0
+    )
+    bar = Progress(Reporter(1), "iou@image", Clock(100.0, limit))
+    now[0] = 102.0
+    bar.on_train_start(trainer, None)
+    seen = []
+    for now[0] in (103.0, 108.0):  # 1 of 8 seconds that are left, 6 of 8
+        bar.on_train_batch_end(trainer, None, None, None, 0)
+        seen.append(bar._bar.tasks[0].completed)
+    bar.on_train_end(trainer, None)
+    assert seen == shares

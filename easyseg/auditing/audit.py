@@ -49,8 +49,14 @@ class Examined:
 
     def report(self) -> AuditReport:
         """Return what users see."""
-        counts = {table.name: table.rows for table in self.audited.tables}
-        return AuditReport(self.findings, counts, self.audited.label_map)
+        return AuditReport(self.findings, self._counts(), self.audited.label_map)
+
+    def advice(self) -> str | None:
+        """Return how to mend the errors that can be mended, in a sentence; None if none can."""
+        return how_to_repair(_errors(self.findings), self._counts())
+
+    def _counts(self) -> dict[str, int]:
+        return {table.name: table.rows for table in self.audited.tables}
 
     def refuse_errors(self) -> None:
         """Raise all errors at once, and log the warnings.
@@ -59,7 +65,7 @@ class Examined:
             DataError: Lists the errors, in the order of the tables' rows.
         """
         if problems := _error_lines(self.findings):
-            raise DataError(problems, advice=how_to_repair(_errors(self.findings)))
+            raise DataError(problems, advice=self.advice())
         for finding in self.findings:
             if finding.severity == Severity.WARNING:
                 log.warning("%s: %s (%s)", finding.check, finding.found, finding.remedy)
@@ -176,7 +182,8 @@ def examine(
     )
     findings = run_checks(audited)
     if unread:
-        raise DataError([*unread, *_error_lines(findings)], advice=how_to_repair(_errors(findings)))
+        advice = Examined(audited, findings).advice()
+        raise DataError([*unread, *_error_lines(findings)], advice=advice)
     return Examined(audited, findings)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -151,18 +152,35 @@ class Finding:
         }
 
 
-def how_to_repair(findings: Iterable[Finding]) -> str | None:
-    """Return how to mend what can be mended, in a sentence; None if nothing can.
+def how_to_repair(findings: Iterable[Finding], num_samples: Mapping[str, int]) -> str | None:
+    """Return how to mend what can be mended, in a sentence.
 
     Args:
         findings: What was found.
+        num_samples: Number of samples of each table.
+
+    Returns:
+        ``None`` if nothing can be mended, if a table would lose all rows, or if it is in memory.
 
     Example:
-        >>> how_to_repair([Finding(Severity.ERROR, "leakage", "1 image twice", "drop one")])
+        >>> how_to_repair([Finding(Severity.ERROR, "leakage", "1 image twice", "drop one")], {})
     """
-    repairs = sorted({finding.repair for finding in findings if finding.repair is not None})
-    if not repairs:
+    mended = [finding for finding in findings if finding.repair is not None]
+    evidence = [item for finding in mended for item in finding.evidence]
+    in_memory = any(not isinstance(source, Path) for item in evidence for source in item.sources)
+    dropped = Counter(
+        table
+        for table, _ in {
+            (item.table, item.position)
+            for finding in mended
+            if finding.repair == "drop the row"
+            for item in finding.evidence
+        }
+    )
+    emptied = any(dropped[table] == count for table, count in num_samples.items() if count)
+    if not mended or in_memory or emptied:
         return None
+    repairs = sorted({str(finding.repair) for finding in mended})
     return (
         f"`easyseg audit TABLE --fix FOLDER` (in Python: easyseg.repair) can {', '.join(repairs)}:"
         " it writes a new table and leaves your files as they are"
@@ -226,6 +244,10 @@ class AuditReport:
         kinds = sorted(Severity, reverse=True)
         return f"{samples} samples: {', '.join(counted(len(self._of(k)), str(k)) for k in kinds)}"
 
+    def how_to_repair(self) -> str | None:
+        """Return how to mend what can be mended, in a sentence; None if nothing can."""
+        return how_to_repair(self.findings, self.num_samples)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
         return {
@@ -260,9 +282,7 @@ class AuditReport:
 
     def __str__(self) -> str:
         labels = [f"classes: {self.label_map}"] if self.label_map is not None else []
-        advice = how_to_repair(self.findings)
-        below = [] if advice is None else [advice]
-        return "\n".join([self.summary(), *labels, *map(str, self.findings), *below])
+        return "\n".join([self.summary(), *labels, *map(str, self.findings)])
 
     def __rich__(self) -> RenderableType:
         """Return the report as a table for rich."""

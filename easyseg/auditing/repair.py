@@ -69,8 +69,8 @@ class Repaired:
         dropped = sum(not change.copy for change in self.changes)
         repaired = len(self.changes) - dropped
         return (
-            f"{counted(repaired, 'mask')} repaired, {counted(dropped, 'row')} dropped,"
-            f" {counted(len(self.left), 'error')} left to be settled by hand"
+            f"{counted(repaired, 'repaired mask')}, {counted(dropped, 'dropped row')},"
+            f" {counted(len(self.left), 'error')} that must be settled by hand"
         )
 
 

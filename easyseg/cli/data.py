@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import typer
 
 from easyseg.cli import options as opt
@@ -67,6 +69,9 @@ def audit(
         typer.echo(report.to_json())
     else:
         print_in_colours(report)
+    advice = report.how_to_repair()
+    if fix is None and advice is not None:
+        say(verbosity, advice)
     if html is not None:
         report.write_html(html)
         say(verbosity, f"report with thumbnails: {html}")
@@ -78,12 +83,15 @@ def audit(
         left = len(repaired.left)
         written = [fix / file.name for file in repaired.tables.values()]
         say(verbosity, f"{repaired.summary()}; written: {', '.join(map(str, written))}")
-        columns = "".join(
-            f" --{option} {name}"
-            for option, name in (("image", image), ("label", label))
-            if name != option
-        )
-        say(verbosity, f"next: easyseg fit {written[0]}{columns}")
+        if not left:
+            words = ["easyseg", "fit", str(written[0])]
+            if "tuning" in repaired.tables:
+                words += ["--tuning-data", str(fix / repaired.tables["tuning"].name)]
+            words += [] if image == "image" else ["--image", image]
+            words += [] if label == "label" else ["--label", label]
+            words += [] if classes is None else ["--classes", classes]
+            words += [] if ignore_index is None else ["--ignore-index", ignore_index]
+            say(verbosity, f"next: {shlex.join(words)}")
     if left:
         raise typer.Exit(1)
 

@@ -176,6 +176,8 @@ def _worst(rows: pd.DataFrame, image: str, metrics: Sequence[str]) -> str:
         return told
     better = higher_is_better(metric)
     worst = rows.dropna(subset=metric).sort_values(metric, ascending=better).head(_WORST)
+    if worst.empty:
+        return told
     pairs = zip(worst[image], worst[metric], strict=True)
     named = ", ".join(f"{name} {score:.2f}" for name, score in pairs)
     return f"{told} · {'lowest' if better else 'highest'} {metric}: {named}"

@@ -134,9 +134,9 @@ def plan(
 ) -> None:
     """Show what fit would do with this data on this machine, and why; train nothing.
 
-    Every decision with its value and its reason, and the time and the memory that the fit will
-    take, from a few steps that are timed. The plan that --output writes can be edited and handed to
-    fit --plan.
+    Every decision that has an effect, with its value and its reason, and the time and the memory
+    that the fit will take, from a few steps that are timed. The plan that --output writes can be
+    edited and handed to fit --plan.
     """
     verbosity = 0 if quiet else verbosity
     named, ignored = parse_classes(classes), parse_raw_value(ignore_index)

@@ -143,10 +143,9 @@ def read_samples(
     root = None if data_root is None else Path(data_root).expanduser()
     text = [name for name in (image, label, groups) if isinstance(name, str)]
     frame, start, names = _as_frame(data, image, label, root, text)
-    roles = {"image": image, "label": label, "groups": groups}
-    named = {role: name for role, name in roles.items() if isinstance(name, str)}
-    _check_columns(frame, named)
-    wanted = [image] if label is None else [image, label]
+    roles = {"image": image} if label is None else {"image": image, "label": label}
+    wanted = [*roles.values()]
+    _check_columns(frame, roles | ({"groups": groups} if isinstance(groups, str) else {}))
     found: list[CellProblem] = []
     columns = [_read_column(frame[name], start, found) for name in wanted]
     members = None if groups is None else _read_groups(frame, groups, found)

@@ -13,7 +13,7 @@ from easyseg.plan.checks import check_values
 from easyseg.plan.choices import BALANCE_WEIGHT, CHOICES
 from easyseg.plan.costs import Costs, Estimate
 from easyseg.plan.domains import DOMAINS, flatten, parse
-from easyseg.plan.facts import SET_BY_YOU, Decision, Facts
+from easyseg.plan.facts import FROM_YOUR_PLAN, SET_BY_YOU, Decision, Facts
 from easyseg.plan.hardware import Hardware
 from easyseg.plan.plan import WITHOUT_EFFECT, Plan, in_words
 from easyseg.plan.preset_choice import choose_preset
@@ -41,7 +41,6 @@ _FIRST = (
     "train.epochs",
 )
 _ORDER = (*_FIRST, *(key for key in DOMAINS if key not in _FIRST))
-FROM_YOUR_PLAN = "from the plan you gave"
 # What only a gate makes sense of.
 _ROUTED = ("adapter.routing", "loss.balance_weight")
 # Follows the scales where the user sets them, whatever the preset says.

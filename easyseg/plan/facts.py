@@ -12,9 +12,11 @@ from easyseg.plan.hardware import Hardware
 if TYPE_CHECKING:
     from easyseg.auditing.fingerprint import Fingerprint
 
-__all__ = ["SET_BY_YOU", "Decision", "Facts"]
+__all__ = ["FROM_YOUR_PLAN", "SET_BY_YOU", "Decision", "Facts"]
 
+# How the reasons begin of what the user chose.
 SET_BY_YOU = "set by you"
+FROM_YOUR_PLAN = "from the plan you gave"
 
 
 @dataclass(frozen=True)

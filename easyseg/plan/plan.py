@@ -14,6 +14,7 @@ from easyseg.errors import OptionError, nearest
 from easyseg.files import write_text
 from easyseg.plan.costs import Estimate
 from easyseg.plan.domains import DOMAINS, flatten, parse
+from easyseg.plan.facts import FROM_YOUR_PLAN, SET_BY_YOU
 from easyseg.plan.sections import (
     SECTIONS,
     AdapterPlan,
@@ -181,8 +182,12 @@ class Plan:
         return [(key, in_words(v), self.reasons.get(key, "")) for key, v in self.values().items()]
 
     def _shown(self) -> list[tuple[str, str, str]]:
-        """Return the decisions that matter: the others are in the file."""
-        return [row for row in self.rows() if WITHOUT_EFFECT not in row[2]]
+        """Return the decisions but for those of easyseg that are without effect."""
+        return [
+            row
+            for row in self.rows()
+            if WITHOUT_EFFECT not in row[2] or row[2].startswith((SET_BY_YOU, FROM_YOUR_PLAN))
+        ]
 
     def __str__(self) -> str:
         rows = self._shown()

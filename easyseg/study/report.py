@@ -41,7 +41,7 @@ def write_report(study: Study, progress: Progress, folder: Path) -> list[Path]:
     write_text(files[1], markdown(study, progress))
     figures = find_spec("matplotlib") is not None
     if not figures:
-        log.info("no figures: they need matplotlib (pip install 'easyseg[plots]')")
+        log.info("no figures: they need matplotlib (pip install matplotlib)")
     for part in study.parts:
         columns = columns_of(part, study.sets, table)
         if columns and figures:

@@ -8,10 +8,11 @@ import queue
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,7 +183,8 @@ def run_study(
 
     What is finished is never run again, so a study that was interrupted, or has grown, goes on.
     Several runs, on several machines that share the folder too, share out the cells: a cell that is
-    running is locked, and a lock ends with the process that holds it, however that ends.
+    running is locked, and where the file system knows locks (``flock``) they end with the process
+    that holds them, however that ends.
 
     Args:
         study: The study.
@@ -241,6 +243,12 @@ class _Turn:
         ]
         if not todo:
             return
+        # A cell that fails again while this run goes on is not tried once more.
+        failed = {
+            cell.key: _written(result_file(self.results, cell))
+            for cell in todo
+            if cell.key in known
+        }
         log.info("%s: %d to run, %d are there", text, len(todo), len(cells) - len(todo))
         devices: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         for device in self.fleet.devices:
@@ -249,13 +257,21 @@ class _Turn:
             self.reporter.progress(text, len(todo)) as advance,
             ThreadPoolExecutor(len(self.fleet.devices)) as pool,
         ):
-            waiting = {pool.submit(self._run_cell, cell, devices): cell for cell in todo}
+
+            def submit(cell: Cell) -> Future[str | None]:
+                return pool.submit(self._run_cell, cell, devices, failed.get(cell.key))
+
+            waiting = {submit(cell): cell for cell in todo}
             held: list[Cell] = []
+            told_of_others = False
             try:
                 while waiting or held:
                     if not waiting:  # What other runs do comes last, if they do not finish it.
+                        if not told_of_others:
+                            log.info("waiting for %d cells of another run", len(held))
+                            told_of_others = True
                         time.sleep(_PAUSE)
-                        waiting = {pool.submit(self._run_cell, c, devices): c for c in held}
+                        waiting = {submit(cell): cell for cell in held}
                         held = []
                     # Not for ever: on Windows a Ctrl-C would not be heard.
                     ended, _ = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
@@ -272,8 +288,15 @@ class _Turn:
                 self.launcher.stop()
                 raise
 
-    def _run_cell(self, cell: Cell, devices: queue.SimpleQueue[int | None]) -> str | None:
+    def _run_cell(
+        self, cell: Cell, devices: queue.SimpleQueue[int | None], failed: int | None
+    ) -> str | None:
         """Run a cell on the next free device, and tell in a line how it went.
+
+        Args:
+            cell: The cell.
+            devices: The free devices.
+            failed: When its result was written that is to be replaced, as the file system has it.
 
         Returns:
             ``None`` if another run is at it.
@@ -285,13 +308,13 @@ class _Turn:
                 if not ours:
                     return None
                 # Whoever runs the same study beside this one may have come first.
-                if file.exists() and (read_result(file).done or not self.retry):
+                if file.exists() and _written(file) != failed:
                     return _told(file)
                 file.unlink(missing_ok=True)
                 # Beside the results, where there is room: the system's folder may be small, or
                 # memory.
-                scratch = self.results.absolute() / f"{_RUNNING}{cell.stem}"
-                scratch.mkdir(exist_ok=True)
+                prefix = f"{_RUNNING}{cell.stem}-"
+                scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=self.results.absolute()))
                 try:
                     self.launcher.run(self._job(cell, file, scratch, device))
                 finally:
@@ -329,7 +352,8 @@ def _locked(results: Path, stem: str) -> Iterator[bool]:
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(file, timeout=0):
-            shutil.rmtree(results / f"{_RUNNING}{stem}", ignore_errors=True)
+            for folder in results.glob(f"{_RUNNING}{stem}-*"):
+                shutil.rmtree(folder, ignore_errors=True)
             yield True
     except Timeout:
         yield False
@@ -338,10 +362,18 @@ def _locked(results: Path, stem: str) -> Iterator[bool]:
 def _remove_leftovers(results: Path) -> None:
     """Remove what runs that were killed have left of their cells."""
     for folder in results.glob(f"{_RUNNING}*"):
-        stem = folder.name.removeprefix(_RUNNING)
+        stem = folder.name.removeprefix(_RUNNING).rpartition("-")[0]
         if (results / _LOCKS / f"{stem}.lock").exists():
             with _locked(results, stem):
                 pass
+
+
+def _written(file: Path) -> int | None:
+    """Return when a file was written; None if there is none: another run may just replace it."""
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def _told(file: Path) -> str:

@@ -280,8 +280,8 @@ class Progress(L.Callback):
     Args:
         reporter: Where to show it.
         metric: The validation metric shown beside the bar.
-        clock: The budget. Where there is a limit, the bar shows the time that is used up: how many
-            steps it pays for is only known in the end.
+        clock: The budget. Where there is a limit, the bar shows the share of the steps that are
+            planned or of the time that is left for them, whichever is further: either ends the fit.
     """
 
     def __init__(self, reporter: Reporter, metric: str, clock: Clock) -> None:
@@ -289,6 +289,7 @@ class Progress(L.Callback):
         self.metric = metric
         self.clock = clock
         self._score = ""
+        self._done = 0  # batches
         self._bar: Any = None
         self._task: Any = None
 
@@ -309,11 +310,9 @@ class Progress(L.Callback):
             transient=True,
         )
         self._bar.start()
-        total: float = int(trainer.num_training_batches) * (trainer.max_epochs or 1)
-        if self.clock.limit is not None:
-            total = self.clock.remaining()
-        self._before = self.clock.elapsed()
-        self._task = self._bar.add_task("training", total=total)
+        self._steps = int(trainer.num_training_batches) * (trainer.max_epochs or 1)
+        self._left = self.clock.remaining()
+        self._task = self._bar.add_task("training", total=1.0)
 
     def on_train_batch_end(
         self,
@@ -327,11 +326,10 @@ class Progress(L.Callback):
         if self._bar is None:
             return
         text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{self._score}"
-        if self.clock.limit is None:
-            self._bar.update(self._task, advance=1, description=text)
-        else:
-            used = self.clock.elapsed() - self._before
-            self._bar.update(self._task, completed=used, description=text)
+        self._done += 1
+        used = 0.0 if self.clock.limit is None else 1 - self.clock.remaining() / self._left
+        share = max(self._done / self._steps, used)
+        self._bar.update(self._task, completed=share, description=text)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Remember the score: reading it in each step would make a GPU wait."""

@@ -42,8 +42,8 @@ class ExpertUse:
         counts: A row for each block, size and expert: ``block`` (from 0, of those with attention),
             ``size`` (one of ``SIZES``), ``expert`` (from 0), ``scale``, and ``windows``: how often
             it was chosen. Of several models with a column ``seed``.
-        chance: What :func:`dependence` would be if the objects were those of other images, by
-            question; NaN where that is not known.
+        chance: What :func:`dependence` is on average if images exchange their objects at random
+            (some keep their own), by question; NaN where that is not known.
     """
 
     counts: pd.DataFrame

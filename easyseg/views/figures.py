@@ -28,9 +28,7 @@ def new_figure(width: float, height: float) -> Figure:
         OptionError: If matplotlib is not installed.
     """
     if find_spec("matplotlib") is None:
-        raise OptionError(
-            "figures need matplotlib, which is not installed: pip install 'easyseg[plots]'"
-        )
+        raise OptionError("figures need matplotlib, which is not installed: pip install matplotlib")
     from easyseg.views.picture import Picture
 
     return Picture(figsize=(width, height), layout="constrained")

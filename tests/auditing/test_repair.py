@@ -12,6 +12,7 @@ from audit_gallery import ROW_DEFECTS, audit_of, fit_refuses, scenes, spoil, wri
 from PIL import Image
 
 from easyseg import repair
+from easyseg.auditing.findings import Evidence, Finding, Severity, how_to_repair
 from easyseg.auditing.repair import Repaired
 from easyseg.data.io import load_mask, read_image, read_mask
 from easyseg.errors import DataError, OptionError
@@ -142,6 +143,18 @@ def test_repaired_masks_keep_their_encoding(kind, tmp_path):
     np.testing.assert_array_equal(after.values, before.values[rows])
 
 
+def test_a_repair_is_advised_only_where_there_is_one():
+    def missing(positions, source=Path("a.png")):
+        evidence = tuple(Evidence("train", p, p, ("a.png",), sources=(source,)) for p in positions)
+        return Finding(
+            Severity.ERROR, "missing-file", "files", "drop", evidence, repair="drop the row"
+        )
+
+    assert "can drop the row" in how_to_repair([missing([0, 2])], {"train": 3})
+    assert how_to_repair([missing([0, 1]), missing([1, 2])], {"train": 3}) is None
+    assert how_to_repair([missing([0], np.zeros((2, 2)))], {"train": 3}) is None
+
+
 def test_several_tables_and_what_is_left_to_be_settled_by_hand(tmp_path):
     train = write_set(tmp_path / "set", PAIRS[:8])
     tuning = spoil(write_set(tmp_path / "more", PAIRS[8:12]), {1: "text"}, tmp_path)
@@ -153,7 +166,9 @@ def test_several_tables_and_what_is_left_to_be_settled_by_hand(tmp_path):
     assert list(pd.read_csv(result.tables["tuning"]).columns) == ["photo", "outline"]
     assert len(pd.read_csv(result.tables["tuning"])) == 3
     assert [found.check for found in result.left] == ["leakage"]
-    assert result.summary() == "0 masks repaired, 1 row dropped, 1 error left to be settled by hand"
+    assert result.summary() == (
+        "0 repaired masks, 1 dropped row, 1 error that must be settled by hand"
+    )
 
 
 def test_a_folder_in_use_is_refused_and_a_failure_leaves_nothing(tmp_path, monkeypatch):

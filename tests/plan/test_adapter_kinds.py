@@ -41,6 +41,14 @@ def of_kind(kind, hardware=CPU, **options):
     return plan_for(hardware=hardware, overrides=overrides, **options)
 
 
+def test_what_the_user_sets_is_shown_even_without_effect(tiny_plan):
+    plan = tiny_plan({"adapter.kind": "lora", "adapter.num_experts": 3})
+    assert "without effect" in plan.reasons["adapter.scales"]
+    shown = [line.split()[0] for line in str(plan).splitlines()]
+    assert "adapter.num_experts" in shown
+    assert "adapter.scales" not in shown
+
+
 def test_each_kind_that_can_be_planned_can_be_built():
     assert KINDS.keys() == METHODS.keys()
 

@@ -151,7 +151,8 @@ def test_two_runs_share_out_the_cells(data, tmp_path, monkeypatch, retry):
         def run(self, job: Job) -> None:
             if not self.jobs:  # The other one begins while this one is at its first cell.
                 run.start()
-                while len(other.jobs) < 3:  # All rates but this one.
+                until = time.monotonic() + 60
+                while len(other.jobs) < 3 and time.monotonic() < until:  # All rates but this one.
                     time.sleep(0.01)
                 time.sleep(0.1)
                 assert len(other.jobs) == 3  # It waits: the rates are not all tried.
@@ -164,6 +165,35 @@ def test_two_runs_share_out_the_cells(data, tmp_path, monkeypatch, retry):
     keys = [job.cell.key for job in [*launcher.jobs, *other.jobs]]
     assert len(keys) == len(set(keys)) == 6
     assert {progress.status(cell) for _, cell in progress.cells} == {"done"}
+
+
+def test_a_cell_that_fails_beside_this_run_is_not_tried_once_more(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("easyseg.study.runner._PAUSE", 0.01)
+
+    def unlucky(job):
+        return math.nan if job.cell.set == "roads" else rate(job)
+
+    study, beside = study_of(), Pretended(unlucky)
+    go_on(study, data, tmp_path, Pretended(unlucky))
+    run = threading.Thread(
+        target=go_on, args=(study, data, tmp_path, beside), kwargs={"retry": True}
+    )
+
+    class Slow(Pretended):
+        def run(self, job: Job) -> None:
+            if not self.jobs:  # The other one begins, and fails at the cell that is free.
+                run.start()
+                until = time.monotonic() + 60
+                while not beside.jobs and time.monotonic() < until:
+                    time.sleep(0.01)
+            super().run(job)
+
+    launcher = Slow(unlucky)
+    go_on(study, data, tmp_path, launcher, retry=True)
+    run.join(timeout=60)
+    assert not run.is_alive()
+    keys = [job.cell.key for job in [*launcher.jobs, *beside.jobs]]
+    assert len(keys) == len(set(keys)) == 2
 
 
 def test_a_method_whose_values_were_not_all_tried_waits(data, tmp_path):
@@ -448,12 +478,12 @@ def test_a_study_that_is_killed_goes_on(data, tmp_path, monkeypatch):
 
 
 def test_leftovers_of_dead_runs_are_removed_and_those_of_others_are_not(data, tmp_path):
-    dead, alive = tmp_path / "running-roads-9-dead", tmp_path / "running-roads-9-alive"
+    dead, alive = tmp_path / "running-roads-9-dead-x1", tmp_path / "running-roads-9-alive-x2"
     (tmp_path / "locks").mkdir()
     for folder in (dead, alive):
         folder.mkdir()
         (folder / "model").write_text("large")
-        (tmp_path / "locks" / f"{folder.name.removeprefix('running-')}.lock").touch()
+        (tmp_path / "locks" / f"{folder.name[len('running-') : -len('-x1')]}.lock").touch()
     with FileLock(tmp_path / "locks" / "roads-9-alive.lock"):
         go_on(study_of(), data, tmp_path, Pretended(rate))
     assert not dead.exists()

@@ -334,9 +334,9 @@ def test_without_matplotlib_the_message_says_what_to_install(progress, tmp_path,
     study = study_of()
     table = tidy(study, progress)
     columns = columns_of(study.parts[0], study.sets, table)
-    with pytest.raises(OptionError, match=r"pip install 'easyseg\[plots\]'"):
+    with pytest.raises(OptionError, match=r"pip install matplotlib"):
         plot_scores(study.parts[0], columns, table, tmp_path / "scores.png")
-    with pytest.raises(OptionError, match=r"pip install 'easyseg\[plots\]'"):
+    with pytest.raises(OptionError, match=r"pip install matplotlib"):
         plot_experts(
             {"a": ExpertUse(pd.DataFrame(use_of(0)), {"size": 0.0, "object": 0.0})},
             tmp_path / "experts.png",
