@@ -78,5 +78,5 @@ def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
 
 def test_without_matplotlib_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(OptionError, match=r"pip install 'easyseg\[plots\]'"):
+    with pytest.raises(OptionError, match=r"pip install matplotlib"):
         new_figure(2, 1)
