@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import peft
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -20,6 +19,8 @@ RANK, ALPHA = 2, 6.0
 
 def main() -> None:
     """Build the layer, run it forward and backward, and write everything."""
+    import peft
+
     torch.manual_seed(0)
     base = nn.Linear(8, 12)
     values = {"weight": base.weight.detach().clone(), "bias": base.bias.detach().clone()}
