@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -578,6 +579,30 @@ def test_audit_ends_with_1_on_errors_and_repairs_them(dataset, tmp_path):
     again = invoke("audit", tmp_path / "fixed" / "train.csv", "-q")
     assert (again.exit_code, len(pd.read_csv(tmp_path / "fixed" / "train.csv"))) == (0, 5)
     assert invoke(*words, "--fix", tmp_path / "fixed").exit_code == 1
+
+
+def test_the_command_after_a_repair_has_all_that_the_audit_was_told(dataset, tmp_path):
+    for name in ("train", "val"):
+        table = pd.read_csv(dataset / f"{name}.csv")
+        table = table.rename(columns={"image": "a photo", "label": "truth"})
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    words = ("audit", tmp_path / "train.csv", "--tuning-data", tmp_path / "val.csv")
+    options = ("--image", "a photo", "--label", "truth", "--classes", "0=none,255=pad")
+    fixed = invoke(*words, "--data-root", dataset, *options, "--fix", tmp_path / "fixed")
+    assert fixed.exit_code == 0, fixed.stderr
+    told = next(line for line in fixed.stderr.splitlines() if "next: " in line)
+    assert shlex.split(told.partition("next: ")[2]) == [
+        *("easyseg", "fit", str(tmp_path / "fixed" / "train.csv")),
+        *("--tuning-data", str(tmp_path / "fixed" / "tuning.csv"), *options),
+    ]
+
+
+def test_no_command_is_told_after_a_repair_that_leaves_errors(dataset, tmp_path):
+    train = dataset / "train.csv"
+    words = ("audit", train, "--tuning-data", train, "--fix", tmp_path / "fixed")
+    left = invoke(*words)
+    assert (left.exit_code, "leakage" in left.stdout) == (1, True)
+    assert "next:" not in left.stderr
 
 
 def test_audit_hands_every_option_on(dataset, tmp_path):

@@ -84,7 +84,7 @@ def audit(
         written = [fix / file.name for file in repaired.tables.values()]
         say(verbosity, f"{repaired.summary()}; written: {', '.join(map(str, written))}")
         if not left:
-            words = ["easyseg", "fit", str(written[0])]
+            words = ["easyseg", "fit", str(fix / repaired.tables["train"].name)]
             if "tuning" in repaired.tables:
                 words += ["--tuning-data", str(fix / repaired.tables["tuning"].name)]
             words += [] if image == "image" else ["--image", image]
