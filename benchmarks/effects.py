@@ -69,6 +69,24 @@ STUDIES = {
         },
         preset="fast",
     ),
+    "capacity": Study(
+        "the preset `fast`, with more of the encoder to train, for as many samples",
+        (*BINARY, "cwfid"),
+        {},
+        {
+            "as it is": {},
+            "rank 8": {"adapter.rank": 8},
+            "rank 16": {"adapter.rank": 16},
+            "all layers": {"adapter.targets": ["q", "k", "v", "proj", "mlp"]},
+            "all layers, rank 16": {
+                "adapter.targets": ["q", "k", "v", "proj", "mlp"],
+                "adapter.rank": 16,
+            },
+            "full, rate 3e-4": {"adapter.kind": "full", "optim.lr": 3e-4},
+            "full, rate 1e-3": {"adapter.kind": "full"},
+        },
+        preset="fast",
+    ),
     "short": Study(
         "5 epochs of 128 px, batches of 4",
         BINARY,

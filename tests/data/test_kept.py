@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader, Dataset
 
-from easyseg.data import kept
 from easyseg.data.kept import Kept
 
 
@@ -36,9 +36,22 @@ def test_values_are_the_made_ones_and_the_limit_holds(positions, sizes, limit):
     assert sum(known.values()) <= limit
 
 
-def test_a_process_that_reads_ahead_keeps_nothing(monkeypatch):
-    store, made = Kept(limit=40), []
-    monkeypatch.setattr(kept, "get_worker_info", lambda: "of a worker")
-    for _ in range(2):
-        store.get(0, lambda: made.append(0) or (np.zeros(10, np.uint8),))
-    assert len(made) == 2
+class Sizes(Dataset):
+    """What a store holds, in bytes, after each sample."""
+
+    def __init__(self) -> None:
+        self.store: Kept[tuple[np.ndarray]] = Kept(limit=100)
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, position: int) -> int:
+        self.store.get(position, lambda: (np.zeros(10, np.uint8),))
+        return self.store.used
+
+
+def test_processes_that_read_ahead_keep_nothing():
+    """What they send lies in shared memory, with an open file each, for as long as it lives."""
+    assert [int(used) for used in DataLoader(Sizes(), batch_size=None)] == [10, 20, 30, 40]
+    loader = DataLoader(Sizes(), batch_size=None, num_workers=1, persistent_workers=True)
+    assert [int(used) for _ in range(2) for used in loader] == [0] * 8
