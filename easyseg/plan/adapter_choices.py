@@ -12,8 +12,9 @@ __all__ = ["RANKS", "alpha", "num_experts", "num_prompts", "rank", "reduction", 
 
 # Ranks a step apart: the facts move the preset's rank along them, each fact by one step. Few images
 # are learnt by heart by many weights, many images and many classes have more to tell. Where the
-# bounds lie is a guess; a step more costs a fit 2 % of its time (benchmarks/scaling.py).
-RANKS = (2, 3, 4, 6, 8, 12, 16)
+# bounds lie is a guess; a step more costs a fit 2 % of its time (benchmarks/scaling.py). That a
+# small backbone wants 16 rather than 3, and not 32, is from benchmarks/effects.py.
+RANKS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 FEW_IMAGES = 50
 MANY_IMAGES = 1000
 MANY_CLASSES = 6
