@@ -28,7 +28,15 @@ PARTS = 3
 TURNS = ["hflip", "vflip", "rot90"]
 BINARY = ("skin_isic", "leaf_disease", "road_epfl")
 # The default plan before the study "steps".
-FORMER = {"data.size": 128, "train.batch_size": 4, "optim.decoder_lr": 1.0}
+FORMER_ADAPTER = {"adapter.lora_targets": [], "optim.warmup": 0.05}
+FORMER = {
+    **FORMER_ADAPTER,
+    "adapter.rank": 4,
+    "data.size": 128,
+    "train.batch_size": 4,
+    "optim.decoder_lr": 1.0,
+}
+ALL_LAYERS = {"adapter.rank": 16, "adapter.targets": ["q", "k", "v", "proj", "mlp"]}
 
 
 class Study(NamedTuple):
@@ -53,7 +61,7 @@ STUDIES = {
     "now": Study(
         "the preset `fast`, less one thing, for as many samples",
         (*BINARY, "cwfid"),
-        {},
+        {**FORMER_ADAPTER, "adapter.rank": 3},
         {
             "as it is": {},
             "no prompt": {"backbone.prompt": "none"},
@@ -70,39 +78,25 @@ STUDIES = {
         preset="fast",
     ),
     "capacity": Study(
-        "the preset `fast`, with more of the encoder to train, for as many samples",
+        "the preset `fast` with rank 2, or with more of the encoder to train, for as many samples",
         (*BINARY, "cwfid"),
-        {},
+        {**FORMER_ADAPTER, "adapter.rank": 2, "optim.lr": 1e-3},
         {
-            "as it is": {},
-            "rank 8": {"adapter.rank": 8},
+            "as it was": {},
             "rank 16": {"adapter.rank": 16},
-            "rank 16, rate 1e-3": {"adapter.rank": 16, "optim.lr": 1e-3},
-            "rank 32, rate 1e-3": {"adapter.rank": 32, "optim.lr": 1e-3},
-            "all layers": {"adapter.targets": ["q", "k", "v", "proj", "mlp"]},
-            "all layers, rank 16, rate 1e-3": {
-                "adapter.targets": ["q", "k", "v", "proj", "mlp"],
+            "rank 32": {"adapter.rank": 32},
+            "rank 16, proj, too": {
                 "adapter.rank": 16,
-                "optim.lr": 1e-3,
+                "adapter.targets": ["q", "k", "v", "proj"],
             },
-            "all layers, rank 16, rate 5e-4": {
-                "adapter.targets": ["q", "k", "v", "proj", "mlp"],
+            "rank 16, all layers": ALL_LAYERS,
+            "rank 16, all layers, rate 5e-4": {**ALL_LAYERS, "optim.lr": 5e-4},
+            "rank 16, all layers, long warm-up": {**ALL_LAYERS, "optim.warmup": 0.3},
+            "rank 16, LoRA in the other layers, long warm-up": {
                 "adapter.rank": 16,
-                "optim.lr": 5e-4,
-            },
-            "all layers, rank 16, rate 1e-3, long warm-up": {
-                "adapter.targets": ["q", "k", "v", "proj", "mlp"],
-                "adapter.rank": 16,
-                "optim.lr": 1e-3,
+                "adapter.lora_targets": ["proj", "mlp"],
                 "optim.warmup": 0.3,
             },
-            "rank 16, rate 1e-3, proj, too": {
-                "adapter.targets": ["q", "k", "v", "proj"],
-                "adapter.rank": 16,
-                "optim.lr": 1e-3,
-            },
-            "full, rate 3e-4": {"adapter.kind": "full", "optim.lr": 3e-4},
-            "full fine-tuning": {"adapter.kind": "full"},
         },
         preset="fast",
     ),
@@ -138,7 +132,7 @@ STUDIES = {
     "steps": Study(
         "8 epochs of 112 px or 5 of 128 px",
         (*BINARY, "cwfid"),
-        {"data.size": 112, "train.epochs": 8, "optim.decoder_lr": 1.0},
+        {**FORMER, "data.size": 112, "train.epochs": 8},
         {
             "112 px, batches of 4": {"train.batch_size": 4},
             "128 px, batches of 4": {**FORMER, "train.epochs": 5},

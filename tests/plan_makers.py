@@ -22,6 +22,7 @@ OTHER = {
     "adapter.routing": "image",
     "adapter.identity": False,
     "adapter.targets": ("q", "v", "mlp"),
+    "adapter.lora_targets": (("mlp",), {"adapter.targets": ("q",)}),
     "adapter.num_prompts": 5,
     "adapter.reduction": 4,
     "adapter.blocks": 2,

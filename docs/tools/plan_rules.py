@@ -194,6 +194,17 @@ def _adapter() -> tuple[Rule, ...]:
             ),
         ),
         Rule(
+            "adapter.lora_targets",
+            "the backbone, `adapter.targets`",
+            "In a small backbone (`lite_medsam`, `mobile_sam`) `proj` and `mlp`, unless you set "
+            "`adapter.targets`; none in SAM's ViTs, as in the paper.",
+            (
+                case("`lite_medsam`"),
+                case("`backbone.name=vit_b`", overrides={"backbone.name": "vit_b"}),
+                case("`adapter.targets=[proj]`", overrides={"adapter.targets": ["proj"]}),
+            ),
+        ),
+        Rule(
             "adapter.alpha",
             "the rank",
             f"{adapter_choices.ALPHA_PER_RANK:g} times the rank, so that the adapter counts the "
@@ -276,6 +287,7 @@ def _head_and_loss() -> tuple[Rule, ...]:
 def _rates() -> tuple[Rule, ...]:
     steps, rank = choices.HIGHEST_LR_UP_TO_STEPS, choices.HIGHEST_LR_UP_TO_RANK
     full = {"adapter.kind": "full"}
+    low, high = choices.WARMUP_SHARES
     return (
         Rule(
             "optim.lr",
@@ -294,6 +306,16 @@ def _rates() -> tuple[Rule, ...]:
                     f"{steps} steps, `adapter.kind=full`",
                     overrides={"train.max_steps": steps, **full},
                 ),
+            ),
+        ),
+        Rule(
+            "optim.warmup",
+            "`num_images`, batch and epochs: the number of steps",
+            f"{choices.WARMUP_STEPS} steps with a rising rate, at least {low:.0%} and at most "
+            f"{high:.0%} of all.",
+            tuple(
+                case(f"{n} steps", overrides={"train.max_steps": n})
+                for n in (choices.WARMUP_STEPS, round(choices.WARMUP_STEPS / 0.1), 2000)
             ),
         ),
         Rule(

@@ -30,7 +30,7 @@ class AdapterKind:
     why_not: str = ""
 
 
-_LOW_RANK = ("rank", "alpha", "targets", "blocks")
+_LOW_RANK = ("rank", "alpha", "targets", "lora_targets", "blocks")
 
 KINDS: Mapping[str, AdapterKind] = {
     "conv_lora": AdapterKind(

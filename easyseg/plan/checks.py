@@ -49,6 +49,12 @@ def _adapter(values: Mapping[str, Any]) -> list[str]:
             f"adapter.scales has {len(scales)} entries, adapter.num_experts is {experts}: "
             "give one scale an expert, or leave one of the two out."
         )
+    twice = [name for name in values["adapter.lora_targets"] if name in values["adapter.targets"]]
+    if "lora_targets" in KINDS[kind].uses and twice:
+        found.append(
+            f"adapter.targets and adapter.lora_targets both name {' and '.join(map(repr, twice))}: "
+            "name a layer in one of them."
+        )
     if blocks != "all" and blocks > spec.num_blocks:
         found.append(
             f"adapter.blocks = {blocks}, but {spec.name} has {spec.num_blocks} blocks: "

@@ -57,6 +57,10 @@ HIGHEST_LR_UP_TO_STEPS = 300
 # Each rank adds a path that moves by the rate: their sum grows with the rank. Up to this one, the
 # highest rate did well (benchmarks/effects.py).
 HIGHEST_LR_UP_TO_RANK = 16
+# Without a long warm-up, adapters in all layers of a small backbone unlearn at first what it knows
+# (benchmarks/effects.py).
+WARMUP_STEPS = 33
+WARMUP_SHARES = (0.05, 0.3)
 # Better on held-out images of skin, no worse on three other sets: benchmarks/README.md.
 PRETRAINED_DECODER_LR = 0.3
 # An encoder that is trained as a whole keeps what it knows by smaller steps still: a guess.
@@ -168,16 +172,21 @@ def _balance_weight(facts: Facts, values: Mapping[str, Any]) -> Decision:
     )
 
 
+def _steps(facts: Facts, values: Mapping[str, Any]) -> int:
+    """Return the number of optimizer steps of the whole fit."""
+    an_epoch = math.ceil(facts.fingerprint.num_images / values["train.batch_size"])
+    steps = int(values["train.epochs"] * an_epoch)
+    most = values["train.max_steps"]
+    return min(steps, most) if most > 0 else steps
+
+
 def _lr(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Fall with the square root of the steps; within a factor of 2 of the paper's rates at its."""
-    count, batch, epochs = (
+    count, batch, steps = (
         facts.fingerprint.num_images,
         values["train.batch_size"],
-        values["train.epochs"],
+        _steps(facts, values),
     )
-    steps = epochs * math.ceil(count / batch)
-    if values["train.max_steps"] > 0:
-        steps = min(steps, values["train.max_steps"])
     rate = HIGHEST_LR * min(1.0, math.sqrt(HIGHEST_LR_UP_TO_STEPS / steps))
     why = (
         f"{count} images in batches of {batch} make {steps} steps: {HIGHEST_LR:g} up to "
@@ -210,6 +219,17 @@ def _decoder_lr(facts: Facts, values: Mapping[str, Any]) -> Decision:
         return Decision(1.0, "one rate for adapters and decoder, as in the paper")
     return Decision(
         PRETRAINED_DECODER_LR, "with its prompt the decoder is good from the start: smaller steps"
+    )
+
+
+def _warmup(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """Take as many steps whatever the length of the fit, within bounds."""
+    steps = _steps(facts, values)
+    low, high = WARMUP_SHARES
+    share = min(max(WARMUP_STEPS / steps, low), high)
+    return Decision(
+        round(share, 3),
+        f"{WARMUP_STEPS} steps of {steps}, at least {low:.0%} and at most {high:.0%} of them",
     )
 
 
@@ -353,6 +373,7 @@ CHOICES: Mapping[str, Callable[[Facts, Mapping[str, Any]], Decision]] = {
     "adapter.alpha": adapter_choices.alpha,
     "adapter.num_experts": adapter_choices.num_experts,
     "adapter.scales": adapter_choices.scales,
+    "adapter.lora_targets": adapter_choices.lora_targets,
     "adapter.num_prompts": adapter_choices.num_prompts,
     "adapter.reduction": adapter_choices.reduction,
     "head.kind": _head,
@@ -362,6 +383,7 @@ CHOICES: Mapping[str, Callable[[Facts, Mapping[str, Any]], Decision]] = {
     "loss.balance_weight": _balance_weight,
     "optim.lr": _lr,
     "optim.decoder_lr": _decoder_lr,
+    "optim.warmup": _warmup,
     "data.size": input_choices.size,
     "data.scale": input_choices.scale,
     "data.augment": input_choices.augment,

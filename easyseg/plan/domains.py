@@ -113,13 +113,13 @@ def _blocks() -> Domain:
     )
 
 
-def _targets() -> Domain:
-    words = ("q", "k", "v", "proj", "mlp")
-    many = _many(_one_of(*words), what=f"layers, at least one of {', '.join(map(repr, words))}")
+def _layers(*words: str, least: int) -> Domain:
+    names = ", ".join(map(repr, words))
+    many = _many(_one_of(*words), what=f"layers, {'at least one ' if least else ''}of {names}")
 
     def read(value: Any) -> tuple[str, ...]:
         given = many.read(value)
-        if not given:
+        if len(given) < least:
             raise ValueError
         return tuple(word for word in words if word in given)
 
@@ -155,7 +155,8 @@ DOMAINS: Mapping[str, Domain] = {
     "adapter.gate": _one_of("learned", "constant", "sum"),
     "adapter.routing": _one_of("window", "image"),
     "adapter.identity": _flag(),
-    "adapter.targets": _targets(),
+    "adapter.targets": _layers("q", "k", "v", "proj", "mlp", least=1),
+    "adapter.lora_targets": _layers("proj", "mlp", least=0),
     "adapter.num_prompts": _whole(1),
     "adapter.reduction": _whole(1),
     "adapter.blocks": _blocks(),

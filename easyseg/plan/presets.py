@@ -149,8 +149,8 @@ def load_preset(name: str) -> dict[str, Any]:
         OptionError: If there is no preset of that name, or its file is not such a mapping.
 
     Example:
-        >>> load_preset("fast")["plan"]["optim"]["warmup"]
-        0.05
+        >>> load_preset("fast")["plan"]["train"]["average"]
+        0.1
     """
     from omegaconf import OmegaConf
 

@@ -50,6 +50,7 @@ class AdapterPlan:
         routing: ``"window"`` (as in the reference) or ``"image"``: what is routed by itself.
         identity: False leaves out the identity beside the experts.
         targets: Layers with a low-rank path: ``"q"``, ``"k"``, ``"v"``, ``"proj"``, ``"mlp"``.
+        lora_targets: Further ones of ``"proj"`` and ``"mlp"`` whose path has no experts.
         num_prompts: Prompts of a block, for ``"vpt"``.
         reduction: How many times as narrow the features of ``"lst"`` or ``"sam_adapter"`` are.
         blocks: ``"all"``, or k for the last k blocks.
@@ -64,6 +65,7 @@ class AdapterPlan:
     routing: Literal["window", "image"]
     identity: bool
     targets: tuple[str, ...]
+    lora_targets: tuple[str, ...]
     num_prompts: int
     reduction: int
     blocks: str | int

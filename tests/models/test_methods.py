@@ -300,6 +300,21 @@ def test_low_rank_paths_are_where_they_are_planned(tiny_plan, backbone, kind):
             assert layer.lora_B.grad.any(), name
 
 
+@pytest.mark.parametrize("backbone", ["tiny_sam", "tiny_vit"])
+@pytest.mark.parametrize("kind", ["lora", "conv_lora"])
+def test_lora_targets_have_no_experts(tiny_plan, backbone, kind):
+    lora_targets = ("proj", "mlp")
+    network = network_of(tiny_plan, backbone, kind, lora_targets=lora_targets)
+    kinds = {
+        name.rpartition(".")[2]: type(layer) is LoRALinear for name, layer in network.adapters()
+    }
+    mlp = ["lin1", "lin2"] if backbone == "tiny_sam" else ["fc1", "fc2"]
+    assert kinds == {"qkv": kind == "lora", "proj": True} | dict.fromkeys(mlp, True)
+    trained = {name for name, p in network.backbone.named_parameters() if p.requires_grad}
+    assert sum(name.endswith("lora_B") for name in trained) == len(list(network.adapters()))
+    assert not any("experts" in name for name in trained if "qkv" not in name)
+
+
 # The start.
 
 

@@ -28,6 +28,7 @@ ADAPTER_KEYS = [
     "routing",
     "identity",
     "targets",
+    "lora_targets",
     "num_prompts",
     "reduction",
     "blocks",
@@ -141,6 +142,30 @@ def test_targets_come_in_their_order_and_once():
     plan = plan_for(overrides={"adapter.targets": ["mlp", "v", "q", "v"]})
     assert plan.adapter.targets == ("q", "v", "mlp")
     assert plan_for().adapter.targets == ("q", "k", "v")
+
+
+def test_lora_goes_where_a_small_backbone_has_no_other_path():
+    """In a TinyViT: SAM's ViTs are adapted as in the paper, and layers that you name alone."""
+    others = ("proj", "mlp")
+    for backbone, expected in (("lite_medsam", others), ("mobile_sam", others), ("vit_b", ())):
+        overrides = {"backbone.name": backbone}
+        assert plan_for(overrides=overrides).adapter.lora_targets == expected
+        named = plan_for(overrides=overrides | {"adapter.targets": ["q", "v"]})
+        assert named.adapter.lora_targets == ()
+
+
+def test_a_layer_has_one_low_rank_path():
+    overrides = {"adapter.targets": ["q", "mlp"], "adapter.lora_targets": ["proj", "mlp"]}
+    with pytest.raises(OptionError, match="both name 'mlp': name a layer in one of them"):
+        plan_for(overrides=overrides)
+    # Where it means nothing it may be anything.
+    plan_for(overrides=overrides | {"adapter.kind": "bitfit"})
+
+
+@pytest.mark.parametrize("value", ["mlp", ["q"], None, [1]])
+def test_lora_targets_that_are_none(value):
+    with pytest.raises(OptionError, match=r"adapter\.lora_targets = .* of 'proj', 'mlp'"):
+        plan_for(overrides={"adapter.lora_targets": value})
 
 
 @pytest.mark.parametrize("kind", KINDS)

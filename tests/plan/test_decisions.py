@@ -203,7 +203,7 @@ def test_overrides_win_and_are_recorded(overrides):
     plan = plan_for(overrides=overrides)
     assert (plan.adapter.rank, plan.data.augment) == (6, ())
     assert plan.reasons["adapter.rank"] == "set by you"
-    assert plan.reasons["optim.warmup"] == "preset balanced"
+    assert plan.reasons["adapter.gate"] == "preset balanced"
 
 
 @pytest.mark.parametrize("key", sorted(DOMAINS.keys() - {"loss.class_weights"}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -20,7 +21,13 @@ from easyseg.plan.adapter_choices import (
     PAPERS_SCALES,
     RANKS,
 )
-from easyseg.plan.choices import HIGHEST_LR, HIGHEST_LR_UP_TO_RANK, HIGHEST_LR_UP_TO_STEPS
+from easyseg.plan.choices import (
+    HIGHEST_LR,
+    HIGHEST_LR_UP_TO_RANK,
+    HIGHEST_LR_UP_TO_STEPS,
+    WARMUP_SHARES,
+    WARMUP_STEPS,
+)
 from easyseg.plan.input_choices import (
     COLOURS_FROM_EPOCHS,
     CROPS_FROM_EPOCHS,
@@ -98,6 +105,19 @@ def test_many_classes_take_a_rank_more(preset, below, above, count):
     )
     assert RANKS.index(more) == RANKS.index(less) + 1
     assert f"({above}, from {MANY_CLASSES})" in reason
+
+
+# Warm-up: the number of steps.
+
+
+@quick
+@given(presets, st.integers(1, 5000))
+def test_the_warm_up_is_a_number_of_steps(preset, steps):
+    share, reason = decided("optim.warmup", presets=preset, overrides={"train.max_steps": steps})
+    steps = min(steps, int(re.search(r" of (\d+),", reason).group(1)))
+    low, high = WARMUP_SHARES
+    assert share == pytest.approx(min(max(WARMUP_STEPS / steps, low), high), abs=1e-3)
+    assert reason.startswith(f"{WARMUP_STEPS} steps of {steps}")
 
 
 # Experts and scales: how much objects differ in size.

@@ -30,6 +30,7 @@ VALUES = {
     "adapter.routing": "window",
     "adapter.identity": True,
     "adapter.targets": ("q", "k", "v"),
+    "adapter.lora_targets": ("proj",),
     "adapter.num_prompts": 12,
     "adapter.reduction": 8,
     "adapter.blocks": "all",

@@ -124,9 +124,11 @@ def _ssf(backbone: Backbone, adapter: AdapterPlan) -> Backbone:
 
 def _lora(backbone: Backbone, adapter: AdapterPlan) -> Backbone:
     """Put LoRA or Conv-LoRA beside the planned layers of each block."""
-    options: dict[str, Any] = {"rank": adapter.rank, "alpha": adapter.alpha}
+    plain: dict[str, Any] = {"kind": "lora", "rank": adapter.rank, "alpha": adapter.alpha}
+    options = plain
     if adapter.kind == "conv_lora":
-        options |= {
+        options = plain | {
+            "kind": "conv_lora",
             "num_experts": adapter.num_experts,
             "scales": adapter.scales,
             "gate": adapter.gate,
@@ -137,12 +139,12 @@ def _lora(backbone: Backbone, adapter: AdapterPlan) -> Backbone:
     for block in _blocks(backbone, adapter):
         if fused:
             rows = block.attn.rows_of(fused) if len(fused) < len("qkv") else None
-            inject_adapters(block, adapter.kind, target="qkv", rows=rows, **options)
-        if "proj" in adapter.targets:
-            inject_adapters(block, adapter.kind, target="proj", **options)
-        if "mlp" in adapter.targets:
-            for name in _mlp_layers(block):
-                inject_adapters(block, adapter.kind, target=name, **options)
+            inject_adapters(block, target="qkv", rows=rows, **options)
+        for part, names in (("proj", ["proj"]), ("mlp", _mlp_layers(block))):
+            if part in (*adapter.targets, *adapter.lora_targets):
+                for name in names:
+                    how = options if part in adapter.targets else plain
+                    inject_adapters(block, target=name, **how)
     return backbone
 
 
