@@ -26,6 +26,14 @@ def test_lora_is_its_formula():
     torch.testing.assert_close(layer(x), expected)
 
 
+def test_gradients_are_those_of_the_formula():
+    layer = random_lora(rank=2, alpha=6.0, rows=[0, 3, 7]).double()
+    x = torch.randn(5, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, *_: layer(x), (x, layer.lora_A, layer.lora_B))
+    # Without a gradient of x, as in the first adapted layer of an encoder.
+    assert torch.autograd.gradcheck(lambda *_: layer(x.detach()), (layer.lora_A, layer.lora_B))
+
+
 def test_in_mixed_precision_it_is_its_formula_too():
     layer = random_lora(rank=2, alpha=6.0)
     x = torch.randn(3, 5, 8, requires_grad=True)
