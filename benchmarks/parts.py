@@ -62,6 +62,15 @@ RANK = 3
 STEPS = 4  # In a row, with either allocator: giving everything back is not part of each.
 SCALES = range(1, 9)
 MAPS = {"25 windows of 14x14": (25, RANK, 14, 14), "one map of 64x64": (1, RANK, 64, 64)}
+# The paper's places, and what a plan for a small backbone adds to them.
+QKV: dict[str, Any] = {"adapter.targets": ["q", "k", "v"], "adapter.lora_targets": []}
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "none": {"adapter.kind": "none"},
+    "lora": {"adapter.kind": "lora", **QKV},
+    "conv_lora": QKV,
+    "conv_lora, lora in the other layers": QKV | {"adapter.lora_targets": ["proj", "mlp"]},
+    "conv_lora in all layers": QKV | {"adapter.targets": ["q", "k", "v", "proj", "mlp"]},
+}
 GRIDS = {"25 windows of 14x14": (25, 14), "one map of 64x64": (1, 64)}
 
 
@@ -199,8 +208,8 @@ def gb_of(step: TrainingStep) -> float:
 def measure_adapters(options: argparse.Namespace) -> dict[str, Any]:
     """Time a training step with each adapter, and count the products of the one without."""
     steps = {}
-    for kind in ("none", "lora", "conv_lora"):
-        steps[kind] = step_of(options, **{"adapter.kind": kind})
+    for kind, changes in ADAPTERS.items():
+        steps[kind] = step_of(options, **changes)
         if kind == "none":
             # Something small before the first block that is trained: all of its blocks pass
             # gradients on, as they do under an adapter in the first block.
