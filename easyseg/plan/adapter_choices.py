@@ -108,8 +108,8 @@ def alpha(facts: Facts, values: Mapping[str, Any]) -> Decision:
 def lora_targets(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Adapt the other layers of a small backbone's blocks, too; of a large one, those of the paper.
 
-    On a TinyViT it made roads and plants much better and cost 1 % of a step, for LoRA multiplies
-    matrices only (benchmarks/effects.py). On SAM's ViTs it was not measured.
+    On a TinyViT it made leaves, roads and plants much better (benchmarks/effects.py) and a step up
+    to a quarter longer (benchmarks/parts.py). On SAM's ViTs it was not measured.
     """
     name = values["backbone.name"]
     if get_spec(name).family != "tiny_vit":
