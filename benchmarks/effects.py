@@ -27,8 +27,8 @@ PARTS = 3
 # What the plan takes for the sets of this script by default, whose images may all be turned.
 TURNS = ["hflip", "vflip", "rot90"]
 BINARY = ("skin_isic", "leaf_disease", "road_epfl")
-# The default plan before the study "steps".
 FORMER_ADAPTER = {"adapter.lora_targets": [], "optim.warmup": 0.05}
+# The default plan before the study "steps".
 FORMER = {
     **FORMER_ADAPTER,
     "adapter.rank": 4,

@@ -40,6 +40,8 @@ SETTINGS: Mapping[str, Any] = {
     "adapter.rank": 4,
     "adapter.num_experts": 4,
     "adapter.routing": "window",
+    "adapter.lora_targets": [],
+    "optim.warmup": 0.05,
 }
 
 

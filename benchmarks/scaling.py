@@ -64,6 +64,7 @@ def step_of(backbone: str, values: Mapping[str, Any]) -> TrainingStep:
     fixed = {
         "backbone.name": backbone,
         "backbone.weights": "random",
+        "adapter.lora_targets": [],
         "train.micro_batch_size": values["train.batch_size"],
         "train.gradient_checkpointing": False,
     }

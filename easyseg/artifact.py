@@ -42,7 +42,7 @@ __all__ = [
     "write_artifact",
 ]
 
-FORMAT = 2
+FORMAT = 3
 _TENSORS = "model.safetensors"
 _ABOUT = "segmentor.json"
 _CARD = "README.md"

@@ -196,8 +196,9 @@ def _adapter() -> tuple[Rule, ...]:
         Rule(
             "adapter.lora_targets",
             "the backbone, `adapter.targets`",
-            "In a small backbone (`lite_medsam`, `mobile_sam`) `proj` and `mlp`, unless you set "
-            "`adapter.targets`; none in SAM's ViTs, as in the paper.",
+            "In a small backbone (`lite_medsam`, `mobile_sam`) `proj` and `mlp`, if "
+            "`adapter.targets` has `q`, `k` and `v` (and not these); none in SAM's "
+            "ViTs, as in the paper.",
             (
                 case("`lite_medsam`"),
                 case("`backbone.name=vit_b`", overrides={"backbone.name": "vit_b"}),

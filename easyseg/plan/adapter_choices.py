@@ -23,7 +23,8 @@ __all__ = [
 # Ranks a step apart: the facts move the preset's rank along them, each fact by one step. Few images
 # are learnt by heart by many weights, many images and many classes have more to tell. Where the
 # bounds lie is a guess; a step more costs a fit 2 % of its time (benchmarks/scaling.py). That a
-# small backbone wants 16 rather than 3, and not 32, is from benchmarks/effects.py.
+# small backbone wants 16 rather than 2, and not 32 for few images, is from benchmarks/effects.py;
+# that many images or classes want more is a guess.
 RANKS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 FEW_IMAGES = 50
 MANY_IMAGES = 1000
@@ -114,15 +115,20 @@ def lora_targets(facts: Facts, values: Mapping[str, Any]) -> Decision:
     name = values["backbone.name"]
     if get_spec(name).family != "tiny_vit":
         return Decision((), "none, as in the paper")
-    if "adapter.targets" in facts.overrides:
+    targets = values["adapter.targets"]
+    if not {"q", "k", "v"} <= {*targets}:
         return Decision((), "none beside the adapter.targets that you set")
-    return Decision(("proj", "mlp"), f"{name} is small: the other layers of its blocks learn, too")
+    left = tuple(part for part in ("proj", "mlp") if part not in targets)
+    return Decision(left, f"{name} is small: the other layers of its blocks learn, too")
 
 
 def num_prompts(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Take as many as make the parameters of LoRA of the rank."""
     rank = values["adapter.rank"]
-    return Decision(PROMPTS_PER_RANK * rank, f"as many parameters as LoRA of rank {rank} has")
+    return Decision(
+        PROMPTS_PER_RANK * rank,
+        f"as many parameters as LoRA of rank {rank} has for queries, keys and values",
+    )
 
 
 def reduction(facts: Facts, values: Mapping[str, Any]) -> Decision:

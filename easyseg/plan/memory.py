@@ -9,14 +9,15 @@ __all__ = ["ENCODER_PARAMETERS", "KEPT", "images_that_fit"]
 
 # GB an image at the backbone's own size, as (float32, 16 bit). It grows with the area of the input.
 # lite_medsam: what autograd keeps of the frozen encoder and the decoder was 1.85 and 1.10, plus a
-# third for Conv-LoRA, and 28 % of all that for LoRA in the other layers (counted). vit_b: a step
-# peaked at 3.8 in bf16; float32 is an estimate.
+# third for Conv-LoRA of rank 4, and 40 % of all that for rank 16 and LoRA in the other layers
+# (counted; a plan with less is expected to take as much). vit_b: a step peaked at 3.8 in bf16;
+# float32 is an estimate.
 # The others are estimates, not peaks that were seen: mobile_sam has the tokens and the decoder of
 # lite_medsam; vit_l and vit_h are vit_b times what autograd keeps of their blocks (2.5 and 3.8
 # times as much, adapters included).
 GB_PER_IMAGE = {
-    "lite_medsam": (3.2, 1.9),
-    "mobile_sam": (3.2, 1.9),
+    "lite_medsam": (3.5, 2.1),
+    "mobile_sam": (3.5, 2.1),
     "vit_b": (6.0, 4.0),
     "vit_l": (15.0, 10.0),
     "vit_h": (23.0, 15.0),
@@ -31,13 +32,14 @@ GB_FIXED = 1.5
 GB_PER_WEIGHT = (4 / 1e9, 6 / 1e9)
 # GB a pixel of the input and a class: the loss keeps some six maps in float32.
 GB_PER_CLASS_PIXEL = 6 * 4 / 1e9
-# What autograd keeps in a step, as a share of what Conv-LoRA in all blocks makes it keep: counted
-# for vit_b and lite_medsam at their own sizes. What is not here is near 1 or below it; the decoder
-# alone keeps far less, but the frozen encoder is still computed. It is the trained convolutions of
-# the first, finest stage that make a TinyViT keep so much more.
+# What autograd keeps in a step, as a share of what Conv-LoRA in all blocks (in a TinyViT of rank
+# 16, with LoRA in the other layers) makes it keep: counted for vit_b and lite_medsam at their own
+# sizes. What is not here is near 1 or below it; the decoder alone keeps far less, but the frozen
+# encoder is still computed. It is the trained convolutions of the first, finest stage that make a
+# TinyViT keep so much more.
 KEPT = {
     "sam_vit": {"ssf": 1.3, "full": 1.25},
-    "tiny_vit": {"bitfit": 1.25, "ssf": 2.05, "full": 1.5},
+    "tiny_vit": {"bitfit": 1.15, "ssf": 1.87, "full": 1.38},
 }
 # A trained parameter has a gradient, two averages of the optimizer and one of the weights, all in
 # float32. Those of adapters are few; those of the encoders, at their own sizes:

@@ -334,10 +334,14 @@ class SegmentationModule(L.LightningModule):
 
     def _rate_factor(self, total: int) -> Callable[[int], float]:
         warmup = max(1, round(self.plan.optim.warmup * total))
+        started = self._time_used
 
         def factor(step: int) -> float:
+            # More steps may be planned than the time is enough for: both parts follow the clock.
+            trained = (self._time_used - started) / max(1.0 - started, 1e-9)
+            rise = (max(step, trained * total) + 1) / warmup
             progress = max(step / total, self._time_used)
-            return min(1.0, (step + 1) / warmup) * max(0.0, 1.0 - progress)
+            return min(1.0, rise) * max(0.0, 1.0 - progress)
 
         return factor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from contextlib import nullcontext
 
 import numpy as np
@@ -302,17 +303,23 @@ def test_low_rank_paths_are_where_they_are_planned(tiny_plan, backbone, kind):
 
 @pytest.mark.parametrize("backbone", ["tiny_sam", "tiny_vit"])
 @pytest.mark.parametrize("kind", ["lora", "conv_lora"])
-def test_lora_targets_have_no_experts(tiny_plan, backbone, kind):
-    lora_targets = ("proj", "mlp")
-    network = network_of(tiny_plan, backbone, kind, lora_targets=lora_targets)
-    kinds = {
-        name.rpartition(".")[2]: type(layer) is LoRALinear for name, layer in network.adapters()
-    }
+@pytest.mark.parametrize(
+    ("targets", "lora_targets"), [(("q", "k", "v"), ("proj", "mlp")), (("q", "proj"), ("mlp",))]
+)
+def test_lora_targets_have_no_experts(tiny_plan, backbone, kind, targets, lora_targets):
+    network = network_of(tiny_plan, backbone, kind, targets=targets, lora_targets=lora_targets)
     mlp = ["lin1", "lin2"] if backbone == "tiny_sam" else ["fc1", "fc2"]
-    assert kinds == {"qkv": kind == "lora", "proj": True} | dict.fromkeys(mlp, True)
-    trained = {name for name, p in network.backbone.named_parameters() if p.requires_grad}
-    assert sum(name.endswith("lora_B") for name in trained) == len(list(network.adapters()))
-    assert not any("experts" in name for name in trained if "qkv" not in name)
+    expected = {"qkv": kind, "proj": kind if "proj" in targets else "lora"}
+    expected |= dict.fromkeys(mlp, "lora")
+    found = Counter(
+        (name.rpartition(".")[2], "lora" if type(layer) is LoRALinear else "conv_lora")
+        for name, layer in network.adapters()
+    )
+    assert found == dict.fromkeys(expected.items(), get_spec(backbone).num_blocks)
+    loss_of(network, network(images_for())).backward()
+    for name, layer in network.adapters():
+        assert layer.lora_A.grad.any(), name
+        assert layer.lora_B.grad.any(), name
 
 
 # The start.

@@ -18,6 +18,7 @@ from easyseg.plan.adapter_choices import PROMPTS_PER_RANK, REDUCTION
 from easyseg.plan.adapter_kinds import KINDS
 from easyseg.plan.choices import PRETRAINED_DECODER_LR, PRETRAINED_ENCODER_LR
 from easyseg.plan.memory import ENCODER_PARAMETERS, KEPT, ON_CUDA, images_that_fit
+from easyseg.plan.presets import load_preset
 
 ADAPTER_KEYS = [
     "rank",
@@ -145,13 +146,14 @@ def test_targets_come_in_their_order_and_once():
 
 
 def test_lora_goes_where_a_small_backbone_has_no_other_path():
-    """In a TinyViT: SAM's ViTs are adapted as in the paper, and layers that you name alone."""
+    """In a TinyViT: SAM's ViTs are adapted as in the paper, and other choices are left alone."""
     others = ("proj", "mlp")
     for backbone, expected in (("lite_medsam", others), ("mobile_sam", others), ("vit_b", ())):
         overrides = {"backbone.name": backbone}
         assert plan_for(overrides=overrides).adapter.lora_targets == expected
-        named = plan_for(overrides=overrides | {"adapter.targets": ["q", "v"]})
-        assert named.adapter.lora_targets == ()
+        for targets, left in ((["q", "v"], ()), (["q", "k", "v", "proj"], expected[1:])):
+            named = plan_for(overrides=overrides | {"adapter.targets": targets})
+            assert named.adapter.lora_targets == left
 
 
 def test_a_layer_has_one_low_rank_path():
@@ -273,10 +275,11 @@ def test_what_is_kept_is_what_is_stated(backbone, size, monkeypatch):
     if spec.family == "sam_vit":
         arch = {**spec.arch, "depth": 3, "global_blocks": (2,)}
         monkeypatch.setitem(registry._SPECS, backbone, replace(spec, arch=arch, num_blocks=3))
-    overrides = {"backbone.name": backbone, "data.size": size}
+    rank = load_preset("balanced")["budget"]["cpu" if spec.family == "tiny_vit" else "gpu"]["rank"]
+    overrides = {"backbone.name": backbone, "data.size": size, "adapter.rank": rank}
     kept = {
         kind: kept_bytes(plan_for(facts(), H200, overrides=overrides | {"adapter.kind": kind}))
-        for kind in ("conv_lora", "ssf", "full", *(["vpt"] if spec.family == "sam_vit" else []))
+        for kind in ("conv_lora", "ssf", "full", "vpt" if spec.family == "sam_vit" else "bitfit")
     }
     for kind, found in kept.items():
         share = found / kept["conv_lora"]

@@ -38,7 +38,7 @@ def test_a_smaller_gpu_takes_what_fits():
     name, reason = choose(replace(H200, memory_gb=8.0))
     assert name == "vit_b"
     assert "vit_h does not fit" in reason
-    assert choose(replace(H200, memory_gb=3.0))[0] == "mobile_sam"
+    assert choose(replace(H200, memory_gb=3.5))[0] == "mobile_sam"
     assert choose(replace(H200, memory_gb=2.0))[0] == "lite_medsam"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from dataclasses import replace
 
 import pytest
@@ -111,13 +110,14 @@ def test_many_classes_take_a_rank_more(preset, below, above, count):
 
 
 @quick
-@given(presets, st.integers(1, 5000))
-def test_the_warm_up_is_a_number_of_steps(preset, steps):
-    share, reason = decided("optim.warmup", presets=preset, overrides={"train.max_steps": steps})
-    steps = min(steps, int(re.search(r" of (\d+),", reason).group(1)))
+@given(presets, few | usual | many, st.integers(1, 5000) | st.just(-1))
+def test_the_warm_up_is_a_number_of_steps(preset, count, most):
+    plan = plan_for(facts(count), presets=preset, overrides={"train.max_steps": most})
+    steps = plan.train.epochs * math.ceil(count / plan.train.batch_size)
+    steps = min(steps, most) if most > 0 else steps
     low, high = WARMUP_SHARES
-    assert share == pytest.approx(min(max(WARMUP_STEPS / steps, low), high), abs=1e-3)
-    assert reason.startswith(f"{WARMUP_STEPS} steps of {steps}")
+    assert plan.optim.warmup == pytest.approx(min(max(WARMUP_STEPS / steps, low), high), abs=1e-3)
+    assert plan.reasons["optim.warmup"].startswith(f"{WARMUP_STEPS} steps of {steps}, ")
 
 
 # Experts and scales: how much objects differ in size.

@@ -80,6 +80,19 @@ def test_the_optimizer_is_that_of_the_plan_and_its_rate_warms_up_and_falls_to_ze
     assert [factor(step) for step in range(4)] == pytest.approx(rising)
 
 
+def test_under_a_time_limit_the_rate_rises_and_falls_by_the_clock():
+    """A tenth of the time is gone before the first step; twice as many steps as it pays for."""
+    plan = plan_for(overrides={"optim.warmup": 0.4})
+    module, steps = module_beside(plan, plan), 100
+    module._time_used = 0.1
+    factor = module._rate_factor(steps)
+    assert factor(0) == pytest.approx(1 / 40 * 0.9)
+    module._time_used = 0.1 + 0.9 * 0.2
+    assert factor(10) == pytest.approx((20 + 1) / 40 * (1 - 0.28))
+    module._time_used = 0.1 + 0.9 * 0.4
+    assert factor(20) == pytest.approx(1 - 0.46)
+
+
 def test_a_rank_adds_up_as_many_passes_as_the_first_one_planned():
     first = plan_for(overrides={"train.batch_size": 4, "train.micro_batch_size": 1})
     module = module_beside(first, plan_for(overrides={"train.batch_size": 4}))
