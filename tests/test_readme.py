@@ -82,10 +82,10 @@ def test_the_table_of_presets_says_what_the_presets_hold():
         preset = load_preset(name)
         plan, cpu, gpu = preset["plan"], preset["budget"]["cpu"], preset["budget"]["gpu"]
         patience = plan["train"]["patience"]
-        assert cpu["experts"] == gpu["experts"]
-        cells = [f"`{name}`", cpu["experts"]]
-        cells += [cpu["rank"], f"{100 * cpu['size_share']:g} %", cpu["samples"]]
-        cells += [gpu["rank"], f"{100 * gpu['size_share']:g} %", gpu["epochs"], patience]
+        assert (cpu["rank"], cpu["experts"]) == (gpu["rank"], gpu["experts"])
+        cells = [f"`{name}`", cpu["rank"], cpu["experts"]]
+        cells += [f"{100 * cpu['size_share']:g} %", cpu["samples"]]
+        cells += [f"{100 * gpu['size_share']:g} %", gpu["epochs"], patience]
         assert f"| {' | '.join(map(str, cells))} |" in README
 
 

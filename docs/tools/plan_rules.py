@@ -159,8 +159,9 @@ def _adapter() -> tuple[Rule, ...]:
         Rule(
             "adapter.rank",
             "`num_images`, and the number of classes",
-            f"The preset's rank, a step less (of {steps}) below {few} images, a step more from "
-            f"{many} images on, and a step more from {classes} classes on.",
+            "The preset's rank, for LoRA and Conv-LoRA of a small backbone "
+            f"{adapter_choices.SMALL_BACKBONE_RANK}; a step less (of {steps}) below {few} images, "
+            f"a step more from {many} images on, and a step more from {classes} classes on.",
             (
                 case(f"{few - 1} images", count=few - 1),
                 case(f"{few} images", count=few, edge=True),

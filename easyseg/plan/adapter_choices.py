@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from easyseg.models.registry import get_spec
+from easyseg.plan.adapter_kinds import KINDS
 from easyseg.plan.facts import Decision, Facts
 
 __all__ = [
     "RANKS",
+    "SMALL_BACKBONE_RANK",
     "alpha",
     "lora_targets",
     "num_experts",
@@ -22,10 +24,11 @@ __all__ = [
 
 # Ranks a step apart: the facts move the preset's rank along them, each fact by one step. Few images
 # are learnt by heart by many weights, many images and many classes have more to tell. Where the
-# bounds lie is a guess; a step more costs a fit 2 % of its time (benchmarks/scaling.py). That a
-# small backbone wants 16 rather than 2, and not 32 for few images, is from benchmarks/effects.py;
-# that many images or classes want more is a guess.
+# bounds lie is a guess; a step more costs a fit 2 % of its time (benchmarks/scaling.py).
 RANKS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+# LiteMedSAM learns more with 16 than with 2, and from few images no more with 32
+# (benchmarks/effects.py).
+SMALL_BACKBONE_RANK = 16
 FEW_IMAGES = 50
 MANY_IMAGES = 1000
 MANY_CLASSES = 6
@@ -45,8 +48,15 @@ REDUCTION = {"lst": 8, "sam_adapter": 32}
 
 
 def rank(facts: Facts, values: Mapping[str, Any]) -> Decision:
-    """Take the preset's rank, or the next one by the numbers of images and of classes."""
-    base, count, classes = facts.budget["rank"], facts.fingerprint.num_images, facts.num_classes
+    """Take the preset's rank, or the next one by the numbers of images and of classes.
+
+    LoRA and Conv-LoRA of a small backbone have one rank in all presets.
+    """
+    base, source = facts.budget["rank"], "of the preset"
+    low_rank = "alpha" in KINDS[values["adapter.kind"]].uses
+    if low_rank and get_spec(values["backbone.name"]).family == "tiny_vit":
+        base, source = SMALL_BACKBONE_RANK, "for a small backbone"
+    count, classes = facts.fingerprint.num_images, facts.num_classes
     steps, why = 0, []
     if count < FEW_IMAGES:
         steps, why = -1, [f"a step less for few images ({count}, under {FEW_IMAGES})"]
@@ -58,7 +68,7 @@ def rank(facts: Facts, values: Mapping[str, Any]) -> Decision:
     place = RANKS.index(base) + steps
     return Decision(
         RANKS[min(max(place, 0), len(RANKS) - 1)],
-        f"{base} of the preset, "
+        f"{base} {source}, "
         + (" and ".join(why) or f"as {count} images of {classes} classes are neither few nor many"),
     )
 

@@ -40,7 +40,7 @@ def with_void(tmp_path_factory) -> pd.DataFrame:
 @HEADS
 def test_a_fit_with_ignored_pixels(with_void, tmp_path, head):
     changes = {"head.kind": head, "train.batch_size": 2}
-    changes |= {"train.epochs": 12, "train.patience": 12}
+    changes |= {"train.epochs": 12, "train.patience": 12, "optim.warmup": 0.05}
     segmentor = fit(with_void, tmp_path / "run", changes)
     assert segmentor.plan_.head.kind == head
     assert (segmentor.label_map_.values, segmentor.label_map_.ignore) == ((0, 1, 2), 255)

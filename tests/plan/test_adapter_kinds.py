@@ -14,7 +14,7 @@ from easyseg.models import registry
 from easyseg.models.adapters.methods import METHODS
 from easyseg.models.network import build_encoder, build_network
 from easyseg.models.registry import get_spec
-from easyseg.plan.adapter_choices import PROMPTS_PER_RANK, REDUCTION
+from easyseg.plan.adapter_choices import PROMPTS_PER_RANK, REDUCTION, SMALL_BACKBONE_RANK
 from easyseg.plan.adapter_kinds import KINDS
 from easyseg.plan.choices import PRETRAINED_DECODER_LR, PRETRAINED_ENCODER_LR
 from easyseg.plan.memory import ENCODER_PARAMETERS, KEPT, ON_CUDA, images_that_fit
@@ -143,6 +143,16 @@ def test_targets_come_in_their_order_and_once():
     plan = plan_for(overrides={"adapter.targets": ["mlp", "v", "q", "v"]})
     assert plan.adapter.targets == ("q", "v", "mlp")
     assert plan_for().adapter.targets == ("q", "k", "v")
+
+
+def test_only_low_rank_paths_of_small_backbones_are_wider_than_the_preset_s():
+    for preset in ("fast", "balanced", "best"):
+        usual = load_preset(preset)["budget"]["cpu"]["rank"]
+        for kind in ("lora", "conv_lora", "adapter", "vpt"):
+            for backbone in ("lite_medsam", "mobile_sam", "vit_b"):
+                wide = "lora" in kind and backbone != "vit_b"
+                plan = of_kind(kind, presets=preset, overrides={"backbone.name": backbone})
+                assert plan.adapter.rank == (SMALL_BACKBONE_RANK if wide else usual)
 
 
 def test_lora_goes_where_a_small_backbone_has_no_other_path():
@@ -275,8 +285,7 @@ def test_what_is_kept_is_what_is_stated(backbone, size, monkeypatch):
     if spec.family == "sam_vit":
         arch = {**spec.arch, "depth": 3, "global_blocks": (2,)}
         monkeypatch.setitem(registry._SPECS, backbone, replace(spec, arch=arch, num_blocks=3))
-    rank = load_preset("balanced")["budget"]["cpu" if spec.family == "tiny_vit" else "gpu"]["rank"]
-    overrides = {"backbone.name": backbone, "data.size": size, "adapter.rank": rank}
+    overrides = {"backbone.name": backbone, "data.size": size}
     kept = {
         kind: kept_bytes(plan_for(facts(), H200, overrides=overrides | {"adapter.kind": kind}))
         for kind in ("conv_lora", "ssf", "full", "vpt" if spec.family == "sam_vit" else "bitfit")

@@ -19,6 +19,7 @@ from easyseg.plan.adapter_choices import (
     MANY_IMAGES,
     PAPERS_SCALES,
     RANKS,
+    SMALL_BACKBONE_RANK,
 )
 from easyseg.plan.choices import (
     HIGHEST_LR,
@@ -85,7 +86,7 @@ def test_few_images_take_a_rank_less_and_many_one_more(preset, fewer, between, m
     counts = (fewer, between, more)
     found = [decided("adapter.rank", facts(count), presets=preset) for count in counts]
     places = [RANKS.index(rank) for rank, _ in found]
-    base = RANKS.index(budget(preset)["rank"])
+    base = RANKS.index(SMALL_BACKBONE_RANK)
     assert places == [base - 1, base, base + 1]
     for count, (_, reason) in zip(counts, found, strict=True):
         assert f"{count}" in reason
