@@ -52,6 +52,10 @@ def adapter_parameters(features, rank, num_experts):
     return lora + num_experts * (9 * rank**2 + rank) + 2 * rank * num_experts
 
 
+def layers_with_experts(network):
+    return [layer for _, layer in network.adapters() if isinstance(layer, ConvLoRALinear)]
+
+
 def count_trainable(plan):
     """Count what is trained in the full network of a plan, whose weights are never made."""
     with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
@@ -76,12 +80,16 @@ def test_number_of_trainable_parameters(tiny_plan, backbone, widths):
             {
                 "backbone.name": backbone,
                 "adapter.kind": kind,
+                "adapter.rank": 3,
                 "adapter.num_experts": num_experts or 8,
             }
         )
         adapters = (
             sum(adapter_parameters(w, 3, num_experts) for w in widths) if kind != "none" else 0
         )
+        if kind != "none" and get_spec(backbone).family == "tiny_vit":
+            # LoRA beside proj (two widths a rank), fc1 and fc2 (five each).
+            adapters += sum(12 * 3 * width for width in widths)
         assert count_trainable(plan) == DECODER + adapters
 
 
@@ -108,7 +116,11 @@ def test_only_adapters_and_decoder_are_trained(tiny_plan, backbone):
     for name, parameter in network.named_parameters():
         adapter = any(part in name for part in ("lora_", ".gate.", ".experts."))
         assert parameter.requires_grad == (adapter or name.startswith("decoder.")), name
-    assert len(list(network.adapters())) == get_spec(backbone).num_blocks
+    spec = get_spec(backbone)
+    assert len(layers_with_experts(network)) == spec.num_blocks
+    # LoRA beside proj, fc1 and fc2 of a small backbone.
+    layers = 4 if spec.family == "tiny_vit" else 1
+    assert len(list(network.adapters())) == layers * spec.num_blocks
     assert network.training
 
 
@@ -134,7 +146,7 @@ def test_every_trained_parameter_gets_a_gradient(tiny_plan, backbone):
     (output.logits.square().mean() + output.aux_losses).backward()
     for name, parameter in network.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
-    gates = [module.gate.w_gate.grad for _, module in network.adapters()]
+    gates = [module.gate.w_gate.grad for module in layers_with_experts(network)]
     assert all(gradient.any() for gradient in gates)
 
 
@@ -165,7 +177,7 @@ def test_shapes(tiny_plan, backbone, num_classes):
 def test_balance_losses_of_all_layers_add_up(tiny_plan, backbone):
     network = network_of(tiny_plan, {"backbone.name": backbone})
     losses = []
-    for _, layer in network.adapters():
+    for layer in layers_with_experts(network):
         layer.gate.register_forward_hook(lambda module, args, out: losses.append(out.balance_loss))
     total = network(images_for()).aux_losses
     assert len(losses) == get_spec(backbone).num_blocks
@@ -212,7 +224,9 @@ def test_bf16_autocast(tiny_plan, backbone, relative_error):
 def test_adapters_in_the_last_blocks_leave_a_frozen_prefix(tiny_plan, backbone):
     network = network_of(tiny_plan, {"backbone.name": backbone, "adapter.blocks": 1})
     steps, split = network.backbone.steps(), network.backbone.split_at
-    assert len(list(network.adapters())) == 1
+    assert len(layers_with_experts(network)) == 1
+    adapted = {id(layer) for _, layer in network.adapters()}
+    assert adapted <= {id(layer) for layer in network.backbone.attention_blocks()[-1].modules()}
     assert steps[split] is network.backbone.attention_blocks()[-1]
     graphs = []
     for step in steps:
