@@ -92,6 +92,11 @@ STUDIES = {
             "rank 16, all layers": ALL_LAYERS,
             "rank 16, all layers, rate 5e-4": {**ALL_LAYERS, "optim.lr": 5e-4},
             "rank 16, all layers, long warm-up": {**ALL_LAYERS, "optim.warmup": 0.3},
+            "rank 12, LoRA in the other layers, long warm-up": {
+                "adapter.rank": 12,
+                "adapter.lora_targets": ["proj", "mlp"],
+                "optim.warmup": 0.3,
+            },
             "rank 16, LoRA in the other layers, long warm-up": {
                 "adapter.rank": 16,
                 "adapter.lora_targets": ["proj", "mlp"],

@@ -172,8 +172,13 @@ def _balance_weight(facts: Facts, values: Mapping[str, Any]) -> Decision:
     )
 
 
-def _steps(facts: Facts, values: Mapping[str, Any]) -> int:
-    """Return the number of optimizer steps of the whole fit."""
+def planned_steps(facts: Facts, values: Mapping[str, Any]) -> int:
+    """Return the number of optimizer steps of the whole fit.
+
+    Args:
+        facts: What the fit is planned from.
+        values: Values of the plan by dotted key: its batch, epochs and largest number of steps.
+    """
     an_epoch = math.ceil(facts.fingerprint.num_images / values["train.batch_size"])
     steps = int(values["train.epochs"] * an_epoch)
     most = values["train.max_steps"]
@@ -185,7 +190,7 @@ def _lr(facts: Facts, values: Mapping[str, Any]) -> Decision:
     count, batch, steps = (
         facts.fingerprint.num_images,
         values["train.batch_size"],
-        _steps(facts, values),
+        planned_steps(facts, values),
     )
     rate = HIGHEST_LR * min(1.0, math.sqrt(HIGHEST_LR_UP_TO_STEPS / steps))
     why = (
@@ -224,7 +229,7 @@ def _decoder_lr(facts: Facts, values: Mapping[str, Any]) -> Decision:
 
 def _warmup(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Take as many steps whatever the length of the fit, within bounds."""
-    steps = _steps(facts, values)
+    steps = planned_steps(facts, values)
     low, high = WARMUP_SHARES
     share = min(max(WARMUP_STEPS / steps, low), high)
     return Decision(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from easyseg.errors import OptionError
 from easyseg.plan.adapter_kinds import KINDS
 from easyseg.plan.checks import check_values
-from easyseg.plan.choices import BALANCE_WEIGHT, CHOICES
+from easyseg.plan.choices import BALANCE_WEIGHT, CHOICES, planned_steps
 from easyseg.plan.costs import Costs, Estimate
 from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.facts import FROM_YOUR_PLAN, SET_BY_YOU, Decision, Facts
@@ -135,11 +135,8 @@ def decide(
 
 def _estimate(plan: Plan, facts: Facts, costs: Costs) -> Estimate:
     """Return what the fit takes if nothing but the time limit ends it."""
-    train, found = plan.train, facts.fingerprint
-    an_epoch = math.ceil(found.num_images / train.batch_size)
-    steps = train.epochs * an_epoch
-    if train.max_steps > 0:
-        steps = min(steps, train.max_steps)
+    found, steps = facts.fingerprint, planned_steps(facts, plan.values())
+    an_epoch = math.ceil(found.num_images / plan.train.batch_size)
     seconds = costs.seconds(steps, math.ceil(steps / an_epoch), found.num_tuning)
     return Estimate(min(seconds, facts.time_limit or math.inf), costs.memory_gb)
 

@@ -65,7 +65,7 @@ def holds_pickle(content: bytes) -> bool:
         return False
     try:
         list(pickletools.genops(content))
-    except Exception:
+    except ValueError:
         return False
     return True
 
@@ -89,6 +89,7 @@ def test_each_further_class_adds_its_hypernetwork_to_the_artifact():
                 "backbone.name": "lite_medsam",
                 "backbone.weights": "random",
                 "adapter.rank": 4,
+                "adapter.lora_targets": [],
             },
         )
         state = trainable_state(build_network(plan, seed=0))
@@ -97,7 +98,17 @@ def test_each_further_class_adds_its_hypernetwork_to_the_artifact():
     sizes = {classes: size_of(classes) for classes in (3, 4, 11)}
     assert sizes[11] - sizes[4] == 7 * (sizes[4] - sizes[3])
     assert 0.55e6 < sizes[4] - sizes[3] < 0.57e6
-    assert sizes[11] < 21e6
+    assert sizes[11] < 20e6
+
+
+@pytest.mark.parametrize("preset", ["fast", "balanced", "best"])
+def test_the_artifact_is_small_in_every_preset(preset):
+    """With as many images as are neither few nor many."""
+    overrides = {"backbone.name": "lite_medsam", "backbone.weights": "random"}
+    plan = plan_for(facts(), presets=preset, overrides=overrides | {"adapter.kind": "conv_lora"})
+    state = trainable_state(build_network(plan, seed=0))
+    about = 50e3  # segmentor.json and the model card; the pretrained base is never saved
+    assert sum(v.numel() * v.element_size() for v in state.values()) <= 16e6 - about
 
 
 def test_the_artifact_of_vit_b_is_small(table, tmp_path):

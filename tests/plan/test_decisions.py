@@ -55,6 +55,12 @@ def test_presets_really_differ_on_a_cpu():
     assert samples == sorted(set(samples))
     patience = [plan.train.patience for plan in (fast, balanced, best)]
     assert patience == sorted(set(patience))
+    vit_b = {"backbone.name": "vit_b"}
+    ranks = [
+        plan_for(presets=name, overrides=vit_b).adapter.rank
+        for name in ("fast", "balanced", "best")
+    ]
+    assert ranks == sorted(set(ranks))
     assert fast.adapter.num_experts < best.adapter.num_experts
     assert fast.data.size <= balanced.data.size < best.data.size
     assert fast.reasons["preset"].startswith("set by you")
