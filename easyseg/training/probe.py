@@ -90,8 +90,8 @@ def _step_seconds(
 ) -> tuple[float, bool]:
     """Return the seconds of a step, and whether one was taken.
 
-    The first step warms up, if there is time for another one. If there is no time for a step, it is
-    guessed: three times a forward pass.
+    The first step warms up, if there is time for another one and for scoring some images. If there
+    is no time for a step, it is guessed: three times a forward pass.
 
     Args:
         prepared: Samples and draft plan.
@@ -152,7 +152,7 @@ def _step_seconds(
     if not is_time_for(seconds):
         return seconds, False
     seconds = seconds_of(step, passes)
-    return (seconds_of(step, passes) if is_time_for(seconds) else seconds), True
+    return (seconds_of(step, passes) if is_time_for(2 * seconds) else seconds), True
 
 
 def _image_seconds(

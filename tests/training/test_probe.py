@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -164,6 +165,42 @@ def test_the_first_scored_image_warms_up_and_others_follow_if_there_is_time(draf
     scored.clear()
     assert measure_costs(prepared, CPU, 0, clock(limit=0.001)).image >= 0.3
     assert scored == [1]
+
+
+@pytest.mark.parametrize(("limit", "steps", "scored"), [(160.0, 1, [1, 1]), (200.0, 2, [1, 1])])
+def test_a_second_step_leaves_time_for_scoring(draft, monkeypatch, limit, steps, scored):
+    """By a clock of its own: a forward pass takes 1 s, a step 3, an image 1; a probe 5 %."""
+    prepared, now, done, images = draft(), [0.0], [], []
+    loss, optimizer = probe.training_loss, probe.new_optimizer
+
+    def slow_loss(*arguments):
+        now[0] += 1.0
+        return loss(*arguments)
+
+    def slow_optimizer(*arguments):
+        made = optimizer(*arguments)
+        take = made.step
+
+        def step():
+            now[0] += 2.0
+            done.append(take())
+
+        made.step = step
+        return made
+
+    def slow_score(model, samples, **options):
+        now[0] += len(samples)
+        images.append(len(samples))
+
+    monkeypatch.setattr(probe, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(probe, "training_loss", slow_loss)
+    monkeypatch.setattr(probe, "new_optimizer", slow_optimizer)
+    monkeypatch.setattr(probe, "score", slow_score)
+    train = replace(prepared.plan.train, batch_size=2, micro_batch_size=2)
+    prepared = replace(prepared, plan=replace(prepared.plan, train=train))
+    costs = measure_costs(prepared, CPU, 0, clock(limit))
+    assert (costs.step, costs.image) == (3.0, 1.0)
+    assert (len(done), images) == (steps, scored)
 
 
 def test_a_step_that_is_too_long_for_the_limit_is_guessed(draft, monkeypatch):
