@@ -109,7 +109,7 @@ STUDIES = {
     "few_steps": Study(
         "the preset `fast`, 60 steps of two images or 100 of one",
         (*BINARY, "cwfid"),
-        {"train.max_steps": 60},
+        {"train.max_steps": 60, "train.batch_size": 2},
         {
             "as it is": {},
             "rate 2e-3": {"optim.lr": 2e-3},
@@ -119,6 +119,16 @@ STUDIES = {
                 "train.max_steps": 100,
                 "optim.lr": 2e-3,
             },
+        },
+        preset="fast",
+    ),
+    "batch": Study(
+        "the preset `fast`, 225 samples in batches of 2 or as many seconds of 1",
+        (*BINARY, "cwfid"),
+        {},
+        {
+            "batches of 2": {"train.batch_size": 2},
+            "batches of 1": {"train.batch_size": 1, "train.max_steps": 190},
         },
         preset="fast",
     ),
