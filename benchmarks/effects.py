@@ -61,7 +61,7 @@ STUDIES = {
     "now": Study(
         "the preset `fast`, less one thing, for as many samples",
         (*BINARY, "cwfid"),
-        {**FORMER_ADAPTER, "adapter.rank": 3},
+        {**FORMER_ADAPTER, "adapter.rank": 3, "train.batch_size": 2},
         {
             "as it is": {},
             "no prompt": {"backbone.prompt": "none"},
@@ -80,7 +80,7 @@ STUDIES = {
     "capacity": Study(
         "the preset `fast` with rank 2, or with more of the encoder to train, for as many samples",
         (*BINARY, "cwfid"),
-        {**FORMER_ADAPTER, "adapter.rank": 2, "optim.lr": 1e-3},
+        {**FORMER_ADAPTER, "adapter.rank": 2, "optim.lr": 1e-3, "train.batch_size": 2},
         {
             "as it was": {},
             "rank 16": {"adapter.rank": 16},

@@ -34,6 +34,7 @@ __all__ = ["Decision", "check_given", "check_request", "decide"]
 _FIRST = (
     "adapter.kind",
     "backbone.name",
+    "backbone.weights",
     "adapter.rank",
     "train.batch_size",
     "train.precision",

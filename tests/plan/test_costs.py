@@ -49,9 +49,10 @@ def test_seconds_are_the_sum_of_the_parts():
 @given(st.floats(60, 3000))
 def test_the_limit_decides_the_epochs(limit):
     paid = costs(0.7)
-    epochs = plan_for(time_limit=limit, costs=paid, presets="fast").train.epochs
-    steps = paid.steps_within(limit, 32, 16)
-    assert epochs == min(30, max(1, math.ceil(SPARE_STEPS * steps / 32)))
+    train = plan_for(time_limit=limit, costs=paid, presets="fast").train
+    an_epoch = 64 // train.batch_size
+    steps = paid.steps_within(limit, an_epoch, 16)
+    assert train.epochs == min(30, max(1, math.ceil(SPARE_STEPS * steps / an_epoch)))
 
 
 def test_more_time_is_more_epochs_and_the_reason_says_what_they_cost():

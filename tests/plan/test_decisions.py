@@ -187,6 +187,15 @@ def test_nodes_share_the_batch_too():
         plan.train.accumulation(16)
 
 
+def test_batch_normalisation_that_learns_sees_more_than_one_image():
+    assert plan_for(presets="fast").train.batch_size == 1
+    scratch = {"adapter.kind": "full", "backbone.weights": "random"}
+    plan = plan_for(presets="fast", overrides=scratch)
+    assert (plan.train.batch_size, plan.train.micro_batch_size) == (2, 2)
+    assert "not from one" in plan.reasons["train.batch_size"]
+    assert plan_for(facts(1), presets="fast", overrides=scratch).train.batch_size == 1
+
+
 def test_a_batch_is_never_larger_than_the_data():
     assert plan_for(facts(3), hardware=H200).train.batch_size == 3
 
