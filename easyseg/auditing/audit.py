@@ -176,7 +176,8 @@ def examine(
             colour = found[0].coloured if found else None
             found.append(with_facts(table, advance, colour=colour))
     if not found:
-        raise DataError(unread)
+        given = ", ".join(f"{name} data are None" for name in tables)
+        raise DataError(unread or f"{given}; expected a DataFrame or a CSV file")
     audited = understand(
         found, problem_type=problem_type, classes=classes, ignore_index=ignore_index
     )

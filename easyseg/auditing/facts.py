@@ -49,11 +49,12 @@ class ImageFacts:
         mask_size: Height and width of the upright mask; None without a mask.
         mask_mode: The mask's PIL mode, or the array's dtype.
         palette: Red, green and blue of each value, if the values are indices of a palette.
-        lossy: Whether the mask is a JPEG.
+        lossy: Whether the mask is a JPEG or a lossy WebP.
         num_values: Number of different values of the mask.
         border_counts: Pixels of each raw value on the frame of the mask, one pixel wide.
         turned: Whether the EXIF orientations of image and mask swap height and width; looked up
             only where the two sizes differ.
+        pages: Number of pages or frames of the image's and of the mask's file (TIFF and GIF).
         grey: Whether all three channels of the image are the same.
         constant: Whether the image is of one colour.
         levels: Smallest and largest 8-bit value of the image.
@@ -82,6 +83,7 @@ class ImageFacts:
     num_values: int = 0
     border_counts: dict[int, int] | None = None
     turned: tuple[bool, bool] = (False, False)
+    pages: tuple[int, int] = (1, 1)
     grey: bool = False
     constant: bool = False
     levels: tuple[int, int] = (0, 255)

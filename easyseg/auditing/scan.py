@@ -24,6 +24,7 @@ from easyseg.data.io import (
     describe,
     image_mode,
     load_mask,
+    num_pages,
     orientation,
     read_image,
     turns,
@@ -115,7 +116,7 @@ def _look(image: ImageSource, mask: ImageSource | None, *, colour: bool = False)
     pixels: np.ndarray | None = None
     try:
         pixels = read_image(image)
-        fact = _with_image(fact, pixels, image_mode(image))
+        fact = replace(_with_image(fact, pixels, image_mode(image)), pages=(num_pages(image), 1))
     except DataError as error:
         fact = replace(fact, problems=(_problem("image", image, error),))
     if mask is None:
@@ -125,6 +126,7 @@ def _look(image: ImageSource, mask: ImageSource | None, *, colour: bool = False)
     try:
         loaded = load_mask(mask, colour=colour)
         fact = _with_mask(fact, loaded, image_mode(mask))
+        fact = replace(fact, pages=(fact.pages[0], num_pages(mask)))
     except DataError as error:
         return replace(fact, problems=(*fact.problems, _problem("label", mask, error)))
     if pixels is None:

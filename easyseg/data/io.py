@@ -35,6 +35,7 @@ __all__ = [
     "image_mode",
     "image_size",
     "load_mask",
+    "num_pages",
     "orientation",
     "read_image",
     "read_mask",
@@ -47,6 +48,10 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 # Modes whose channels may hold class ids; every other mode is colour for certain.
 _MASK_MODES = frozenset({"1", "L", "P", "PA", "I", "F", "LA", "RGB", "RGBA", "RGBX"})
 _LOSSY_FORMATS = ("JPEG", "MPO")
+# How far the channels of a grey pixel differ at most where a lossy file kept them as colours.
+_GREY_SPREAD = 8
+_PAGED_FORMATS = ("TIFF", "GIF")
+_WEBP_HEADER = 4096  # bytes: chunks of metadata may come before the pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +63,7 @@ class Mask:
         dtype: ``"bool"``, ``"uint8"``, ``"uint16"`` or ``"int32"``; ``"rgb"`` if the values are
             colours.
         palette: Red, green and blue of each value, if the values are indices of a palette.
-        lossy: Whether the file is a JPEG, which smears values.
+        lossy: Whether the file is a JPEG or a lossy WebP, which smear values.
     """
 
     values: np.ndarray
@@ -168,6 +173,8 @@ def load_mask(source: ImageSource, *, colour: bool = False) -> Mask:
                 palette = bytes(pixels.getpalette() or ()) or None
                 pixels = pixels.getchannel(0) if pixels.mode == "PA" else pixels
             pixels = np.array(pixels)
+            if lossy and not colour:
+                pixels = _grey_if_nearly(pixels)
         values, told = mask_numbers(pixels, describe(source), palette=palette, colour=colour)
         return Mask(values, "rgb" if told else str(values.dtype), palette, lossy)
 
@@ -231,6 +238,18 @@ def orientation(source: ImageSource) -> int:
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
+def num_pages(source: ImageSource) -> int:
+    """Return how many pages or frames a readable TIFF or GIF has; 1 for everything else.
+
+    Args:
+        source: A path, an array or a PIL image.
+    """
+    if isinstance(source, np.ndarray):
+        return 1
+    with _opened(source) as image:
+        return getattr(image, "n_frames", 1) if image.format in _PAGED_FORMATS else 1
+
+
 def turns(orientation: int) -> bool:
     """Return whether an EXIF orientation swaps height and width."""
     return orientation in _TURNED
@@ -269,7 +288,7 @@ def _opened(source: Path | Image.Image) -> Iterator[Image.Image]:
 
 
 def _decode(source: ImageSource) -> tuple[Image.Image | np.ndarray, bool]:
-    """Return upright pixels, as an array if PIL has no mode for them, and whether of a JPEG."""
+    """Return upright pixels, an array if PIL has no mode for them, and whether they are lossy."""
     if isinstance(source, np.ndarray):
         return source, False
     if isinstance(source, Image.Image):
@@ -278,8 +297,24 @@ def _decode(source: ImageSource) -> tuple[Image.Image | np.ndarray, bool]:
         if not is_deep_colour(image):
             image.load()
             ImageOps.exif_transpose(image, in_place=True)  # most need no turn, and no copy then
-            return image, image.format in _LOSSY_FORMATS
+            return image, image.format in _LOSSY_FORMATS or _is_lossy_webp(image, source)
     return read_deep_colour(source), False
+
+
+def _is_lossy_webp(image: Image.Image, file: Path) -> bool:
+    """Return whether the pixels of a WebP are not in its lossless chunk; PIL does not say."""
+    if image.format != "WEBP":
+        return False
+    with file.open("rb") as opened:
+        return b"VP8L" not in opened.read(_WEBP_HEADER)
+
+
+def _grey_if_nearly(pixels: np.ndarray) -> np.ndarray:
+    """Return the grey levels ``[H, W]`` of pixels ``[H, W, C]`` that are grey but for rounding."""
+    if pixels.ndim != 3 or pixels.shape[2] < 3 or pixels.dtype != np.uint8:
+        return pixels
+    spread = np.ptp(pixels[..., :3], axis=-1)
+    return pixels[..., 1].copy() if spread.max(initial=0) <= _GREY_SPREAD else pixels
 
 
 def _not_empty(pixels: np.ndarray, source: ImageSource) -> np.ndarray:

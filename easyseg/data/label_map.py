@@ -361,7 +361,8 @@ def infer_label_map(
     check_classes(known, present, ignore, problem_type, dtype, named=classes is not None)
     if len(names) != len(known):
         raise DataError(
-            f"classes= gives {len(names)} names, but the masks hold {some(known, dtype)}"
+            f"classes= gives {len(names)} {'name' if len(names) == 1 else 'names'}, but the masks"
+            f" hold {some(known, dtype)}"
             f" (ignored: {shown(ignore, dtype)});"
             " name each, or give {value: name} if a class does not occur"
         )

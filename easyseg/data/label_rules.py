@@ -35,7 +35,8 @@ SMEARED_HINT = (
 
 def check_options(classes: Classes | None, ignore_index: RawValue | None) -> None:
     """Refuse a ``classes`` or ``ignore_index`` that makes no sense whatever the masks hold."""
-    if not (ignore_index is None or _is_raw_value(ignore_index)):
+    # True would be taken for 1.
+    if isinstance(ignore_index, bool) or not (ignore_index is None or _is_raw_value(ignore_index)):
         raise OptionError(f"ignore_index={ignore_index!r}: expected {_WRITTEN}")
     if classes is None:
         return
@@ -190,6 +191,11 @@ def shown(value: int | None, dtype: str) -> str:
     if value is None:
         return "none"
     return hex_colour(value) if dtype == "rgb" else str(value)
+
+
+def written(value: int, dtype: str) -> str:
+    """Return a raw value as it is written in Python: ``255``, ``'#804080'``."""
+    return repr(shown(value, dtype)) if dtype == "rgb" else str(value)
 
 
 def some(values: Sequence[int], dtype: str = "int32", *, most: int = 12) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from audit_gallery import audit_of, fit_prepares, fit_refuses, scenes, write_set
+from audit_gallery import SIZE, audit_of, fit_prepares, fit_refuses, scenes, write_set
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageFilter
@@ -20,7 +20,7 @@ from easyseg.auditing.facts import ImageFacts
 from easyseg.auditing.tables import Audited, AuditTable, Seen
 from easyseg.data.label_map import LabelMap
 from easyseg.data.table import read_samples
-from easyseg.errors import OptionError
+from easyseg.errors import DataError, OptionError
 
 PAIRS = scenes(8)
 CLASSES = scenes(8, seed=1, multiclass=True)
@@ -117,6 +117,106 @@ def test_zero_and_one_beside_zero_and_255(tmp_path):
     assert fit_refuses(table, ignore_index=255) == ()
 
 
+def test_the_line_of_a_mask_in_another_coding_says_what_to_do(tmp_path):
+    first = write_set(tmp_path / "a", PAIRS[:5], lambda ids: ids)
+    second = write_set(tmp_path / "b", PAIRS[5:])
+    line = fit_refuses(pd.concat([first, second], ignore_index=True))[0]
+    assert "holds [0, 255], others hold 0 and 1: save all masks in one way" in line
+    remedy = only(audit_of(second, first), "unknown-values").remedy
+    assert remedy.startswith("save all masks in one coding")
+
+
+RED = np.array([[0, 0, 0], [255, 0, 0]], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        (lambda ids: ids, lambda ids: ids * np.uint8(100), "hold the value 1, 3 others"),
+        (lambda ids: ids, lambda ids: ids * np.uint16(65535), "the value 65535"),
+        (lambda ids: ids * np.uint8(255), lambda ids: RED[ids], "#FF0000"),
+        (lambda ids: ids, lambda ids: ids * np.uint8(2), None),  # an object of one class a picture
+        (lambda ids: RED[ids], lambda ids: RED[ids][..., ::-1], None),
+    ],
+)
+def test_one_class_in_two_codings_is_asked_about(one, other, words, tmp_path):
+    first = write_set(tmp_path / "a", PAIRS[:5], one)
+    second = write_set(tmp_path / "b", PAIRS[5:], other)
+    report = audit_of(pd.concat([first, second], ignore_index=True))
+    if words is None:
+        assert "mixed-encodings" not in checks(report)
+        return
+    question = only(report, "mixed-encodings")
+    assert (str(question.severity), words in question.found) == ("warning", True)
+    assert {item.position for item in question.evidence} == {5, 6, 7}
+
+
+def test_two_codings_of_several_classes(tmp_path):
+    far = np.array([0, 127, 254], np.uint8)
+    first = write_set(tmp_path / "a", CLASSES[:5], lambda ids: ids)
+    second = write_set(tmp_path / "b", CLASSES[5:], lambda ids: far[ids])
+    question = only(audit_of(pd.concat([first, second], ignore_index=True)), "mixed-encodings")
+    assert "5 masks hold the values 1, 2, 3 others the values 127, 254" in question.found
+
+
+def test_probability_maps_are_no_classes(tmp_path):
+    ramp = np.linspace(0, 170, SIZE[0] * SIZE[1]).astype(np.uint8).reshape(SIZE)
+    table = write_set(tmp_path, PAIRS, lambda ids: ids * ramp.T.reshape(SIZE))
+    report = audit_of(table)
+    assert only(report, "soft-masks") in report.errors
+    assert "8 of 8 masks hold more than 64 values each" in only(report, "soft-masks").found
+    assert fit_refuses(table) != ()
+    named = {value: f"class {value}" for value in range(171)}
+    assert "soft-masks" not in checks(audit_of(table, classes=named))
+
+
+def test_masks_with_too_many_values_are_one_error(tmp_path):
+    rng = np.random.default_rng(0)
+    many = rng.integers(0, 60000, SIZE, dtype=np.uint16)
+    report = audit_of(write_set(tmp_path, PAIRS, lambda ids: many))
+    assert [finding.check for finding in report.errors] == ["too-many-values"]
+    assert "numbers of objects are no classes" in report.errors[0].remedy
+
+
+def test_lossy_webps_of_two_values_are_grey_levels_rather_than_colours(tmp_path):
+    table = write_set(tmp_path / "a", PAIRS, suffix="webp", quality=90)
+    mixed = pd.concat([table[:1], write_set(tmp_path / "b", PAIRS[1:])], ignore_index=True)
+    for each in (table, mixed):
+        (line,) = fit_refuses(each)
+        assert "Masks saved as JPEG or resized with interpolation hold smeared values" in line
+    exact = audit_of(write_set(tmp_path / "c", PAIRS, suffix="webp", lossless=True))
+    assert checks(exact) == []
+
+
+def test_classes_in_lossy_files_are_doubted(tmp_path):
+    table = write_set(tmp_path / "a", CLASSES, lambda ids: ids, suffix="jpg", quality=95)
+    doubt = only(audit_of(table), "lossy-masks")
+    assert (str(doubt.severity), len(doubt.evidence)) == ("warning", 8)
+    clean = audit_of(write_set(tmp_path / "b", CLASSES, lambda ids: ids))
+    assert "lossy-masks" not in checks(clean)
+
+
+def test_colours_between_two_others_are_smeared_edges(tmp_path):
+    pair = np.array([[68, 1, 84], [253, 231, 37]], np.uint8)
+
+    def resized(ids):
+        small = Image.fromarray(pair[ids]).resize((43, 32), Image.Resampling.NEAREST)
+        return small.resize(SIZE[::-1], Image.Resampling.BILINEAR)
+
+    levels = np.linspace(pair[0], pair[1], 7).astype(np.uint8)
+
+    def blended(ids):
+        grey = np.asarray(Image.fromarray(ids * np.uint8(6)).filter(ImageFilter.BoxBlur(1)))
+        return levels[grey]
+
+    doubt = only(audit_of(write_set(tmp_path / "a", PAIRS, blended)), "blended-colours")
+    assert str(doubt.severity) == "warning"
+    assert "rare and lie between two frequent colours" in doubt.found
+    assert fit_refuses(write_set(tmp_path / "b", PAIRS, resized)) != ()  # far too many shades
+    clean = audit_of(write_set(tmp_path / "c", CLASSES, lambda ids: COLOURS[ids]))
+    assert "blended-colours" not in checks(clean)
+
+
 def test_ambiguous_values_are_an_error_that_options_settle(tmp_path):
     values = np.array([0, 128, 255], np.uint8)
     table = write_set(tmp_path, CLASSES, lambda ids: values[ids])
@@ -156,6 +256,57 @@ def test_void_is_said_and_a_far_value_is_asked_about(tmp_path):
     assert "ignore_index='#FFFFFF'" in only(report, "ignore-candidate").remedy
 
 
+def test_an_ignored_value_that_no_mask_holds_is_said(tmp_path):
+    report = audit_of(write_set(tmp_path, CLASSES, lambda ids: ids), ignore_index=254)
+    assert only(report, "ignored-pixels").found == "no training mask holds the ignored value 254"
+
+
+def boxes(inverted):
+    """Return pairs with an object that keeps off the border, in some as a negative."""
+    rng = np.random.default_rng(0)
+    pairs = []
+    for i, (image, _) in enumerate(scenes(12, seed=2)):
+        ids = np.zeros(SIZE, np.uint8)
+        top, left = rng.integers(5, 40, 2)
+        ids[top : top + 30, left : left + 40] = 1
+        pairs.append((image, 1 - ids if i in inverted else ids))
+    return pairs
+
+
+@pytest.mark.parametrize("inverted", [{3}, {0, 5, 9}, set(range(6))])
+def test_some_inverted_masks_are_a_question_that_names_them(inverted, tmp_path):
+    report = audit_of(write_set(tmp_path, boxes(inverted)))
+    question = only(report, "inverted-masks")
+    assert str(question.severity) == "warning"
+    assert {item.position for item in question.evidence} == inverted
+
+
+def test_tables_that_are_inverted_beside_the_training_masks(tmp_path):
+    train, tuning, test = (
+        write_set(tmp_path / name, boxes(set(range(12)) if name == "tuning" else set()))
+        for name in ("train", "tuning", "test")
+    )
+    question = only(audit_of(train, tuning, test), "inverted-masks")
+    assert "(tuning: 12)" in question.found
+    assert "inverted-masks" not in checks(audit_of(train, test))
+
+
+def test_objects_that_fill_their_images_are_no_negatives(tmp_path):
+    pairs = boxes(set())
+    whole = np.ones(SIZE, np.uint8)
+    large = whole.copy()
+    large[40:44, 60:64] = 0  # leaves less free than any object takes
+    pairs[2:4] = [(pairs[2][0], whole), (pairs[3][0], large)]
+    assert "inverted-masks" not in checks(audit_of(write_set(tmp_path, pairs)))
+
+
+def test_the_remedy_for_inverted_colours_is_python(tmp_path):
+    colours = np.array([[255, 0, 0], [255, 255, 255]], np.uint8)
+    report = audit_of(write_set(tmp_path, boxes(set(range(12))), lambda ids: colours[ids]))
+    remedy = only(report, "inverted-foreground").remedy
+    assert "classes={'#FFFFFF': 'background', '#FF0000': 'foreground'}" in remedy
+
+
 def test_inverted_masks_are_a_question(tmp_path):
     report = audit_of(write_set(tmp_path, PAIRS, lambda ids: (1 - ids) * np.uint8(255)))
     question = only(report, "inverted-foreground")
@@ -183,6 +334,13 @@ def test_a_value_in_one_file_only(tmp_path):
     lone = only(audit_of(table), "lone-value")
     assert "holds the value 3, in 3 pixels" in lone.found
     assert [item.position for item in lone.evidence] == [3]
+
+
+def test_many_values_in_one_file_each_are_one_finding(tmp_path):
+    pairs = [(image, ids * np.uint8(10 + i)) for i, (image, ids) in enumerate(PAIRS)]
+    finding = only(audit_of(write_set(tmp_path, pairs, lambda ids: ids)), "lone-value")
+    assert "8 of 9 values are each held by one mask of 8 alone" in finding.found
+    assert len(finding.evidence) == 8
 
 
 def test_empty_and_full_masks(tmp_path):
@@ -371,6 +529,38 @@ def test_groups_in_names_and_groups_in_two_tables(tmp_path):
 # Images.
 
 
+@pytest.mark.parametrize("missing", [-9999.0, -3.4e38])
+def test_a_value_for_missing_data_that_takes_the_whole_range(missing, tmp_path):
+    table = write_set(tmp_path, PAIRS)
+    for i, (image, _) in enumerate(PAIRS[:3]):
+        bare = image[..., 1].astype(np.float32) / 255
+        bare[:, :10] = missing if i < 2 else 0.5
+        Image.fromarray(bare).save(tmp_path / f"{i}.tif")
+        table.loc[i, "image"] = str(tmp_path / f"{i}.tif")
+    finding = only(audit_of(table), "squeezed-range")
+    assert {item.position for item in finding.evidence} == {0, 1}
+
+
+def test_pages_that_are_not_read_are_said(tmp_path):
+    table = write_set(tmp_path, PAIRS)
+    for column, row in (("image", 0), ("label", 2)):
+        pages = [Image.open(table[column][row]).convert("L")] * 3
+        pages[0].save(tmp_path / f"{row}.tif", save_all=True, append_images=pages[1:])
+        table.loc[row, column] = str(tmp_path / f"{row}.tif")
+    found = {str(f.severity): f for f in audit_of(table).by_check("several-pages")}
+    assert {key: [e.position for e in f.evidence] for key, f in found.items()} == {
+        "note": [0],
+        "warning": [2],
+    }
+
+
+def test_no_table_at_all_is_said():
+    with pytest.raises(DataError, match="train data are None"):
+        audit_of(None)
+    with pytest.raises(DataError, match="expected a DataFrame or a CSV"):
+        fit_prepares(None)
+
+
 def test_extreme_sizes(tmp_path, monkeypatch):
     sizes = {"tiny-image": (20, 90), "elongated-image": (40, 200), "huge-image": (300, 300)}
     rng = np.random.default_rng(0)
@@ -406,6 +596,11 @@ def test_swapped_columns_are_told_from_swapped_rows(tmp_path):
     smeared = write_set(tmp_path / "b", PAIRS, suffix="jpg", quality=80)
     swapped = smeared.rename(columns={"image": "label", "label": "image"})
     assert [finding.check for finding in audit_of(swapped).errors] == ["swapped-columns"]
+
+
+def test_true_is_no_ignored_value(tmp_path):
+    with pytest.raises(OptionError, match="ignore_index=True"):
+        audit_of(write_set(tmp_path, PAIRS), ignore_index=True)
 
 
 def test_options_that_make_no_sense_are_raised(tmp_path):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from easyseg.auditing.checks.channels import check_brightness, check_channels
+from easyseg.auditing.checks.channels import check_brightness, check_channels, check_pages
 from easyseg.auditing.checks.classes import check_missing_classes, check_rare_classes
 from easyseg.auditing.checks.columns import check_label_is_image, check_swapped_columns
 from easyseg.auditing.checks.duplicates import (
@@ -20,15 +20,22 @@ from easyseg.auditing.checks.encodings import check_encodings
 from easyseg.auditing.checks.files import check_cells, check_files
 from easyseg.auditing.checks.groups import check_groups
 from easyseg.auditing.checks.ignored import check_ignored
-from easyseg.auditing.checks.inverted import check_inverted
+from easyseg.auditing.checks.inverted import check_inverted, check_inverted_masks
 from easyseg.auditing.checks.lone_values import check_lone_values
 from easyseg.auditing.checks.sizes import check_extreme_sizes, check_mask_sizes
-from easyseg.auditing.checks.smears import check_palettes, check_smeared
+from easyseg.auditing.checks.smears import (
+    check_blended_colours,
+    check_lossy,
+    check_palettes,
+    check_smeared,
+)
 from easyseg.auditing.checks.values import (
     check_label_map,
     check_many_values,
     check_mixed_bits,
     check_mixed_encodings,
+    check_soft_masks,
+    check_two_codings,
     check_unknown_values,
 )
 from easyseg.auditing.findings import Finding
@@ -54,13 +61,18 @@ CHECKS: tuple[Check, ...] = (
     check_label_map,
     check_mixed_bits,
     check_mixed_encodings,
+    check_two_codings,
+    check_soft_masks,
     check_duplicates,
     check_near_duplicates,
     check_shared_masks,
     check_groups,
     check_smeared,
+    check_lossy,
+    check_blended_colours,
     check_palettes,
     check_inverted,
+    check_inverted_masks,
     check_lone_values,
     check_empty_masks,
     check_missing_classes,
@@ -70,6 +82,7 @@ CHECKS: tuple[Check, ...] = (
     check_encodings,
     check_ignored,
     check_channels,
+    check_pages,
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from easyseg.auditing.facts import Part
 from easyseg.auditing.findings import Finding, Severity, counted
 from easyseg.auditing.tables import Audited, Seen
 
@@ -20,6 +21,8 @@ _WHAT = {
 }
 # Of 255 levels; 8-bit copies of 0..1 or 0..15 images have fewer, photos at night have more.
 _FEW_LEVELS = 16
+# A stretched image whose pixels nearly all have one of fewer colours shows next to nothing.
+_FEW_COLOURS = 8
 _DARK, _BRIGHT = 10, 245  # mean levels beyond which a picture shows next to nothing
 
 
@@ -59,14 +62,45 @@ def check_channels(audited: Audited) -> Iterator[Finding]:
         )
 
 
+def _is_stretched(mode: str) -> bool:
+    """Return whether images of a mode are stretched from their own smallest to largest value."""
+    return mode not in _PLAIN | _ALPHA | _WHAT.keys()
+
+
+def check_pages(audited: Audited) -> Iterator[Finding]:
+    """Yield a note on images, and a warning on masks, of which only the first page is read."""
+    parts: tuple[tuple[Part, Severity, str], ...] = (
+        ("image", Severity.NOTE, "image"),
+        ("label", Severity.WARNING, "mask"),
+    )
+    for part, severity, words in parts:
+        found = [seen for seen in audited if seen.fact.pages[part == "label"] > 1]
+        if found:
+            yield Finding(
+                severity,
+                "several-pages",
+                f"{counted(len(found), words)} with several pages or frames: the first one is read",
+                "nothing, if the others do not matter; otherwise save them as bands or class ids of"
+                " one page",
+                tuple(seen.evidence(part) for seen in found),
+            )
+
+
 def check_brightness(audited: Audited) -> Iterator[Finding]:
     """Yield warnings for images that show nothing, or next to nothing."""
     known = [seen for seen in audited if seen.fact.digest and not seen.swapped]
     constant = [seen for seen in known if seen.fact.constant]
     varied = [seen for seen in known if not seen.fact.constant]
     flat = [s for s in varied if s.fact.levels[1] - s.fact.levels[0] < _FEW_LEVELS]
+    squeezed = [
+        seen
+        for seen in varied
+        if seen not in flat and _is_stretched(seen.fact.mode) and seen.fact.colours < _FEW_COLOURS
+    ]
     extreme = [
-        seen for seen in varied if seen not in flat and not _DARK <= seen.fact.brightness <= _BRIGHT
+        seen
+        for seen in varied
+        if seen not in flat + squeezed and not _DARK <= seen.fact.brightness <= _BRIGHT
     ]
     for check, found, words, remedy in (
         ("constant-image", constant, "of one colour", "look at them, or drop the rows"),
@@ -75,6 +109,13 @@ def check_brightness(audited: Audited) -> Iterator[Finding]:
             flat,
             f"less than {_FEW_LEVELS} of 256 grey levels used",
             "look whether values of 0..1 or few bits were saved as 8 bit: stretch them",
+        ),
+        (
+            "squeezed-range",
+            squeezed,
+            f"stretched to 8 bit, nearly all pixels have one of fewer than {_FEW_COLOURS} levels: a"
+            " value far from all others, as for missing data, sets the range",
+            "give missing data a value within the range of the others, or convert to 8 bit",
         ),
         (
             "dark-or-bright-image",

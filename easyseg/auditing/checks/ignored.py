@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from easyseg.auditing.findings import Finding, Severity
 from easyseg.auditing.tables import Audited, Seen
-from easyseg.data.label_map import LabelMap
+from easyseg.data.label_rules import written
 
 # Values that data sets use for "unlabelled": the largest of 8 and of 16 bits, white, and the cream
 # colour that PASCAL VOC draws around its objects.
@@ -37,12 +37,19 @@ def check_ignored(audited: Audited) -> Iterator[Finding]:
                 "ignore-candidate",
                 f"is the value {label_map.shown(value)} a class? It may stand for unlabelled"
                 f" pixels: {share:.2%} of the pixels, in {len(holding)} of {len(masks)} masks",
-                f"if it does, ignore it: ignore_index={_written(value, label_map)}",
+                f"if it does, ignore it: ignore_index={written(value, label_map.dtype)}",
                 tuple(seen.evidence("label") for seen in holding),
             )
     elif label_map.ignore is not None:
         share, holding = _share(masks, label_map.ignore)
-        if holding:
+        if not holding:
+            yield Finding(
+                Severity.NOTE,
+                "ignored-pixels",
+                f"no training mask holds the ignored value {label_map.shown(label_map.ignore)}",
+                "nothing, if masks to come may hold it; else correct ignore_index, or leave it out",
+            )
+        else:
             yield Finding(
                 Severity.NOTE,
                 "ignored-pixels",
@@ -52,11 +59,6 @@ def check_ignored(audited: Audited) -> Iterator[Finding]:
                 " list it in classes={value: name, ...}",
                 tuple(seen.evidence("label") for seen in holding),
             )
-
-
-def _written(value: int, label_map: LabelMap) -> str:
-    """Return a value as it is written in Python."""
-    return repr(label_map.shown(value)) if label_map.coloured else str(value)
 
 
 def _share(masks: list[Seen], value: int) -> tuple[float, list[Seen]]:

@@ -13,6 +13,8 @@ from easyseg.data.label_rules import shown
 _FEW_MASKS = 5
 # Beyond, the values are grey levels, which other checks report.
 _MANY_VALUES = 64
+# More lone values have one cause, and are one finding.
+_MOST_FINDINGS = 5
 
 
 def check_lone_values(audited: Audited) -> Iterator[Finding]:
@@ -23,9 +25,18 @@ def check_lone_values(audited: Audited) -> Iterator[Finding]:
     files = Counter(value for seen in masks for value in seen.fact.mask_counts or ())
     if len(masks) < _FEW_MASKS or len(files) > _MANY_VALUES:
         return
-    for value, count in sorted(files.items()):
-        if count > 1:
-            continue
+    lone = [value for value, count in sorted(files.items()) if count == 1]
+    if len(lone) > _MOST_FINDINGS:
+        holding = [seen for seen in masks if not set(lone).isdisjoint(seen.fact.mask_counts or ())]
+        yield Finding(
+            Severity.WARNING,
+            "lone-value",
+            f"{len(lone)} of {len(files)} values are each held by one mask of {len(masks)} alone",
+            "look whether the masks hold classes, rather than numbers of objects or grey levels",
+            tuple(seen.evidence("label") for seen in holding),
+        )
+        return
+    for value in lone:
         seen = next(seen for seen in masks if value in (seen.fact.mask_counts or ()))
         pixels = counted((seen.fact.mask_counts or {})[value], "pixel")
         name = shown(value, seen.fact.mask_dtype or "")
