@@ -166,6 +166,9 @@ def examine(
         DataError: A table cannot be read at all; lists the errors in the others, too.
         OptionError: ``problem_type``, ``classes`` or ``ignore_index`` makes no sense.
     """
+    first = next(iter(tables))
+    if tables[first] is None:
+        raise DataError(f"{first} data are None: expected a DataFrame or a CSV file")
     unread: list[str] = []
     read = read_tables(
         tables, image=image, label=label, data_root=data_root, problems=unread, groups=groups
@@ -176,8 +179,7 @@ def examine(
             colour = found[0].coloured if found else None
             found.append(with_facts(table, advance, colour=colour))
     if not found:
-        given = ", ".join(f"{name} data are None" for name in tables)
-        raise DataError(unread or f"{given}; expected a DataFrame or a CSV file")
+        raise DataError(unread)
     audited = understand(
         found, problem_type=problem_type, classes=classes, ignore_index=ignore_index
     )

@@ -7,6 +7,7 @@ from typing import Literal
 
 from easyseg.auditing.intensities import Intensities
 from easyseg.auditing.shapes import Shapes
+from easyseg.data.io import turns
 
 __all__ = ["ImageFacts", "Part", "Problem", "ProblemKind"]
 
@@ -52,8 +53,8 @@ class ImageFacts:
         lossy: Whether the mask is a JPEG or a lossy WebP.
         num_values: Number of different values of the mask.
         border_counts: Pixels of each raw value on the frame of the mask, one pixel wide.
-        turned: Whether the EXIF orientations of image and mask swap height and width; looked up
-            only where the two sizes differ.
+        orientations: EXIF orientations of image and mask, 1 (upright) to 8; of PNGs, in which EXIF
+            may follow the pixels, looked up only where the two sizes differ.
         pages: Number of pages or frames of the image's and of the mask's file (TIFF and GIF).
         grey: Whether all three channels of the image are the same.
         constant: Whether the image is of one colour.
@@ -82,7 +83,7 @@ class ImageFacts:
     lossy: bool = False
     num_values: int = 0
     border_counts: dict[int, int] | None = None
-    turned: tuple[bool, bool] = (False, False)
+    orientations: tuple[int, int] = (1, 1)
     pages: tuple[int, int] = (1, 1)
     grey: bool = False
     constant: bool = False
@@ -96,3 +97,8 @@ class ImageFacts:
     identical: bool = False
     shapes: dict[int, Shapes] | None = None
     intensities: Intensities | None = None
+
+    @property
+    def turned(self) -> tuple[bool, bool]:
+        """Whether the EXIF orientations of image and mask swap height and width."""
+        return turns(self.orientations[0]), turns(self.orientations[1])

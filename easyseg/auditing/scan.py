@@ -27,7 +27,6 @@ from easyseg.data.io import (
     num_pages,
     orientation,
     read_image,
-    turns,
 )
 from easyseg.data.label_rules import IGNORE
 from easyseg.data.table import Samples
@@ -131,8 +130,11 @@ def _look(image: ImageSource, mask: ImageSource | None, *, colour: bool = False)
         return replace(fact, problems=(*fact.problems, _problem("label", mask, error)))
     if pixels is None:
         return fact
-    if fact.mask_size != fact.size:
-        return replace(fact, turned=(turns(orientation(image)), turns(orientation(mask))))
+    differ = fact.mask_size != fact.size
+    one, other = (orientation(s) if differ or not _is_png(s) else 1 for s in (image, mask))
+    fact = replace(fact, orientations=(one, other))
+    if differ:
+        return fact
     same_file = isinstance(image, Path) and isinstance(mask, Path) and image.samefile(mask)
     # A black image with an empty mask is no mistake.
     same = same_file or (not fact.constant and _identical(pixels, loaded))
@@ -217,6 +219,10 @@ def _problem(part: Part, source: ImageSource, error: DataError) -> Problem:
         except OSError:
             kind = "missing"
     return Problem(part, kind, text)
+
+
+def _is_png(source: ImageSource) -> bool:
+    return isinstance(source, Path) and source.suffix.lower() == ".png"
 
 
 def _halves(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

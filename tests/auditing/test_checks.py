@@ -541,6 +541,36 @@ def test_a_value_for_missing_data_that_takes_the_whole_range(missing, tmp_path):
     assert {item.position for item in finding.evidence} == {0, 1}
 
 
+@pytest.mark.parametrize("column", ["image", "label"])
+@pytest.mark.parametrize(("orientation", "asked"), [(1, False), (2, True), (3, True), (4, True)])
+def test_an_orientation_that_leaves_the_size_is_asked_about(orientation, asked, column, tmp_path):
+    table = write_set(tmp_path, PAIRS, suffix="tif")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = tmp_path / "turned.tif"
+    with Image.open(table[column][3]) as picture:
+        picture.convert("RGB" if column == "image" else "L").save(file, exif=exif)
+    table.loc[3, column] = str(file)
+    report = audit_of(table)
+    assert ("exif-orientation" in checks(report)) == asked
+    if asked:
+        assert {item.position for item in only(report, "exif-orientation").evidence} == {3}
+
+
+def test_an_orientation_that_tells_settles_the_others(tmp_path):
+    table = write_set(tmp_path, PAIRS)
+    for row, orientation in ((2, 3), (5, 6)):  # 6: the mask fits the image as shown
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        turn = {3: 2, 6: 1}[orientation]
+        stored = np.rot90(PAIRS[row][0], turn)
+        Image.fromarray(stored).save(tmp_path / f"{row}.jpg", exif=exif)
+        table.loc[row, "image"] = str(tmp_path / f"{row}.jpg")
+        asked = "exif-orientation" in checks(audit_of(table))
+        assert asked == (row == 2)
+    assert "size-turned-by-exif" not in checks(audit_of(table))
+
+
 def test_pages_that_are_not_read_are_said(tmp_path):
     table = write_set(tmp_path, PAIRS)
     for column, row in (("image", 0), ("label", 2)):

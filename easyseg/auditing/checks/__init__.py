@@ -22,7 +22,11 @@ from easyseg.auditing.checks.groups import check_groups
 from easyseg.auditing.checks.ignored import check_ignored
 from easyseg.auditing.checks.inverted import check_inverted, check_inverted_masks
 from easyseg.auditing.checks.lone_values import check_lone_values
-from easyseg.auditing.checks.sizes import check_extreme_sizes, check_mask_sizes
+from easyseg.auditing.checks.sizes import (
+    check_extreme_sizes,
+    check_mask_sizes,
+    check_orientations,
+)
 from easyseg.auditing.checks.smears import (
     check_blended_colours,
     check_lossy,
@@ -77,6 +81,7 @@ CHECKS: tuple[Check, ...] = (
     check_empty_masks,
     check_missing_classes,
     check_rare_classes,
+    check_orientations,
     check_brightness,
     check_extreme_sizes,
     check_encodings,

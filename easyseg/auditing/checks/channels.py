@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from easyseg.auditing.facts import Part
+from easyseg.auditing.facts import ImageFacts, Part
 from easyseg.auditing.findings import Finding, Severity, counted
 from easyseg.auditing.tables import Audited, Seen
 
@@ -86,44 +86,41 @@ def check_pages(audited: Audited) -> Iterator[Finding]:
             )
 
 
+# What images look like that show nothing, or next to nothing; and what to do about it.
+_LOOKS = {
+    "constant-image": ("of one colour", "look at them, or drop the rows"),
+    "narrow-range": (
+        f"less than {_FEW_LEVELS} of 256 grey levels used",
+        "look whether values of 0..1 or few bits were saved as 8 bit: stretch them",
+    ),
+    "squeezed-range": (
+        f"stretched to 8 bit, nearly all pixels have one of fewer than {_FEW_COLOURS} levels: a"
+        " value far from all others, as for missing data, sets the range",
+        "give missing data a value within the range of the others, or convert to 8 bit",
+    ),
+    "dark-or-bright-image": (
+        "nearly black or nearly white",
+        "look whether they are exposed and saved as they should be",
+    ),
+}
+
+
+def _look(fact: ImageFacts) -> str | None:
+    """Return which of the `_LOOKS` an image has, the first one that fits."""
+    if fact.constant:
+        return "constant-image"
+    if fact.levels[1] - fact.levels[0] < _FEW_LEVELS:
+        return "narrow-range"
+    if _is_stretched(fact.mode) and fact.colours < _FEW_COLOURS:
+        return "squeezed-range"
+    return None if _DARK <= fact.brightness <= _BRIGHT else "dark-or-bright-image"
+
+
 def check_brightness(audited: Audited) -> Iterator[Finding]:
     """Yield warnings for images that show nothing, or next to nothing."""
     known = [seen for seen in audited if seen.fact.digest and not seen.swapped]
-    constant = [seen for seen in known if seen.fact.constant]
-    varied = [seen for seen in known if not seen.fact.constant]
-    flat = [s for s in varied if s.fact.levels[1] - s.fact.levels[0] < _FEW_LEVELS]
-    squeezed = [
-        seen
-        for seen in varied
-        if seen not in flat and _is_stretched(seen.fact.mode) and seen.fact.colours < _FEW_COLOURS
-    ]
-    extreme = [
-        seen
-        for seen in varied
-        if seen not in flat + squeezed and not _DARK <= seen.fact.brightness <= _BRIGHT
-    ]
-    for check, found, words, remedy in (
-        ("constant-image", constant, "of one colour", "look at them, or drop the rows"),
-        (
-            "narrow-range",
-            flat,
-            f"less than {_FEW_LEVELS} of 256 grey levels used",
-            "look whether values of 0..1 or few bits were saved as 8 bit: stretch them",
-        ),
-        (
-            "squeezed-range",
-            squeezed,
-            f"stretched to 8 bit, nearly all pixels have one of fewer than {_FEW_COLOURS} levels: a"
-            " value far from all others, as for missing data, sets the range",
-            "give missing data a value within the range of the others, or convert to 8 bit",
-        ),
-        (
-            "dark-or-bright-image",
-            extreme,
-            "nearly black or nearly white",
-            "look whether they are exposed and saved as they should be",
-        ),
-    ):
+    for check, (words, remedy) in _LOOKS.items():
+        found = [seen for seen in known if _look(seen.fact) == check]
         if found:
             yield Finding(
                 Severity.WARNING,

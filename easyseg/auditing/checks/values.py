@@ -148,6 +148,8 @@ def check_two_codings(audited: Audited) -> Iterator[Finding]:
     label_map = audited.label_map
     if label_map is None or label_map.smeared or audited.told or label_map.values == (0, 1):
         return
+    if audited.mixed_bits():
+        return  # that is said, and can be repaired
     background = {0, label_map.ignore}
     holding = [
         (seen, frozenset(seen.fact.mask_counts or ()) - background) for seen in audited.masks()
