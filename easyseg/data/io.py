@@ -51,6 +51,7 @@ _LOSSY_FORMATS = ("JPEG", "MPO")
 # How far the channels of a grey pixel differ at most where a lossy file kept them as colours.
 _GREY_SPREAD = 8
 _PAGED_FORMATS = ("TIFF", "GIF")
+_UNPAGED_NAMES = (".png", ".jpg", ".jpeg")  # not worth opening once more
 _WEBP_HEADER = 4096  # bytes: chunks of metadata may come before the pixels
 
 
@@ -245,6 +246,8 @@ def num_pages(source: ImageSource) -> int:
         source: A path, an array or a PIL image.
     """
     if isinstance(source, np.ndarray):
+        return 1
+    if isinstance(source, Path) and source.suffix.lower() in _UNPAGED_NAMES:
         return 1
     with _opened(source) as image:
         return getattr(image, "n_frames", 1) if image.format in _PAGED_FORMATS else 1
