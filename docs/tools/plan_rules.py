@@ -16,6 +16,7 @@ from plan_makers import CPU, H200, facts, plan_for
 
 from easyseg.auditing.fingerprint import Percentiles
 from easyseg.plan import adapter_choices, choices, input_choices, preset_choice
+from easyseg.plan import optimizer_choices as optimizer
 from easyseg.plan.choices import CHOICES
 from easyseg.plan.costs import Costs
 from easyseg.plan.domains import DOMAINS, flatten
@@ -287,16 +288,16 @@ def _head_and_loss() -> tuple[Rule, ...]:
 
 
 def _rates() -> tuple[Rule, ...]:
-    steps, rank = choices.HIGHEST_LR_UP_TO_STEPS, choices.HIGHEST_LR_UP_TO_RANK
+    steps, rank = optimizer.HIGHEST_LR_UP_TO_STEPS, optimizer.HIGHEST_LR_UP_TO_RANK
     full = {"adapter.kind": "full"}
-    low, high = choices.WARMUP_SHARES
+    low, high = optimizer.WARMUP_SHARES
     return (
         Rule(
             "optim.lr",
             "`num_images`, batch and epochs: the number of steps; the rank",
-            f"{choices.HIGHEST_LR:g} up to {steps} steps, then falling with the square root of "
+            f"{optimizer.HIGHEST_LR:g} up to {steps} steps, then falling with the square root of "
             f"their number; above rank {rank} falling with the root of the rank; for full "
-            f"fine-tuning of pretrained weights times {choices.PRETRAINED_ENCODER_LR:g}.",
+            f"fine-tuning of pretrained weights times {optimizer.PRETRAINED_ENCODER_LR:g}.",
             (
                 case(f"{steps} steps", overrides={"train.max_steps": steps}),
                 case(f"{4 * steps} steps", overrides={"train.max_steps": 4 * steps}, edge=True),
@@ -313,11 +314,15 @@ def _rates() -> tuple[Rule, ...]:
         Rule(
             "optim.warmup",
             "`num_images`, batch and epochs: the number of steps",
-            f"{choices.WARMUP_STEPS} steps with a rising rate, at least {low:.0%} and at most "
+            f"{optimizer.WARMUP_STEPS} steps with a rising rate, at least {low:.0%} and at most "
             f"{high:.0%} of all.",
             tuple(
                 case(f"{n} steps", overrides={"train.max_steps": n})
-                for n in (choices.WARMUP_STEPS, round(choices.WARMUP_STEPS / 0.1), 2000)
+                for n in (
+                    optimizer.WARMUP_STEPS,
+                    round(optimizer.WARMUP_STEPS / 0.1),
+                    2000,
+                )
             ),
         ),
         Rule(
@@ -388,15 +393,19 @@ def _input() -> tuple[Rule, ...]:
 
 
 def _portions() -> tuple[Rule, ...]:
+    scratch = {"adapter.kind": "full", "backbone.weights": "random"}
     best = functools.partial(case, presets="best")
     vit_l = {"backbone.name": "vit_l"}
     return (
         Rule(
             "train.batch_size",
             "the preset, `num_images`, the number of devices",
-            "The preset's batch, not more than there are images, and a share for each device.",
+            "The preset's batch, not more than there are images, and a share for each device; "
+            f"where batch normalisation learns, {choices.LEAST_NORMALISED} images at least.",
             (
                 case("CPU"),
+                case("CPU, `fast`", presets="fast"),
+                case("CPU, `fast`, from scratch", presets="fast", overrides=scratch, edge=True),
                 case("GPU", machine=gpu(80)),
                 case("1 image", count=1),
                 case("3 GPUs", machine=gpu(80, devices=3)),

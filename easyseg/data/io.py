@@ -243,13 +243,14 @@ def num_pages(source: ImageSource) -> int:
     """Return how many pages or frames a readable TIFF or GIF has; 1 for everything else.
 
     Args:
-        source: A path, an array or a PIL image.
+        source: A path, an array or a PIL image; of the latter the user has chosen the frame.
+
+    Raises:
+        DataError: The list of its pages is damaged.
     """
-    if isinstance(source, np.ndarray):
+    if not isinstance(source, Path) or source.suffix.lower() in _UNPAGED_NAMES:
         return 1
-    if isinstance(source, Path) and source.suffix.lower() in _UNPAGED_NAMES:
-        return 1
-    with _opened(source) as image:
+    with _problems(source, "an image"), _opened(source) as image:
         return getattr(image, "n_frames", 1) if image.format in _PAGED_FORMATS else 1
 
 
@@ -313,11 +314,12 @@ def _is_lossy_webp(image: Image.Image, file: Path) -> bool:
 
 
 def _grey_if_nearly(pixels: np.ndarray) -> np.ndarray:
-    """Return the grey levels ``[H, W]`` of pixels ``[H, W, C]`` that are grey but for rounding."""
-    if pixels.ndim != 3 or pixels.shape[2] < 3 or pixels.dtype != np.uint8:
-        return pixels
-    spread = np.ptp(pixels[..., :3], axis=-1)
-    return pixels[..., 1].copy() if spread.max(initial=0) <= _GREY_SPREAD else pixels
+    """Make colours ``[H, W, C]`` grey if all are grey but for rounding; alpha stays as it is."""
+    if pixels.ndim == 3 and pixels.shape[2] >= 3:
+        spread = np.ptp(pixels[..., :3], axis=-1)
+        if spread.max(initial=0) <= _GREY_SPREAD:
+            pixels[..., :3] = pixels[..., 1:2]
+    return pixels
 
 
 def _not_empty(pixels: np.ndarray, source: ImageSource) -> np.ndarray:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from easyseg.errors import OptionError
 from easyseg.plan.adapter_kinds import KINDS
 from easyseg.plan.checks import check_values
-from easyseg.plan.choices import BALANCE_WEIGHT, CHOICES, planned_steps
+from easyseg.plan.choices import BALANCE_WEIGHT, CHOICES
 from easyseg.plan.costs import Costs, Estimate
 from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.facts import FROM_YOUR_PLAN, SET_BY_YOU, Decision, Facts
 from easyseg.plan.hardware import Hardware
+from easyseg.plan.optimizer_choices import planned_steps
 from easyseg.plan.plan import WITHOUT_EFFECT, Plan, in_words
 from easyseg.plan.preset_choice import choose_preset
 from easyseg.plan.presets import (

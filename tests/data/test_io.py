@@ -18,6 +18,7 @@ from easyseg.data.io import (
     image_mode,
     image_size,
     load_mask,
+    num_pages,
     orientation,
     read_image,
     read_mask,
@@ -455,3 +456,41 @@ def test_a_damaged_byte_gives_pixels_or_a_data_error(tmp_path_factory, position,
         return
     assert read.ndim == 3
     assert read.dtype == np.uint8
+
+
+def test_a_mask_in_the_alpha_of_a_lossy_webp_is_refused(tmp_path):
+    pixels = np.zeros((32, 32, 4), np.uint8)
+    pixels[8:20, 8:20, 3] = 255
+    Image.fromarray(pixels).save(tmp_path / "alpha.webp", quality=90, exact=True)
+    with pytest.raises(DataError, match="alpha channel"):
+        read_mask(tmp_path / "alpha.webp")
+    grey = np.full((32, 32, 4), 255, np.uint8)
+    grey[8:20, 8:20, :3] = 0
+    Image.fromarray(grey).save(tmp_path / "grey.webp", quality=90)
+    mask = load_mask(tmp_path / "grey.webp")
+    assert (mask.dtype, mask.lossy) == ("uint8", True)
+
+
+def test_pages_are_counted_in_files_only(tmp_path):
+    page = Image.fromarray(np.zeros((8, 8), np.uint8))
+    page.save(tmp_path / "two.tif", save_all=True, append_images=[page])
+    page.save(tmp_path / "one.tif")
+    assert [num_pages(tmp_path / name) for name in ("two.tif", "one.tif")] == [2, 1]
+    with Image.open(tmp_path / "two.tif") as chosen:
+        chosen.seek(1)
+        assert num_pages(chosen) == 1
+        assert chosen.tell() == 1
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of PIL
+def test_a_damaged_list_of_pages_is_an_error_of_ours(tmp_path):
+    page = Image.fromarray(np.zeros((8, 8), np.uint8))
+    page.save(tmp_path / "two.tif", save_all=True, append_images=[page])
+    whole = (tmp_path / "two.tif").read_bytes()
+    start = int.from_bytes(whole[4:8], "little")
+    end = start + 2 + 12 * int.from_bytes(whole[start : start + 2], "little")
+    beyond = (len(whole) + 999).to_bytes(4, "little")
+    (tmp_path / "damaged.tif").write_bytes(whole[:end] + beyond + whole[end + 4 :])
+    assert read_mask(tmp_path / "damaged.tif").shape == (8, 8)
+    with pytest.raises(DataError, match=r"damaged\.tif: cannot be read"):
+        num_pages(tmp_path / "damaged.tif")

@@ -16,8 +16,8 @@ from easyseg.models.network import build_encoder, build_network
 from easyseg.models.registry import get_spec
 from easyseg.plan.adapter_choices import PROMPTS_PER_RANK, REDUCTION, SMALL_BACKBONE_RANK
 from easyseg.plan.adapter_kinds import KINDS
-from easyseg.plan.choices import PRETRAINED_DECODER_LR, PRETRAINED_ENCODER_LR
 from easyseg.plan.memory import ENCODER_PARAMETERS, KEPT, ON_CUDA, images_that_fit
+from easyseg.plan.optimizer_choices import PRETRAINED_DECODER_LR, PRETRAINED_ENCODER_LR
 from easyseg.plan.presets import load_preset
 
 ADAPTER_KEYS = [

@@ -21,19 +21,19 @@ from easyseg.plan.adapter_choices import (
     RANKS,
     SMALL_BACKBONE_RANK,
 )
-from easyseg.plan.choices import (
-    HIGHEST_LR,
-    HIGHEST_LR_UP_TO_RANK,
-    HIGHEST_LR_UP_TO_STEPS,
-    WARMUP_SHARES,
-    WARMUP_STEPS,
-)
 from easyseg.plan.input_choices import (
     COLOURS_FROM_EPOCHS,
     CROPS_FROM_EPOCHS,
     THIN_BELOW_PIXELS,
     UPRIGHT_ABOVE,
     UPRIGHT_KNOWN_FROM_IMAGES,
+)
+from easyseg.plan.optimizer_choices import (
+    HIGHEST_LR,
+    HIGHEST_LR_UP_TO_RANK,
+    HIGHEST_LR_UP_TO_STEPS,
+    WARMUP_SHARES,
+    WARMUP_STEPS,
 )
 from easyseg.plan.preset_choice import (
     CPU_FAST_ABOVE_IMAGES,

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from plan_makers import CPU, facts, plan_for
 
 from easyseg.plan.adapter_choices import ALPHA_PER_RANK
-from easyseg.plan.choices import HIGHEST_LR, HIGHEST_LR_UP_TO_STEPS
 from easyseg.plan.input_choices import COLOURS_FROM_EPOCHS, CROPS_FROM_EPOCHS
+from easyseg.plan.optimizer_choices import HIGHEST_LR, HIGHEST_LR_UP_TO_STEPS
 
 
 def upright(value, count=64):

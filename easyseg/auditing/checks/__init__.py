@@ -7,8 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from easyseg.auditing.checks.channels import check_brightness, check_channels, check_pages
+from easyseg.auditing.checks.channels import check_brightness, check_channels
 from easyseg.auditing.checks.classes import check_missing_classes, check_rare_classes
+from easyseg.auditing.checks.codings import (
+    check_mixed_bits,
+    check_mixed_encodings,
+    check_palettes,
+    check_two_codings,
+)
 from easyseg.auditing.checks.columns import check_label_is_image, check_swapped_columns
 from easyseg.auditing.checks.duplicates import (
     check_duplicates,
@@ -22,24 +28,14 @@ from easyseg.auditing.checks.groups import check_groups
 from easyseg.auditing.checks.ignored import check_ignored
 from easyseg.auditing.checks.inverted import check_inverted, check_inverted_masks
 from easyseg.auditing.checks.lone_values import check_lone_values
-from easyseg.auditing.checks.sizes import (
-    check_extreme_sizes,
-    check_mask_sizes,
-    check_orientations,
-)
-from easyseg.auditing.checks.smears import (
-    check_blended_colours,
-    check_lossy,
-    check_palettes,
-    check_smeared,
-)
+from easyseg.auditing.checks.orientations import check_orientations
+from easyseg.auditing.checks.pages import check_pages
+from easyseg.auditing.checks.sizes import check_extreme_sizes, check_mask_sizes
+from easyseg.auditing.checks.smears import check_blended_colours, check_lossy, check_smeared
 from easyseg.auditing.checks.values import (
     check_label_map,
     check_many_values,
-    check_mixed_bits,
-    check_mixed_encodings,
     check_soft_masks,
-    check_two_codings,
     check_unknown_values,
 )
 from easyseg.auditing.findings import Finding

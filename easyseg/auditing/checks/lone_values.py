@@ -27,7 +27,8 @@ def check_lone_values(audited: Audited) -> Iterator[Finding]:
         return
     lone = [value for value, count in sorted(files.items()) if count == 1]
     if len(lone) > _MOST_FINDINGS:
-        holding = [seen for seen in masks if not set(lone).isdisjoint(seen.fact.mask_counts or ())]
+        values = set(lone)
+        holding = [seen for seen in masks if not values.isdisjoint(seen.fact.mask_counts or ())]
         yield Finding(
             Severity.WARNING,
             "lone-value",

@@ -1,4 +1,4 @@
-"""Binary masks whose two values were smeared, by a JPEG or an interpolation."""
+"""Values that a lossy file or an interpolation has mixed at edges."""
 
 from __future__ import annotations
 
@@ -86,9 +86,8 @@ def check_blended_colours(audited: Audited) -> Iterator[Finding]:
         )
     ]
     if len(blends) >= _CERTAIN_BLENDS:
-        holding = [
-            seen for seen in masks if not set(blends).isdisjoint(seen.fact.mask_counts or ())
-        ]
+        rare = set(blends)
+        holding = [seen for seen in masks if not rare.isdisjoint(seen.fact.mask_counts or ())]
         yield Finding(
             Severity.WARNING,
             "blended-colours",
@@ -105,23 +104,3 @@ def _lies_between(colour: np.ndarray, one: np.ndarray, other: np.ndarray) -> boo
     way = other - one
     share = float((colour - one) @ way / (way @ way))
     return 0 < share < 1 and bool(np.abs(one + share * way - colour).max() <= _ROUNDING)
-
-
-def check_palettes(audited: Audited) -> Iterator[Finding]:
-    """Yield a warning if masks with palettes have to be read as colours."""
-    label_map = audited.label_map
-    if label_map is None or not label_map.coloured:
-        return
-    found = tuple(
-        seen.evidence("label") for seen in audited.masks() if seen.fact.palette is not None
-    )
-    if found:
-        yield Finding(
-            Severity.WARNING,
-            "mixed-palettes",
-            f"the palettes of {len(found)} masks differ, or are mixed with masks coded in colours:"
-            " the same index is not the same class",
-            "nothing: classes are told by colour, and predictions are RGB; better, save all masks"
-            " in one way",
-            found,
-        )
