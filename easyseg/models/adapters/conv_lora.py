@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from easyseg.models.adapters.experts import ConvExpert, Stencil, apply_experts, stencil_table
+from easyseg.models.adapters.experts import (
+    ConvExpert,
+    Stencil,
+    apply_expert,
+    apply_experts,
+    stencil_table,
+)
 from easyseg.models.adapters.gate import GateKind, NoisyTopOneGate, Routing
 from easyseg.models.adapters.lora import LoRALinear
 
@@ -178,21 +184,29 @@ class ConvLoRALinear(LoRALinear):
         return self._all_at_once(maps, chosen)
 
     def _expert_by_expert(self, maps: Tensor, chosen: Tensor) -> Tensor:
+        kernel, bias = self._stacked(maps.dtype)
         out = torch.zeros_like(maps)
-        for index, expert in enumerate(self.experts):
-            # An expert without samples stays in the graph with zero gradients: "no gradient" would
-            # be another AdamW step, and an error under DDP.
+        for index in chosen.unique().tolist():
             samples = (chosen == index).nonzero().squeeze(1)
-            out = out.index_add(0, samples, expert(maps[samples]))
+            own = apply_expert(maps[samples], kernel[index], bias[index], self.scales[index])
+            out = out.index_add(0, samples, own)
         return out
 
     def _all_at_once(self, maps: Tensor, chosen: Tensor) -> Tensor:
-        experts = [expert for expert in self.experts if isinstance(expert, ConvExpert)]
-        kernel = torch.stack([expert.weight for expert in experts]).to(maps.dtype)[chosen]
-        bias = torch.stack([expert.bias for expert in experts]).to(maps.dtype)[chosen]
+        kernel, bias = self._stacked(maps.dtype)
         tables = (stencil_table(n, self.scales, maps.device, maps.dtype) for n in maps.shape[-2:])
         rows, cols = (Stencil(table.matrix[chosen], table.weights[chosen]) for table in tables)
-        return apply_experts(maps, kernel, bias, rows, cols)
+        return apply_experts(maps, kernel[chosen], bias[chosen], rows, cols)
+
+    def _stacked(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return kernels ``[E, r, r, 3, 3]`` and biases ``[E, r]`` of all experts.
+
+        So an expert without samples stays in the graph with zero gradients: "no gradient" would be
+        another AdamW step, and an error under DDP.
+        """
+        experts = [expert for expert in self.experts if isinstance(expert, ConvExpert)]
+        kernel = torch.stack([expert.weight for expert in experts])
+        return kernel.to(dtype), torch.stack([expert.bias for expert in experts]).to(dtype)
 
     def extra_repr(self) -> str:
         """Describe the layer in ``print(module)``."""

@@ -15,7 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ConvExpert", "Stencil", "apply_experts", "stencil", "stencil_table"]
+__all__ = [
+    "AxisProducts",
+    "ConvExpert",
+    "Stencil",
+    "apply_expert",
+    "apply_experts",
+    "axis_products",
+    "stencil",
+    "stencil_table",
+]
 
 _TAPS = 3
 # What bicubic reduction by an even factor gives the four values that it reads (a = -0.75).
@@ -89,15 +98,68 @@ def stencil_table(
         return Stencil(matrix.to(device, dtype), weights.to(device, dtype))
 
 
-def apply_experts(z: Tensor, kernel: Tensor, bias: Tensor, rows: Stencil, cols: Stencil) -> Tensor:
-    """Apply to each map its own expert, or one expert to all maps.
+class AxisProducts(NamedTuple):
+    """The stencil of an axis as the products of one expert take it.
+
+    Attributes:
+        before: ``[3, n, P n]``: n values times ``before[e]`` are what tap e reads at all places.
+        after: ``[P n, 3 n]``: times what three taps made of n values, summed over the taps.
+        weights: ``[P]``, as in :class:`Stencil`.
+    """
+
+    before: Tensor
+    after: Tensor
+    weights: Tensor
+
+
+@lru_cache(maxsize=256)
+def axis_products(n: int, scale: int, device: torch.device, dtype: torch.dtype) -> AxisProducts:
+    """Return the products of an axis of n cells, kept for each size, scale, device and dtype."""
+    with torch.inference_mode(False), torch.no_grad():  # As for the tables.
+        matrix, weights = (part.to(device, dtype) for part in stencil(n, scale))
+        places = len(weights)
+        before = matrix.permute(1, 3, 0, 2).reshape(_TAPS, n, places * n)
+        after = matrix.transpose(1, 2).reshape(places * n, _TAPS * n)
+        return AxisProducts(before, after, weights)
+
+
+def apply_expert(z: Tensor, kernel: Tensor, bias: Tensor, scale: int) -> Tensor:
+    """Apply one expert to all maps, in few and large products.
 
     Args:
         z: Maps ``[S, r, H, W]``.
-        kernel: Convolution kernels ``[S, r, r, 3, 3]``, or ``[1, ...]`` for all maps.
-        bias: ``[S, r]`` or ``[1, r]``.
-        rows: Stencils of the rows, ``[S, P, 3, H, H]`` or ``[1, ...]``.
-        cols: Stencils of the columns, ``[S, P, 3, W, W]`` or ``[1, ...]``.
+        kernel: Convolution kernel ``[r, r, 3, 3]``.
+        bias: ``[r]``.
+        scale: Factor of the enlargement.
+
+    Returns:
+        Maps ``[S, r, H, W]``.
+    """
+    s, r, h, w = z.shape
+    rows, cols = (axis_products(n, scale, z.device, z.dtype) for n in (h, w))
+    places = len(cols.weights)
+    # The three column taps, mixed over taps and channels to three row taps, then the rows. With the
+    # channels in front and the maps further behind nothing is copied between the products.
+    across = z.permute(1, 2, 0, 3).reshape(1, r * h * s, w) @ cols.before
+    mix = kernel.permute(0, 2, 3, 1).reshape(r * _TAPS, _TAPS * r)
+    mixed = mix @ across.view(_TAPS * r, h * s * places * w)
+    out = rows.after @ mixed.view(r, _TAPS * h, s * places * w)
+    out = F.gelu(out + bias[:, None, None])
+    if places > 1:
+        out = rows.weights @ out.view(r, places, h * s * places * w)
+        out = cols.weights @ out.view(r, h * s, places, w)
+    return out.view(r, h, s, w).permute(2, 0, 1, 3)
+
+
+def apply_experts(z: Tensor, kernel: Tensor, bias: Tensor, rows: Stencil, cols: Stencil) -> Tensor:
+    """Apply to each map its own expert, without asking the device which.
+
+    Args:
+        z: Maps ``[S, r, H, W]``.
+        kernel: Convolution kernels ``[S, r, r, 3, 3]``.
+        bias: ``[S, r]``.
+        rows: Stencils of the rows, ``[S, P, 3, H, H]``.
+        cols: Stencils of the columns, ``[S, P, 3, W, W]``.
 
     Returns:
         Maps ``[S, r, H, W]``.
@@ -115,7 +177,7 @@ def apply_experts(z: Tensor, kernel: Tensor, bias: Tensor, rows: Stencil, cols: 
     if places == 1:
         return out[:, :, 0, :, 0]
     weights = rows.weights[:, :, None] * cols.weights[:, None, :]
-    return torch.einsum("srpyqx,spq->sryx", out, weights.expand(s, -1, -1))
+    return torch.einsum("srpyqx,spq->sryx", out, weights)
 
 
 class ConvExpert(nn.Conv2d):
@@ -138,6 +200,4 @@ class ConvExpert(nn.Conv2d):
 
     def forward(self, z: Tensor) -> Tensor:
         """Apply the expert to feature maps ``[S, r, H, W]``, in their dtype; the shape stays."""
-        rows, cols = (stencil_table(n, (self.scale,), z.device, z.dtype) for n in z.shape[-2:])
-        kernel, bias = self.weight[None].to(z.dtype), self.bias[None].to(z.dtype)
-        return apply_experts(z, kernel, bias, rows, cols)
+        return apply_expert(z, self.weight.to(z.dtype), self.bias.to(z.dtype), self.scale)
