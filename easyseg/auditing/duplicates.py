@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -24,11 +25,11 @@ from scipy.sparse.csgraph import connected_components
 __all__ = [
     "CORRELATION",
     "WITHIN",
+    "Look",
     "clusters",
     "content_digest",
+    "look_at",
     "near_duplicates",
-    "perceptual_hash",
-    "thumbnail",
 ]
 
 WITHIN = 10  # of 64 bits: copies differ in 0 to 6, images that have nothing in common in 32 +- 4
@@ -54,54 +55,53 @@ def content_digest(pixels: np.ndarray) -> str:
         pixels: An array of any shape and number type.
 
     Returns:
-        32 hexadecimal digits (BLAKE2b).
+        32 hexadecimal digits (of SHA-256, which most processors have instructions for).
 
     Example:
         >>> a = np.zeros((2, 3), np.uint8)
         >>> content_digest(a) == content_digest(a.copy()), content_digest(a) == content_digest(a.T)
         (True, False)
     """
-    digest = hashlib.blake2b(f"{pixels.shape} {pixels.dtype.str} ".encode(), digest_size=16)
+    head = f"{pixels.shape} {pixels.dtype.str} ".encode()
+    digest = hashlib.sha256(head, usedforsecurity=False)
     digest.update(np.ascontiguousarray(pixels).data)
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]
 
 
-def perceptual_hash(rgb: np.ndarray) -> int:
-    """Return the signs of the 64 lowest frequencies of a small grey copy.
+class Look(NamedTuple):
+    """What near duplicates share.
+
+    Attributes:
+        perceptual_hash: The signs of the 64 lowest frequencies of a small grey copy, a whole number
+            of 64 bits; 0 for a flat image, which tells nothing.
+        thumbnail: A grey copy of 16x16 pixels, stretched to 0..255, row by row, 256 bytes; all of
+            them 0 for a flat image.
+    """
+
+    perceptual_hash: int
+    thumbnail: bytes
+
+
+def look_at(rgb: np.ndarray) -> Look:
+    """Return what an image looks like.
 
     Args:
         rgb: An image uint8 ``[H, W, 3]``.
 
-    Returns:
-        A whole number of 64 bits; 0 for a flat image, which tells nothing.
-
     Example:
         >>> ramp = np.tile(np.arange(128, dtype=np.uint8)[:, None, None], (1, 64, 3))
-        >>> perceptual_hash(ramp) == perceptual_hash(ramp[::2] + 40) != 0
+        >>> look_at(ramp).perceptual_hash == look_at(ramp[::2] + 40).perceptual_hash != 0
         True
     """
     small = _small_copy(rgb)
     if small is None:
-        return 0
+        return Look(0, bytes(_SIDE * _SIDE))
     signs = dctn(small, norm="ortho")[_FREQUENCIES] > _NOISE
-    return int.from_bytes(np.packbits(signs).tobytes(), "big") or 1
-
-
-def thumbnail(rgb: np.ndarray) -> bytes:
-    """Return a grey copy of 16x16 pixels, stretched to 0..255, row by row.
-
-    Args:
-        rgb: An image uint8 ``[H, W, 3]``.
-
-    Returns:
-        256 bytes; all of them 0 for a flat image.
-    """
-    small = _small_copy(rgb)
-    if small is None:
-        return bytes(_SIDE * _SIDE)
     cells = small.reshape(_SIDE, _SMALL // _SIDE, _SIDE, _SMALL // _SIDE).mean(axis=(1, 3))
     cells -= cells.min()
-    return np.rint(cells * (255 / max(cells.max(), 1e-9))).astype(np.uint8).tobytes()
+    stretched = np.rint(cells * (255 / max(cells.max(), 1e-9))).astype(np.uint8)
+    number = int.from_bytes(np.packbits(signs).tobytes(), "big")
+    return Look(number or 1, stretched.tobytes())
 
 
 def near_duplicates(
@@ -117,7 +117,8 @@ def near_duplicates(
     kept, and so many more that no cluster falls apart: pairs never outnumber nine an image.
 
     Args:
-        hashes: A `perceptual_hash` an image; those that are 0 (flat images) pair with none.
+        hashes: The `Look.perceptual_hash` of each image; those that are 0 (flat images) pair with
+            none.
         within: The most bits in which the hashes of a pair differ.
         thumbnails: The images' thumbnails, to confirm what the hashes propose; ``None``: the hashes
             alone decide, which takes ``within`` of at most 4 to be right mostly.

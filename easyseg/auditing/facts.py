@@ -53,8 +53,7 @@ class ImageFacts:
         lossy: Whether the mask is a JPEG or a lossy WebP.
         num_values: Number of different values of the mask.
         border_counts: Pixels of each raw value on the frame of the mask, one pixel wide.
-        orientations: EXIF orientations of image and mask, 1 (upright) to 8; of PNGs, in which EXIF
-            may follow the pixels, looked up only where the two sizes differ.
+        orientations: EXIF orientations of image and mask, 1 (upright) to 8.
         pages: Number of pages or frames of the image's and of the mask's file (TIFF and GIF).
         grey: Whether all three channels of the image are the same.
         constant: Whether the image is of one colour.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -283,7 +283,7 @@ def _repaired(
         values = label_map.decode(label_map.encode(values))
     if "write 255 for 1" in wanted:
         values, dtype = values.view(np.uint8) * np.uint8(255), "uint8"
-    return Mask(values, dtype, mask.palette, lossy=False)
+    return replace(mask, values=values, dtype=dtype, lossy=False)
 
 
 def _label_names(table: AuditTable) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from easyseg.auditing.duplicates import content_digest, perceptual_hash, thumbnail
+from easyseg.auditing.duplicates import content_digest, look_at
 from easyseg.auditing.encoding import told_by_colour
 from easyseg.auditing.facts import ImageFacts, Part, Problem, ProblemKind
 from easyseg.auditing.intensities import intensities
@@ -21,12 +21,11 @@ from easyseg.data.colours import pack_colours
 from easyseg.data.io import (
     ImageSource,
     Mask,
+    Picture,
     describe,
-    image_mode,
+    load_image,
     load_mask,
     num_pages,
-    orientation,
-    read_image,
 )
 from easyseg.data.label_rules import IGNORE
 from easyseg.data.table import Samples
@@ -114,8 +113,9 @@ def _look(image: ImageSource, mask: ImageSource | None, *, colour: bool = False)
     fact = ImageFacts((0, 0), None, None, "", 0.0, None)
     pixels: np.ndarray | None = None
     try:
-        pixels = read_image(image)
-        fact = replace(_with_image(fact, pixels, image_mode(image)), pages=(num_pages(image), 1))
+        picture = load_image(image)
+        pixels = picture.pixels
+        fact = replace(_with_image(fact, picture), pages=(num_pages(image), 1))
     except DataError as error:
         fact = replace(fact, problems=(_problem("image", image, error),))
     if mask is None:
@@ -124,16 +124,13 @@ def _look(image: ImageSource, mask: ImageSource | None, *, colour: bool = False)
         fact = _with_looks(fact, pixels)
     try:
         loaded = load_mask(mask, colour=colour)
-        fact = _with_mask(fact, loaded, image_mode(mask))
+        fact = _with_mask(fact, loaded)
         fact = replace(fact, pages=(fact.pages[0], num_pages(mask)))
     except DataError as error:
         return replace(fact, problems=(*fact.problems, _problem("label", mask, error)))
     if pixels is None:
         return fact
-    differ = fact.mask_size != fact.size
-    one, other = (orientation(s) if differ or not _is_png(s) else 1 for s in (image, mask))
-    fact = replace(fact, orientations=(one, other))
-    if differ:
+    if fact.mask_size != fact.size:
         return fact
     same_file = isinstance(image, Path) and isinstance(mask, Path) and image.samefile(mask)
     # A black image with an empty mask is no mistake.
@@ -141,7 +138,8 @@ def _look(image: ImageSource, mask: ImageSource | None, *, colour: bool = False)
     return replace(fact, identical=same)
 
 
-def _with_image(fact: ImageFacts, pixels: np.ndarray, mode: str) -> ImageFacts:
+def _with_image(fact: ImageFacts, picture: Picture) -> ImageFacts:
+    pixels = picture.pixels
     # Sums of rows are whole numbers: exact, and faster than two means.
     rows = pixels.reshape(len(pixels), -1).sum(axis=1, dtype=np.int64)
     upper, lower = _halves(rows)
@@ -149,7 +147,8 @@ def _with_image(fact: ImageFacts, pixels: np.ndarray, mode: str) -> ImageFacts:
     return replace(
         fact,
         size=(pixels.shape[0], pixels.shape[1]),
-        mode=mode,
+        mode=picture.mode,
+        orientations=(picture.orientation, 1),
         lean=float(upper.sum() / values - lower.sum() / values),
         brightness=float(rows.sum() / pixels.size),
     )
@@ -159,6 +158,7 @@ def _with_looks(fact: ImageFacts, pixels: np.ndarray) -> ImageFacts:
     grid = _on_grid(pixels)
     grey = bool((grid == grid[..., :1]).all() and (pixels == pixels[..., :1]).all())
     counts = np.sort(np.unique(pack_colours(grid), return_counts=True)[1])[::-1]
+    look = look_at(pixels)
     return replace(
         fact,
         grey=grey,
@@ -166,13 +166,13 @@ def _with_looks(fact: ImageFacts, pixels: np.ndarray) -> ImageFacts:
         levels=(int(pixels.min()), int(pixels.max())),
         colours=int(np.searchsorted(np.cumsum(counts), _COVERED * counts.sum())) + 1,
         digest=content_digest(pixels),
-        perceptual_hash=perceptual_hash(pixels),
-        thumbnail=thumbnail(pixels),
+        perceptual_hash=look.perceptual_hash,
+        thumbnail=look.thumbnail,
         intensities=intensities(pixels),
     )
 
 
-def _with_mask(fact: ImageFacts, mask: Mask, mode: str) -> ImageFacts:
+def _with_mask(fact: ImageFacts, mask: Mask) -> ImageFacts:
     raw = mask.values
     upper, lower = map(_count, _halves(raw))
     counts = dict(upper)
@@ -193,7 +193,8 @@ def _with_mask(fact: ImageFacts, mask: Mask, mode: str) -> ImageFacts:
             for value in sorted(kept)
         },
         mask_size=(raw.shape[0], raw.shape[1]),
-        mask_mode=mode,
+        mask_mode=mask.mode,
+        orientations=(fact.orientations[0], mask.orientation),
         palette=mask.palette,
         lossy=mask.lossy,
         num_values=len(counts),
@@ -219,10 +220,6 @@ def _problem(part: Part, source: ImageSource, error: DataError) -> Problem:
         except OSError:
             kind = "missing"
     return Problem(part, kind, text)
-
-
-def _is_png(source: ImageSource) -> bool:
-    return isinstance(source, Path) and source.suffix.lower() == ".png"
 
 
 def _halves(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -31,9 +32,10 @@ from easyseg.errors import DataError
 __all__ = [
     "ImageSource",
     "Mask",
+    "Picture",
     "describe",
-    "image_mode",
     "image_size",
+    "load_image",
     "load_mask",
     "num_pages",
     "orientation",
@@ -56,6 +58,22 @@ _WEBP_HEADER = 4096  # bytes: chunks of metadata may come before the pixels
 
 
 @dataclass(frozen=True, eq=False)
+class Picture:
+    """An image as it is read, with what its file says about it.
+
+    Attributes:
+        pixels: Upright, uint8 ``[H, W, 3]``, see `read_image`.
+        mode: The PIL mode before any conversion, such as ``"RGB"`` or ``"I;16"``; ``"RGB;16"`` for
+            files of 16-bit colour, for which PIL has no mode; of an array its dtype.
+        orientation: The EXIF orientation that it was turned from, 1 (upright) to 8.
+    """
+
+    pixels: np.ndarray
+    mode: str
+    orientation: int
+
+
+@dataclass(frozen=True, eq=False)
 class Mask:
     """A mask as it was saved.
 
@@ -65,11 +83,24 @@ class Mask:
             colours.
         palette: Red, green and blue of each value, if the values are indices of a palette.
         lossy: Whether the file is a JPEG or a lossy WebP, which smear values.
+        mode: As of a `Picture`.
+        orientation: As of a `Picture`.
     """
 
     values: np.ndarray
     dtype: str
     palette: bytes | None
+    lossy: bool
+    mode: str
+    orientation: int
+
+
+class _Decoded(NamedTuple):
+    """Upright pixels, an array if PIL has no mode for them, and what the file says about them."""
+
+    pixels: Image.Image | np.ndarray
+    mode: str
+    orientation: int
     lossy: bool
 
 
@@ -110,15 +141,30 @@ def read_image(source: ImageSource) -> np.ndarray:
         >>> read_image(np.array([[0, 1000], [2000, 4000]], np.uint16))[..., 0].tolist()
         [[0, 64], [128, 255]]
     """
+    return load_image(source).pixels
+
+
+def load_image(source: ImageSource) -> Picture:
+    """Read an image as `read_image` does, with what its file says about it.
+
+    Args:
+        source: As for `read_image`.
+
+    Returns:
+        The image.
+
+    Raises:
+        DataError: As for `read_image`.
+    """
     with _problems(source, "an image"):
-        pixels, _ = _decode(source)
+        pixels, mode, turned, _ = _decode(source)
         if isinstance(pixels, Image.Image):
             if pixels.mode not in ("I", "F") and not pixels.mode.startswith("I;"):
                 if pixels.mode != "RGB":  # a conversion to the same mode is a copy
                     pixels = pixels.convert("RGB")
-                return _not_empty(np.array(pixels), source)
+                return Picture(_not_empty(np.array(pixels), source), mode, turned)
             pixels = np.array(pixels)
-        return _image_from_array(pixels, source)
+        return Picture(_image_from_array(pixels, source), mode, turned)
 
 
 def read_mask(source: ImageSource, *, colour: bool = False) -> np.ndarray:
@@ -162,7 +208,7 @@ def load_mask(source: ImageSource, *, colour: bool = False) -> Mask:
         DataError: As for `read_mask`.
     """
     with _problems(source, "a mask"):
-        pixels, lossy = _decode(source)
+        pixels, mode, turned, lossy = _decode(source)
         palette = None
         if isinstance(pixels, Image.Image):
             if pixels.mode not in _MASK_MODES and not pixels.mode.startswith("I;16"):
@@ -177,7 +223,8 @@ def load_mask(source: ImageSource, *, colour: bool = False) -> Mask:
             if lossy and not colour:
                 pixels = _grey_if_nearly(pixels)
         values, told = mask_numbers(pixels, describe(source), palette=palette, colour=colour)
-        return Mask(values, "rgb" if told else str(values.dtype), palette, lossy)
+        dtype = "rgb" if told else str(values.dtype)
+        return Mask(values, dtype, palette, lossy, mode, turned)
 
 
 def image_size(source: ImageSource) -> tuple[int, int]:
@@ -207,25 +254,6 @@ def image_size(source: ImageSource) -> tuple[int, int]:
         return (width, height) if turned else (height, width)
 
 
-def image_mode(source: ImageSource) -> str:
-    """Return the PIL mode (or array type) before any conversion, from the header.
-
-    Args:
-        source: A path, an array or a PIL image.
-
-    Returns:
-        For example ``"RGB"``, ``"I;16"``, ``"uint8"``; ``"RGB;16"`` for files of 16-bit colour,
-        for which PIL has no mode.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
-    if isinstance(source, np.ndarray):
-        return str(source.dtype)
-    with _problems(source, "an image"), _opened(source) as image:
-        return "RGB;16" if image is not source and is_deep_colour(image) else image.mode
-
-
 def orientation(source: ImageSource) -> int:
     """Return the EXIF orientation of a readable image, 1 to 8; 1 is upright.
 
@@ -235,8 +263,7 @@ def orientation(source: ImageSource) -> int:
     if isinstance(source, np.ndarray):
         return 1
     with _opened(source) as image:
-        found = image.getexif().get(ExifTags.Base.Orientation)
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+        return _orientation(image)
 
 
 def num_pages(source: ImageSource) -> int:
@@ -291,18 +318,27 @@ def _opened(source: Path | Image.Image) -> Iterator[Image.Image]:
         yield image
 
 
-def _decode(source: ImageSource) -> tuple[Image.Image | np.ndarray, bool]:
-    """Return upright pixels, an array if PIL has no mode for them, and whether they are lossy."""
+def _decode(source: ImageSource) -> _Decoded:
     if isinstance(source, np.ndarray):
-        return source, False
+        return _Decoded(source, str(source.dtype), 1, False)
     if isinstance(source, Image.Image):
-        return ImageOps.exif_transpose(source), source.format in _LOSSY_FORMATS
+        lossy, turned = source.format in _LOSSY_FORMATS, _orientation(source)
+        return _Decoded(ImageOps.exif_transpose(source), source.mode, turned, lossy)
     with _opened(source) as image:
-        if not is_deep_colour(image):
+        deep = is_deep_colour(image)
+        turned = _orientation(image)  # before the pixels: some versions of PIL turn a TIFF then
+        if not deep:
             image.load()
+            mode = image.mode
             ImageOps.exif_transpose(image, in_place=True)  # most need no turn, and no copy then
-            return image, image.format in _LOSSY_FORMATS or _is_lossy_webp(image, source)
-    return read_deep_colour(source), False
+            lossy = image.format in _LOSSY_FORMATS or _is_lossy_webp(image, source)
+            return _Decoded(image, mode, turned, lossy)
+    return _Decoded(read_deep_colour(source), "RGB;16", turned, False)
+
+
+def _orientation(image: Image.Image) -> int:
+    found = image.getexif().get(ExifTags.Base.Orientation)
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def _is_lossy_webp(image: Image.Image, file: Path) -> bool:

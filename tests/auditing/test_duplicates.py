@@ -17,9 +17,8 @@ from easyseg.auditing.duplicates import (
     WITHIN,
     clusters,
     content_digest,
+    look_at,
     near_duplicates,
-    perceptual_hash,
-    thumbnail,
 )
 from easyseg.data.io import read_image
 
@@ -86,7 +85,7 @@ def test_the_hash_is_the_signs_of_the_lowest_cosines():
     for u, v in waves[1:65]:
         scale = (1 if u else 0.5**0.5) * (1 if v else 0.5**0.5) / 32
         bits += str(int((small * np.outer(np.cos(u * steps), np.cos(v * steps))).sum() * scale > 1))
-    assert perceptual_hash(rgb) == int(bits, 2)
+    assert look_at(rgb).perceptual_hash == int(bits, 2)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,8 @@ def test_copies_are_near_duplicates_and_others_are_not(change):
     images = [picture(seed) for seed in range(12)]
     images += [change(rgb) for rgb in images]
     found = near_duplicates(
-        [perceptual_hash(rgb) for rgb in images], thumbnails=[thumbnail(rgb) for rgb in images]
+        [look_at(rgb).perceptual_hash for rgb in images],
+        thumbnails=[look_at(rgb).thumbnail for rgb in images],
     )
     assert sorted(found) == [(i, i + 12) for i in range(12)]
 
@@ -113,7 +113,7 @@ def test_copies_are_near_duplicates_and_others_are_not(change):
 def test_a_thumbnail_is_a_stretched_grey_copy():
     rgb = np.zeros((32, 48, 3), np.uint8)
     rgb[:16] = 100
-    found = np.frombuffer(thumbnail(rgb), np.uint8).reshape(16, 16)
+    found = np.frombuffer(look_at(rgb).thumbnail, np.uint8).reshape(16, 16)
     assert (found[:8] == 255).all()
     assert (found[8:] == 0).all()
 
@@ -122,16 +122,16 @@ def test_a_thumbnail_is_a_stretched_grey_copy():
 def test_flat_images_have_no_look_and_pair_with_none(value):
     flat = np.full((40, 50, 3), value, np.uint8)
     flat[3, 4] += np.uint8(value < 255)
-    assert perceptual_hash(flat) == 0
-    assert thumbnail(flat) == bytes(256)
+    assert look_at(flat).perceptual_hash == 0
+    assert look_at(flat).thumbnail == bytes(256)
     assert near_duplicates([0] * 3000) == []
     assert near_duplicates([0] * 3000, thumbnails=[bytes(256)] * 3000) == []
 
 
 def test_an_image_without_rising_frequencies_is_not_taken_for_flat():
     ramp = np.tile(np.arange(64, dtype=np.uint8)[:, None, None], (1, 64, 3))
-    assert perceptual_hash(ramp) == 1
-    assert perceptual_hash(ramp[:1, :1]) == 0
+    assert look_at(ramp).perceptual_hash == 1
+    assert look_at(ramp[:1, :1]).perceptual_hash == 0
 
 
 near_hashes = st.lists(
@@ -188,7 +188,7 @@ def test_thumbnails_confirm_what_hashes_propose(seed, least):
 def test_a_long_film_of_one_scene_gives_few_pairs_an_image_and_one_cluster():
     count = 4000
     hashes = [2**63 + (i % 7) for i in range(count)]
-    thumbs = [thumbnail(picture(0))] * count
+    thumbs = [look_at(picture(0)).thumbnail] * count
     found = near_duplicates(hashes, thumbnails=thumbs)
     assert len(found) <= 9 * count
     assert set(clusters(count, found)) == {0}
@@ -215,6 +215,7 @@ def test_real_sets(shared_data, name, least, most):
     with (shared_data / name / "test.csv").open() as file:
         images = [read_image(shared_data / name / row["image"]) for row in csv.DictReader(file)]
     pairs = near_duplicates(
-        [perceptual_hash(rgb) for rgb in images], thumbnails=[thumbnail(rgb) for rgb in images]
+        [look_at(rgb).perceptual_hash for rgb in images],
+        thumbnails=[look_at(rgb).thumbnail for rgb in images],
     )
     assert least <= len({i for pair in pairs for i in pair}) <= most

@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from easyseg.data.io import (
-    image_mode,
     image_size,
+    load_image,
     load_mask,
     num_pages,
     orientation,
@@ -135,13 +135,13 @@ def test_cmyk_becomes_the_colours_it_shows(tmp_path):
     flat = np.zeros((16, 16, 3), np.uint8)
     flat[:] = (220, 30, 60)
     Image.fromarray(flat).convert("CMYK").save(tmp_path / "a.jpg", quality=100)
-    assert image_mode(tmp_path / "a.jpg") == "CMYK"
+    assert load_image(tmp_path / "a.jpg").mode == "CMYK"
     assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - flat).max() <= 4
 
 
 def test_sixteen_bit_grey_is_stretched_and_not_clipped(tmp_path):
     Image.fromarray(DEEP[..., 0]).save(tmp_path / "a.png")
-    assert image_mode(tmp_path / "a.png").startswith("I")
+    assert load_image(tmp_path / "a.png").mode.startswith("I")
     read = read_image(tmp_path / "a.png")
     np.testing.assert_array_equal(read, np.repeat(stretched(DEEP[..., :1]), 3, 2))
     assert (read.min(), read.max()) == (0, 255)
@@ -151,7 +151,7 @@ def test_sixteen_bit_grey_is_stretched_and_not_clipped(tmp_path):
 def test_sixteen_bit_colour_png_keeps_its_low_byte(tmp_path, alpha):
     pixels = np.concatenate([DEEP, 9 * DEEP[..., :1]], 2) if alpha else DEEP
     path = deep_png(tmp_path / "a.png", pixels, 6 if alpha else 2)
-    assert image_mode(path) == "RGB;16"
+    assert load_image(path).mode == "RGB;16"
     np.testing.assert_array_equal(read_image(path), stretched(DEEP))
 
 
@@ -180,7 +180,7 @@ def test_float_and_wide_integers_are_stretched(tmp_path):
     values = RNG.normal(size=(6, 9)).astype(np.float32)
     Image.fromarray(values).save(tmp_path / "f.tif")
     Image.fromarray(values).save(tmp_path / "f.tiff")
-    assert image_mode(tmp_path / "f.tif") == "F"
+    assert load_image(tmp_path / "f.tif").mode == "F"
     expected = np.repeat(stretched(values)[..., None], 3, 2)
     assert np.abs(read_image(tmp_path / "f.tif").astype(int) - expected).max() <= 1
     wide = DEEP[..., 0].astype(np.int32) * 70000
@@ -250,7 +250,9 @@ def test_exif_orientation_turns_image_mask_and_size(tmp_path, suffix, exif_orien
     np.testing.assert_array_equal(read_image(path)[..., 0] > 127, expected)
     np.testing.assert_array_equal(read_mask(path) > 127, expected)
     assert image_size(path) == expected.shape
-    assert turns(orientation(path)) == (exif_orientation >= 5)
+    assert orientation(path) == exif_orientation
+    assert load_image(path).orientation == load_mask(path).orientation == exif_orientation
+    assert turns(exif_orientation) == (exif_orientation >= 5)
     opened = Image.open(io.BytesIO(path.read_bytes()))
     assert image_size(opened) == expected.shape
     np.testing.assert_array_equal(read_image(opened)[..., 0] > 127, expected)
@@ -414,7 +416,7 @@ def test_masks_that_are_no_ids(values, message):
         read_mask(values)
 
 
-@pytest.mark.parametrize("read", [read_image, read_mask, image_size, image_mode])
+@pytest.mark.parametrize("read", [read_image, read_mask, image_size])
 def test_missing_and_foreign_files_are_named(tmp_path, read):
     with pytest.raises(DataError, match=r"gone\.png: there is no such file"):
         read(tmp_path / "gone.png")
