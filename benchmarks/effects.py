@@ -36,7 +36,6 @@ FORMER = {
     "train.batch_size": 4,
     "optim.decoder_lr": 1.0,
 }
-SINGLE = {"train.batch_size": 1, "train.max_steps": 190}
 ALL_LAYERS = {"adapter.rank": 16, "adapter.targets": ["q", "k", "v", "proj", "mlp"]}
 
 
@@ -129,10 +128,7 @@ STUDIES = {
         {},
         {
             "batches of 2": {"train.batch_size": 2},
-            "batches of 1": SINGLE,
-            "batches of 1, a tenth of the balance loss": {**SINGLE, "loss.balance_weight": 0.1},
-            "batches of 1, no balance loss": {**SINGLE, "loss.balance_weight": 0.0},
-            "batches of 1, LoRA": {**SINGLE, "adapter.kind": "lora"},
+            "batches of 1": {"train.batch_size": 1, "train.max_steps": 190},
         },
         preset="fast",
     ),
