@@ -322,6 +322,7 @@ def _decode(source: ImageSource) -> _Decoded:
     if isinstance(source, np.ndarray):
         return _Decoded(source, str(source.dtype), 1, False)
     if isinstance(source, Image.Image):
+        source.load()  # turns a TIFF, here and now
         lossy, turned = source.format in _LOSSY_FORMATS, _orientation(source)
         return _Decoded(ImageOps.exif_transpose(source), source.mode, turned, lossy)
     with _opened(source) as image:

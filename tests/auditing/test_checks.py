@@ -557,6 +557,18 @@ def test_an_orientation_that_leaves_the_size_is_asked_about(orientation, asked, 
         assert {item.position for item in only(report, "exif-orientation").evidence} == {3}
 
 
+def test_the_orientation_of_a_mask_without_an_image_is_no_question(tmp_path):
+    table = write_set(tmp_path, PAIRS, suffix="tif")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    with Image.open(table["label"][3]) as mask:
+        mask.save(tmp_path / "turned.tif", exif=exif)
+    table.loc[3, "label"] = str(tmp_path / "turned.tif")
+    assert "exif-orientation" in checks(audit_of(table))
+    Path(table["image"][3]).write_bytes(b"no image")
+    assert "exif-orientation" not in checks(audit_of(table))
+
+
 def test_an_orientation_that_tells_settles_the_others(tmp_path):
     table = write_set(tmp_path, PAIRS)
     for row, orientation in ((2, 3), (5, 6)):  # 6: the mask fits the image as shown

@@ -16,7 +16,7 @@ def check_orientations(audited: Audited) -> Iterator[Finding]:
     silent: list[Seen] = []
     for seen in audited.masks():
         one, other = seen.fact.orientations
-        if one == other or seen.match != "equal":
+        if seen.fact.problems or one == other or seen.match != "equal":
             continue
         height, width = seen.fact.size
         if any(seen.fact.turned) and height != width:
