@@ -1,12 +1,12 @@
 """Real multi-class masks, as they are and coded in colours, 16 bits or ids with gaps: same quality?
 
-    python benchmarks/encodings.py --data ../shared/data
+    python benchmarks/mask_encodings.py --data ../shared/data
 
 Each set is fitted with nothing set but the void value and a number of steps, once with its masks as
 they are and once with each encoding of them; classes are never named, so that the colours, which
 are drawn by chance, put the classes into another order. The score is miou@dataset of the test
 images, by class ids. Where the classes keep their order the weights have to be the same, bit for
-bit. Finished cells are kept as JSON below benchmarks/results/encodings/.
+bit. Finished cells are kept as JSON below benchmarks/results/mask_encodings/.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
     def file(self, results: Path) -> Path:
         """Return where its result is kept."""
-        return results / "encodings" / f"{self.name}-{self.encoding.replace(' ', '_')}.json"
+        return results / "mask_encodings" / f"{self.name}-{self.encoding.replace(' ', '_')}.json"
 
 
 def codes(encoding: str) -> np.ndarray:
@@ -140,9 +140,9 @@ def main() -> None:
     cells = [Cell(name, encoding) for name in options.sets for encoding in ENCODINGS]
     missing = [c for c in cells if options.again or not c.file(options.results).is_file()]
     failed = _cells.run_cells([] if options.table else missing, lambda c: run_cell(c, options))
-    finished = _cells.read_results(options.results / "encodings")
+    finished = _cells.read_results(options.results / "mask_encodings")
     if finished:
-        _cells.write_table(table(finished), options.results, "encodings", _cells.PAGE)
+        _cells.write_table(table(finished), options.results, "mask_encodings", _cells.PAGE)
     _cells.exit_if(failed)
 
 
