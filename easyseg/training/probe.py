@@ -35,8 +35,9 @@ PROBED_FROM_SECONDS = 60.0
 _SHARE = 0.05
 _STEP_PER_FORWARD = 3.0
 # A fit takes more of a machine's memory than its first step and validation: what the allocator
-# keeps gets gaps, and validations come while the optimizer's state is there. Fits peaked at 1.2
-# times as much (benchmarks/estimates.py), one that was traced at 1.12 times: between the two.
+# keeps gets gaps, and validations come while the optimizer's state is there. With this factor, fits
+# of two minutes peaked at 0.99 to 1.03 of their estimates, of one at 0.85 to 0.97
+# (benchmarks/estimates.py).
 _GROWTH = 1.15
 # Images that are scored after the first one, as far as there is time.
 _SCORED = 4
