@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +40,7 @@ class Cell(NamedTuple):
         return results / "mask_encodings" / f"{self.name}-{self.encoding.replace(' ', '_')}.json"
 
 
+@lru_cache
 def codes(encoding: str) -> np.ndarray:
     """Return what stands for each value 0..255: ``[256]``, or ``[256, 3]`` for colours."""
     values = np.arange(256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import statistics
@@ -41,6 +42,7 @@ with pytest.MonkeyPatch.context() as patch:
     import parts
     import plan_grid
     import predict_many
+    import profile_step
     import scaling
     import throughput
     import time_to_quality
@@ -733,6 +735,40 @@ def test_the_table_beside_autogluon_shows_ratios():
     found = {"AutoGluon, float32": theirs, "easyseg, float32": ours}
     text = autogluon_step.table({"found": found, "machine": "here", "commit": "abc"})
     assert "| easyseg, float32 | 18.0 s (0.50) | 5.50 s (0.50) | 4.80 GB (0.50) |" in text
+
+
+def test_operators_are_added_up_by_kind():
+    operators = {
+        "aten::addmm": ("matrix products and convolutions", 2.0),
+        "aten::convolution_backward": ("matrix products and convolutions", 1.0),
+        "aten::_scaled_dot_product_flash_attention_for_cpu": ("attention", 0.5),
+        "aten::_softmax_backward_data": ("attention", 0.25),
+        "aten::gelu_backward": ("GELU", 0.5),
+        "aten::native_layer_norm": ("normalisation", 0.5),
+        "aten::_to_copy": ("copies, casts, changes of layout", 0.5),
+        "aten::_fused_adamw_": ("update", 0.5),
+        "aten::add_": ("sums, products by element", 0.5),
+        "aten::sort": (profile_step.OTHER, 0.125),
+    }
+    assert {name: profile_step.kind_of(name) for name in operators} == {
+        name: kind for name, (kind, _) in operators.items()
+    }
+    found = profile_step.by_kind((name, seconds) for name, (_, seconds) in operators.items())
+    assert next(iter(found.items())) == ("matrix products and convolutions", 3.0)
+    assert found["attention"] == 0.75
+    assert sum(found.values()) == sum(seconds for _, seconds in operators.values())
+
+
+def test_a_profile_holds_the_time_of_the_step(tiny_backbones):
+    options = argparse.Namespace(
+        backbone=tiny_backbones[0], size=128, batch=1, precision="32", device=parts.CPU, rounds=1
+    )
+    found = profile_step.measure(options)
+    assert found["seconds_by_kind"]["matrix products and convolutions"] > 0
+    assert found["seconds"] > 0
+    lines = profile_step.table([found, found | {"seconds": 2.0, "gflop": 50, "device": "cuda"}])
+    assert lines.splitlines()[-1].endswith("| 2.00 (100%) |")
+    assert "batch 1, 32, cuda |" in lines.splitlines()[0]
 
 
 def test_the_images_of_the_comparison_are_readable_and_their_masks_differ(tmp_path):
