@@ -11,12 +11,14 @@ from unittest.mock import patch
 import _turns
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from easyseg.auditing.fingerprint import Fingerprint, Percentiles, Quantiles
 from easyseg.inference.predict import autocast_for
 from easyseg.models import sam_vit, tiny_vit
+from easyseg.models.adapters.experts import ConvExpert
 from easyseg.models.network import build_network
 from easyseg.plan.decisions import decide
 from easyseg.plan.hardware import Hardware, detect_hardware
@@ -68,6 +70,15 @@ def literal_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Ten
     logits = (q * q.shape[-1] ** -0.5) @ k.mT
     positions = rel_h[..., :, None] + rel_w[..., None, :]
     return (logits + positions.flatten(-2)).softmax(dim=-1) @ v
+
+
+def literal_expert(expert: ConvExpert, z: Tensor) -> Tensor:
+    """Evaluate an expert as the reference code does, with the enlarged maps."""
+    enlarged = z
+    if expert.scale > 1:
+        enlarged = F.interpolate(z, scale_factor=float(expert.scale), mode="bicubic")
+    convolved = F.gelu(F.conv2d(enlarged, expert.weight, expert.bias, padding=1))
+    return F.interpolate(convolved, size=z.shape[-2:], mode="bicubic")
 
 
 def _literal(*inputs: Tensor) -> Tensor:

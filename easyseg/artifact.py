@@ -42,7 +42,7 @@ __all__ = [
     "write_artifact",
 ]
 
-FORMAT = 3
+FORMAT = 4
 _TENSORS = "model.safetensors"
 _ABOUT = "segmentor.json"
 _CARD = "README.md"

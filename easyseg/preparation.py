@@ -35,6 +35,7 @@ from easyseg.plan.domains import flatten
 from easyseg.plan.hardware import Hardware
 from easyseg.plan.plan import Plan
 from easyseg.plan.presets import load_preset, parse_presets
+from easyseg.plan.sections import images_validated
 
 __all__ = ["Decisions", "Prepared", "prepare", "read_labelled", "resolve_problem"]
 
@@ -94,11 +95,13 @@ class Prepared:
         return self.samples if self.split is None else self.samples.take(self.split[0])
 
     def validation_samples(self) -> Samples:
-        """Return the samples that choose the best epoch."""
-        if self.split is not None:
-            return self.samples.take(self.split[1])
-        assert self.tuning is not None
-        return self.tuning
+        """Return the samples that choose the best epoch: the planned number, spread over all."""
+        samples = self.samples if self.split is not None else self.tuning
+        assert samples is not None
+        positions = range(len(samples)) if self.split is None else self.split[1]
+        count = len(positions)
+        taken = images_validated(self.plan.train.validation_images, count)
+        return samples.take([positions[i * count // taken] for i in range(taken)])
 
     def decisions(self) -> Decisions:
         """Return what is sent to the other ranks."""

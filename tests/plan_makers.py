@@ -47,6 +47,7 @@ OTHER = {
     "train.precision": "32",
     "train.gradient_checkpointing": True,
     "train.prefix_cache": True,
+    "train.validation_images": 9,
     "train.patience": 3,
     "train.average": 0.0,
 }

@@ -166,6 +166,25 @@ def test_rare_classes_are_on_both_sides():
             assert {1, 2, 3} <= set(np.unique([labels[i] for i in part]))
 
 
+@pytest.mark.parametrize("own_table", [False, True])
+def test_the_planned_number_of_validation_images_is_spread_over_all(own_table):
+    images = [scene(i) for i in range(40)]
+    table = pd.DataFrame({"image": images, "label": [mask(1)] * 40})
+    tables = (table[:20], table[20:]) if own_table else (table, None)
+    whole = prepared(*tables, holdout_frac=0.5)
+    part = prepared(
+        *tables, holdout_frac=0.5, hyperparameters=TINY | {"train.validation_images": 6}
+    )
+    of_all = list(whole.validation_samples().index)
+    assert len(of_all) == 20
+    assert list(part.validation_samples().index) == [of_all[i] for i in (0, 3, 6, 10, 13, 16)]
+    assert list(part.training_samples().index) == list(whole.training_samples().index)
+    more = prepared(
+        *tables, holdout_frac=0.5, hyperparameters=TINY | {"train.validation_images": 99}
+    )
+    assert list(more.validation_samples().index) == of_all
+
+
 def test_a_part_that_groups_make_too_large_is_said(films, caplog):
     films["image"] = [scene(1000 + i) for i in range(len(films))]
     films["half"] = [int(p[1]) // 5 for p in films["patient"]]

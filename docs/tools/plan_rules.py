@@ -439,6 +439,7 @@ def _portions() -> tuple[Rule, ...]:
             ),
         ),
         _prefix_cache(),
+        _validation_images(),
         _epochs(),
     )
 
@@ -461,6 +462,27 @@ def _prefix_cache() -> Rule:
             ),
             case("crops", overrides={**last, "data.augment": ["crop"]}),
             case("windows", overrides={**last, "data.geometry": "tile"}),
+        ),
+    )
+
+
+def _validation_images() -> Rule:
+    def limited(seconds: float, image: float) -> Case:
+        costs = Costs(step=0.5, image=image, build=2.0, before=5.0, memory_gb=None)
+        what = f"{seconds:g} s, {image:g} s an image"
+        return case(what, time_limit=seconds, costs=costs)
+
+    return Rule(
+        "train.validation_images",
+        "the time limit, the number of validation images and what one of them costs here",
+        f"Without a limit all of them. Under one, a validation takes {choices.VALIDATION_SHARE:.0%}"
+        f" of it at most, and scores {choices.LEAST_VALIDATED} images at least, spread evenly over "
+        "the validation part: in a short fit it has few epochs to choose from.",
+        (
+            case("no limit"),
+            limited(60.0, 0.2),
+            limited(60.0, 0.4),
+            limited(60.0, 2.0),
         ),
     )
 

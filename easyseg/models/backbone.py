@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["Backbone", "crop_windows", "fill_windows", "merge_windows", "split_windows"]
+__all__ = [
+    "Backbone",
+    "crop_windows",
+    "fill_windows",
+    "in_autocast_dtype",
+    "merge_windows",
+    "split_windows",
+]
 
 
 class Backbone(nn.Module, ABC):
@@ -106,6 +113,18 @@ class Backbone(nn.Module, ABC):
 
 def _is_trained(module: nn.Module) -> bool:
     return any(p.requires_grad for p in module.parameters())
+
+
+def in_autocast_dtype(x: Tensor) -> Tensor:
+    """Cast features to the dtype of autocast where it is on.
+
+    Autocast would cast them in each product that reads them, and their gradients as often; and all
+    that moves them before would move twice the bytes.
+    """
+    device = x.device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return x
+    return x.to(torch.get_autocast_dtype(device))
 
 
 def fill_windows(x: Tensor, window: int) -> Tensor:

@@ -20,6 +20,7 @@ from easyseg.models.backbone import (
     Backbone,
     crop_windows,
     fill_windows,
+    in_autocast_dtype,
     merge_windows,
     split_windows,
 )
@@ -75,7 +76,9 @@ class RelPosAttention(nn.Module):
         """
         b, h, w, c = x.shape
         qkv, aux = project(self.qkv, x, images)
-        q, k, v = qkv.reshape(b, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        # Taken apart where they lie: their gradients need one copy to become that of the product.
+        parts = qkv.reshape(b, h * w, 3, self.num_heads, -1).unbind(2)
+        q, k, v = (part.transpose(1, 2) for part in parts)
         if prompts is not None:
             own = self.qkv(prompts).view(-1, 3, self.num_heads, k.shape[-1]).permute(1, 2, 0, 3)
             k, v = append_tokens(k, own[1]), append_tokens(v, own[2])
@@ -131,7 +134,7 @@ class SamBlock(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map tokens ``[B, H, W, C]`` to tokens of the same shape and an auxiliary loss."""
         images, height, width, _ = x.shape
-        y = self.norm1(x)
+        y = in_autocast_dtype(self.norm1(x))
         prompts = None if self.prompts is None else self.norm1(self.prompts)
         if self.window:
             y = fill_windows(y, self.window)
@@ -141,7 +144,7 @@ class SamBlock(nn.Module):
         else:
             y, aux = self.attn(y, images, prompts)
         x = x + y
-        y, more = self.mlp(self.norm2(x))
+        y, more = self.mlp(in_autocast_dtype(self.norm2(x)))
         return x + y, aux + more
 
 

@@ -24,6 +24,7 @@ from easyseg.models.backbone import (
     Backbone,
     crop_windows,
     fill_windows,
+    in_autocast_dtype,
     merge_windows,
     split_windows,
 )
@@ -183,9 +184,10 @@ class BiasAttention(nn.Module):
             Windows of the same shape and the auxiliary loss of the projections.
         """
         s, h, w, c = x.shape
-        qkv, aux = project(self.qkv, self.norm(x), images)
+        qkv, aux = project(self.qkv, in_autocast_dtype(self.norm(x)), images)
         qkv = qkv.reshape(s, h * w, self.num_heads, 3, c // self.num_heads)
-        q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)
+        # Taken apart where they lie: their gradients need one copy to become that of the product.
+        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(3))
         bias = self.attention_biases[:, self.attention_bias_idxs].to(q.dtype)
         if prompts is not None:
             own = self.qkv(self.norm(prompts)).view(-1, self.num_heads, 3, k.shape[-1])
@@ -212,7 +214,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``[B, H, W, C]`` to the same shape and the auxiliary loss of the layers."""
-        hidden, aux = project(self.fc1, self.norm(x))
+        hidden, aux = project(self.fc1, in_autocast_dtype(self.norm(x)))
         y, more = project(self.fc2, F.gelu(hidden))
         return y, aux + more
 

@@ -17,6 +17,7 @@ from easyseg.plan.costs import Costs
 from easyseg.plan.facts import Decision, Facts
 from easyseg.plan.memory import images_that_fit
 from easyseg.plan.repeats import VARIANTS, frozen_share, seen_again
+from easyseg.plan.sections import images_validated
 
 __all__ = [
     "BALANCE_WEIGHT",
@@ -51,6 +52,10 @@ CACHE_FROM_SHARE = 0.1
 # Steps that are planned for each step that a time limit pays for: a probe on busy cores measures
 # too much, and time that is left over is lost.
 SPARE_STEPS = 1.3
+# What one validation may take of a time limit, and the images that it scores even so. A guess: in
+# short fits it has few epochs to choose from, and all that it takes is missing to the training.
+VALIDATION_SHARE = 0.08
+LEAST_VALIDATED = 8
 
 # Where batch normalisation learns, a batch has at least so many images, if there are as many.
 LEAST_NORMALISED = 2
@@ -253,6 +258,22 @@ def _prefix_cache(facts: Facts, values: Mapping[str, Any]) -> Decision:
     return Decision(frozen * again >= CACHE_FROM_SHARE, found)
 
 
+def _validation_images(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """Score a part of the images where all of them would take too much of a time limit."""
+    count, limit, costs = facts.fingerprint.num_tuning, facts.time_limit, facts.costs
+    if limit is None or costs is None:
+        return Decision(-1, "all of them: no time limit is set, or nothing was timed")
+    whole = count * costs.image
+    paid = max(LEAST_VALIDATED, int(VALIDATION_SHARE * limit / costs.image))
+    if paid >= count:
+        return Decision(-1, f"all {count}: they take {whole:.2g} s of your {limit:.0f} s")
+    return Decision(
+        paid,
+        f"a validation of all {count} would take {whole:.2g} s of your {limit:.0f} s: so many, "
+        f"spread over them, take {paid * costs.image:.2g} s",
+    )
+
+
 def _epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Divide the budget of samples by the number of images."""
     count, budget = facts.fingerprint.num_images, facts.budget
@@ -285,14 +306,15 @@ def _epochs_within(facts: Facts, values: Mapping[str, Any], limit: float, costs:
     """Take somewhat more epochs than the time limit pays for: the clock ends the last one."""
     found, budget = facts.fingerprint, facts.budget
     an_epoch = math.ceil(found.num_images / values["train.batch_size"])
-    steps = costs.steps_within(limit, an_epoch, found.num_tuning)
+    validated = images_validated(values["train.validation_images"], found.num_tuning)
+    steps = costs.steps_within(limit, an_epoch, validated)
     most = int(budget.get("epochs", budget.get("max_epochs")))
     wanted = math.ceil(SPARE_STEPS * steps / an_epoch)
     kept = f", kept to the preset's most of {most}" if wanted > most else ""
     return Decision(
         min(max(1, wanted), most),
         f"your {limit:.0f} s pay for about {steps} steps of {costs.step:.2g} s, {an_epoch} an "
-        f"epoch, and validations of {found.num_tuning * costs.image:.2g} s; some more are planned, "
+        f"epoch, and validations of {validated * costs.image:.2g} s; some more are planned, "
         f"for the limit ends the fit{kept}",
     )
 
@@ -323,5 +345,6 @@ CHOICES: Mapping[str, Callable[[Facts, Mapping[str, Any]], Decision]] = {
     "train.micro_batch_size": _micro_batch_size,
     "train.gradient_checkpointing": _gradient_checkpointing,
     "train.prefix_cache": _prefix_cache,
+    "train.validation_images": _validation_images,
     "train.epochs": _epochs,
 }

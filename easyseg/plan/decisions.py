@@ -25,6 +25,7 @@ from easyseg.plan.presets import (
     load_preset,
     parse_presets,
 )
+from easyseg.plan.sections import images_validated
 
 if TYPE_CHECKING:
     from easyseg.auditing.fingerprint import Fingerprint
@@ -40,6 +41,7 @@ _FIRST = (
     "train.batch_size",
     "train.precision",
     "train.max_steps",
+    "train.validation_images",
     "train.epochs",
 )
 _ORDER = (*_FIRST, *(key for key in DOMAINS if key not in _FIRST))
@@ -139,7 +141,8 @@ def _estimate(plan: Plan, facts: Facts, costs: Costs) -> Estimate:
     """Return what the fit takes if nothing but the time limit ends it."""
     found, steps = facts.fingerprint, planned_steps(facts, plan.values())
     an_epoch = math.ceil(found.num_images / plan.train.batch_size)
-    seconds = costs.seconds(steps, math.ceil(steps / an_epoch), found.num_tuning)
+    validated = images_validated(plan.train.validation_images, found.num_tuning)
+    seconds = costs.seconds(steps, math.ceil(steps / an_epoch), validated)
     return Estimate(min(seconds, facts.time_limit or math.inf), costs.memory_gb)
 
 

@@ -184,6 +184,7 @@ DOMAINS: Mapping[str, Domain] = {
     "train.precision": _precision(),
     "train.gradient_checkpointing": _flag(),
     "train.prefix_cache": _flag(),
+    "train.validation_images": _whole(1, also=-1),
     "train.patience": _whole(1),
     "train.average": _real(0, 1),
 }

@@ -17,6 +17,7 @@ __all__ = [
     "LossPlan",
     "OptimPlan",
     "TrainPlan",
+    "images_validated",
 ]
 
 
@@ -150,6 +151,7 @@ class TrainPlan:
         precision: ``"32"``, ``"bf16"`` or ``"fp16"`` (the latter two: mixed).
         gradient_checkpointing: True to recompute activations, which saves memory.
         prefix_cache: True to keep what the frozen first blocks make of an image, for later epochs.
+        validation_images: Images that a validation scores; -1 for all of the validation part.
         patience: Epochs without a better score before training stops.
         average: Share of the steps that the moving average of the weights looks back; 0 is none.
     """
@@ -161,6 +163,7 @@ class TrainPlan:
     precision: str
     gradient_checkpointing: bool
     prefix_cache: bool
+    validation_images: int
     patience: int
     average: float
 
@@ -174,7 +177,7 @@ class TrainPlan:
             OptionError: If the batch cannot be made of whole passes.
 
         Example:
-            >>> TrainPlan(3, -1, 8, 2, "32", False, False, 5, 0.1).accumulation(devices=2)
+            >>> TrainPlan(3, -1, 8, 2, "32", False, False, -1, 5, 0.1).accumulation(devices=2)
             2
         """
         passes, rest = divmod(self.batch_size, self.micro_batch_size * devices)
@@ -184,6 +187,16 @@ class TrainPlan:
                 f"train.micro_batch_size = {self.micro_batch_size} on {devices} devices"
             )
         return passes
+
+
+def images_validated(most: int, count: int) -> int:
+    """Return how many of ``count`` images a validation scores.
+
+    Args:
+        most: ``train.validation_images``.
+        count: Images of the validation part.
+    """
+    return count if most < 0 else min(most, count)
 
 
 SECTIONS: Mapping[str, type] = {

@@ -247,7 +247,7 @@ def damage_format(folder: Path) -> None:
 
 
 def damage_content(folder: Path) -> None:
-    (folder / "segmentor.json").write_text('{"format": 3, "plan": {}}')
+    (folder / "segmentor.json").write_text('{"format": 4, "plan": {}}')
 
 
 def cut_tensors(folder: Path) -> None:

@@ -221,6 +221,28 @@ def test_bf16_autocast(tiny_plan, backbone, relative_error):
 
 
 @BACKBONES
+def test_what_products_read_is_cast_once_before_windows_are_made(tiny_plan, backbone):
+    """Autocast would cast it in each of the products, and each of their gradients back."""
+    network = network_of(tiny_plan, {"backbone.name": backbone})
+    dtypes = set()
+    for _, layer in network.adapters():
+        forward = layer.forward_with_aux
+
+        def noted(x, images=None, forward=forward):
+            dtypes.add(x.dtype)
+            return forward(x, images)
+
+        layer.forward_with_aux = noted
+    images = torch.randn(1, 3, 128, 128)
+    network(images)
+    assert dtypes == {torch.float32}
+    dtypes.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        network(images)
+    assert dtypes == {torch.bfloat16}
+
+
+@BACKBONES
 def test_adapters_in_the_last_blocks_leave_a_frozen_prefix(tiny_plan, backbone):
     network = network_of(tiny_plan, {"backbone.name": backbone, "adapter.blocks": 1})
     steps, split = network.backbone.steps(), network.backbone.split_at

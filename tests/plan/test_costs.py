@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -98,3 +99,38 @@ def test_an_estimate_in_words():
     assert str(Estimate(59.6, 1.44)) == "about 1 min 00 s and 1.4 GB"
     assert str(Estimate(7.2, None)) == "about 7 s"
     assert str(Estimate(182 * 60 + 43, None)) == "about 3 h 02 min"
+
+
+@given(
+    st.floats(30, 3600),
+    st.floats(0.01, 5.0),
+    st.integers(1, 500),
+    st.sampled_from(["fast", "best"]),
+)
+def test_a_validation_takes_a_small_part_of_the_limit(limit, image, count, preset):
+    found = replace(facts(), num_tuning=count)
+    plan = plan_for(found, time_limit=limit, costs=costs(0.7, image), presets=preset)
+    most = plan.train.validation_images
+    if count * image <= 0.08 * limit or count <= 8:
+        assert most == -1
+        assert f"all {count}" in plan.reasons["train.validation_images"]
+    else:
+        assert 8 <= most < count
+        assert most == 8 or 0.08 * limit - image < most * image <= 0.08 * limit
+        assert f"all {count} would take" in plan.reasons["train.validation_images"]
+
+
+def test_without_a_limit_or_a_probe_all_images_are_validated():
+    found = replace(facts(), num_tuning=500)
+    assert plan_for(found, costs=costs(0.7, 3.0)).train.validation_images == -1
+    assert plan_for(found, time_limit=60.0).train.validation_images == -1
+
+
+def test_fewer_validated_images_pay_for_more_steps():
+    found = replace(facts(), num_tuning=100)
+    options = {"time_limit": 90.0, "costs": costs(0.7, 0.4), "presets": "fast"}
+    part = plan_for(found, **options)
+    whole = plan_for(found, **options, overrides={"train.validation_images": -1})
+    assert (part.train.validation_images, whole.train.validation_images) == (18, -1)
+    assert "validations of 7.2 s" in part.reasons["train.epochs"]
+    assert "validations of 40 s" in whole.reasons["train.epochs"]

@@ -31,6 +31,7 @@ PAPER = {
     "train.epochs": 30,
     "train.max_steps": -1,
     "train.batch_size": 4,
+    "train.validation_images": -1,
     "train.patience": 30,
     "train.average": 0.0,
 }

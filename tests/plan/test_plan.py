@@ -55,6 +55,7 @@ VALUES = {
     "train.precision": "bf16",
     "train.gradient_checkpointing": False,
     "train.prefix_cache": False,
+    "train.validation_images": -1,
     "train.patience": 5,
     "train.average": 0.1,
 }
