@@ -85,15 +85,23 @@ def _literal(*inputs: Tensor) -> Tensor:
     return literal_attention(*inputs[:5])  # The last one is of use to folded attention only.
 
 
-def flops_of(run: Callable[[], Any]) -> int:
+def _values(*inputs: Tensor) -> Tensor:
+    return inputs[2]
+
+
+def flops_of(run: Callable[[], Any], *, attention: bool = True) -> int:
     """Return the floating-point operations of the products and convolutions of one run.
 
     Attention counts as its plain formula, forward and backward, however it is computed; rows that
     strips have in common count once.
+
+    Args:
+        run: What is counted.
+        attention: False leaves out the attention of SAM's ViTs.
     """
     with (
         patch.object(tiny_vit, "_STRIP_BYTES", 2**62),
-        patch.object(sam_vit, "attention_with_positions", _literal),
+        patch.object(sam_vit, "attention_with_positions", _literal if attention else _values),
         sdpa_kernel(SDPBackend.MATH),
         FlopCounterMode(display=False) as counter,
     ):

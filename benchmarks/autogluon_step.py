@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _record import RESULTS, provenance, put_into_page, write_json
+from _record import RESULTS, provenance, put_into_page, source, write_json
 from PIL import Image
 
 SIZE = 1024
@@ -152,7 +152,7 @@ def table(cell: Mapping[str, Any]) -> str:
     lines += [
         "",
         "In brackets: over AutoGluon's. A prediction of easyseg includes reading the image and "
-        f"resizing the mask. {cell['machine']}, commit {cell['commit']}.",
+        f"resizing the mask. {source(cell)}.",
     ]
     return "\n".join(lines)
 

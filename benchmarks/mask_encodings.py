@@ -40,7 +40,7 @@ class Cell(NamedTuple):
         return results / "mask_encodings" / f"{self.name}-{self.encoding.replace(' ', '_')}.json"
 
 
-@lru_cache
+@lru_cache  # Nobody writes into them.
 def codes(encoding: str) -> np.ndarray:
     """Return what stands for each value 0..255: ``[256]``, or ``[256, 3]`` for colours."""
     values = np.arange(256)

@@ -149,7 +149,7 @@ def measure_attention(options: argparse.Namespace) -> dict[str, Any]:
         positions = [random(batch, heads, side * side, side) for _ in "hw"]
 
         def run() -> None:
-            q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+            q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))
             if way == "folded":
                 out = attend_folded(q, k, v, *positions, onehot)
             elif way == "in chunks":

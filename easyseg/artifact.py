@@ -274,6 +274,16 @@ def _about(model: TrainedModel) -> dict[str, Any]:
     }
 
 
+def validation_part(most: int) -> str:
+    """Return what validation scores are of, in words.
+
+    Args:
+        most: ``train.validation_images`` of the plan.
+    """
+    whole = "the validation part"
+    return whole if most < 0 else f"at most {most} images of {whole}"
+
+
 def _card(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
     """Return the model card in Markdown."""
     plan, label_map = about["plan"], LabelMap.from_dict(about["label_map"])
@@ -290,6 +300,7 @@ def _card(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
     size = sum(v.numel() * v.element_size() for v in state.values()) / 1e6
     backbone, adapter, data = plan["backbone"], plan["adapter"], plan["data"]
     rank = f", rank {adapter['rank']}" if "rank" in KINDS[adapter["kind"]].uses else ""
+    part = validation_part(plan["train"]["validation_images"])
     return f"""# A segmentation model made with easyseg {about["versions"].get("easyseg", "")}
 
 `SemanticSegmentor.load("FOLDER")` or `easyseg predict FOLDER images/ --output-dir predicted/`
@@ -306,7 +317,7 @@ def _card(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
 
 Pixels ignored in training: {label_map.shown(label_map.ignore)}.
 
-Scores on the validation part (images the best epoch was chosen by, so slightly optimistic):
+Scores on {part} (images the best epoch was chosen by, so slightly optimistic):
 
 | metric | value |
 |---|---|

@@ -95,13 +95,29 @@ class Prepared:
         return self.samples if self.split is None else self.samples.take(self.split[0])
 
     def validation_samples(self) -> Samples:
-        """Return the samples that choose the best epoch: the planned number, spread over all."""
-        samples = self.samples if self.split is not None else self.tuning
-        assert samples is not None
-        positions = range(len(samples)) if self.split is None else self.split[1]
-        count = len(positions)
+        """Return the samples that choose the best epoch."""
+        if self.split is not None:
+            return self.samples.take(self.split[1])
+        assert self.tuning is not None
+        return self.tuning
+
+    def validating_fewer(self, presence: np.ndarray, seed: int) -> Prepared:
+        """Return the same with the planned number of validation samples.
+
+        Args:
+            presence: Which classes each validation sample holds, bool ``[N, K]``.
+            seed: Seed of the draw.
+        """
+        count = len(presence)
         taken = images_validated(self.plan.train.validation_images, count)
-        return samples.take([positions[i * count // taken] for i in range(taken)])
+        if taken == count:
+            return self
+        _, chosen = holdout(count, taken / count, seed, presence)
+        if self.split is not None:
+            part = tuple(self.split[1][i] for i in chosen)
+            return replace(self, split=(self.split[0], part))
+        assert self.tuning is not None
+        return replace(self, tuning=self.tuning.take(chosen))
 
     def decisions(self) -> Decisions:
         """Return what is sent to the other ranks."""
@@ -262,10 +278,10 @@ def prepare(
         hardware,
     )
     # A probe times whole steps, of which a fit that keeps frozen features takes only a part.
-    if probe is None or prepared.plan.train.prefix_cache:
-        return prepared
-    costs = probe(prepared)
-    return replace(prepared, plan=decided(costs=costs), costs=costs)
+    if probe is not None and not prepared.plan.train.prefix_cache:
+        costs = probe(prepared)
+        prepared = replace(prepared, plan=decided(costs=costs), costs=costs)
+    return prepared.validating_fewer(_presence(validation_facts, label_map), seed)
 
 
 def _with_absolute_weights(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -742,7 +742,8 @@ def test_operators_are_added_up_by_kind():
         "aten::addmm": ("matrix products and convolutions", 2.0),
         "aten::convolution_backward": ("matrix products and convolutions", 1.0),
         "aten::_scaled_dot_product_flash_attention_for_cpu": ("attention", 0.5),
-        "aten::_softmax_backward_data": ("attention", 0.25),
+        "aten::_cudnn_attention_backward": ("attention", 0.125),
+        "aten::_softmax_backward_data": ("attention", 0.125),
         "aten::gelu_backward": ("GELU", 0.5),
         "aten::native_layer_norm": ("normalisation", 0.5),
         "aten::_to_copy": ("copies, casts, changes of layout", 0.5),
@@ -766,9 +767,23 @@ def test_a_profile_holds_the_time_of_the_step(tiny_backbones):
     found = profile_step.measure(options)
     assert found["seconds_by_kind"]["matrix products and convolutions"] > 0
     assert found["seconds"] > 0
-    lines = profile_step.table([found, found | {"seconds": 2.0, "gflop": 50, "device": "cuda"}])
+    other = found | {"seconds": 2.0, "device": "cuda", "gflops_of_a_product": 10.0}
+    other |= {"gflop": 15.0, "gflop_of_attention": 5.0, "commit": "b"}
+    lines = profile_step.table([found | {"commit": "a"}, other])
     assert lines.splitlines()[-1].endswith("| 2.00 (100%) |")
     assert "batch 1, 32, cuda |" in lines.splitlines()[0]
+    bounds = {line.split(" | ")[0]: line for line in lines.splitlines() if "speed of" in line}
+    assert {line.split(" | ")[-1] for line in bounds.values()} == {"1.00 (50%) |", "0.500 (25%) |"}
+
+
+def test_the_operations_of_attention_are_counted_apart():
+    plan = {"backbone.name": "vit_b", "backbone.weights": "random", "data.size": 224}
+    options = {"adapter.rank": 3, "train.batch_size": 1, "train.precision": "32"}
+    step = parts.TrainingStep(parts.binary_plan(plan | options))
+    own = parts.flops_of(step) - parts.flops_of(step, attention=False)
+    # Two products forward and four backward, 8 blocks of windows and 4 of the whole grid.
+    plain = 12 * 6 * 2 * 64 * (14 * 14) ** 2 * 12
+    assert plain <= own < 1.3 * plain
 
 
 def test_the_images_of_the_comparison_are_readable_and_their_masks_differ(tmp_path):

@@ -167,22 +167,26 @@ def test_rare_classes_are_on_both_sides():
 
 
 @pytest.mark.parametrize("own_table", [False, True])
-def test_the_planned_number_of_validation_images_is_spread_over_all(own_table):
-    images = [scene(i) for i in range(40)]
-    table = pd.DataFrame({"image": images, "label": [mask(1)] * 40})
+def test_the_planned_number_of_validation_images_is_drawn_with_all_classes(own_table):
+    labels = [mask(1, 2 if i % 5 == 3 else 0) for i in range(40)]
+    table = pd.DataFrame({"image": [scene(i) for i in range(40)], "label": labels})
     tables = (table[:20], table[20:]) if own_table else (table, None)
-    whole = prepared(*tables, holdout_frac=0.5)
-    part = prepared(
-        *tables, holdout_frac=0.5, hyperparameters=TINY | {"train.validation_images": 6}
-    )
-    of_all = list(whole.validation_samples().index)
-    assert len(of_all) == 20
-    assert list(part.validation_samples().index) == [of_all[i] for i in (0, 3, 6, 10, 13, 16)]
-    assert list(part.training_samples().index) == list(whole.training_samples().index)
-    more = prepared(
-        *tables, holdout_frac=0.5, hyperparameters=TINY | {"train.validation_images": 99}
-    )
-    assert list(more.validation_samples().index) == of_all
+
+    def validated(most, seed=0):
+        settings = TINY | {"train.validation_images": most}
+        found = prepared(*tables, holdout_frac=0.5, hyperparameters=settings, seed=seed)
+        assert len(found.training_samples()) == 20
+        return list(found.validation_samples().index)
+
+    whole, part = validated(-1), validated(6)
+    assert (len(whole), len(part), len(set(part))) == (20, 6, 6)
+    assert set(part) < set(whole)
+    assert part == validated(6)
+    assert {1, 2} <= set(np.unique([labels[i] for i in part]))
+    assert validated(99) == whole
+    assert len(validated(1)) == 1
+    if own_table:
+        assert len({tuple(validated(6, seed)) for seed in range(4)}) > 1
 
 
 def test_a_part_that_groups_make_too_large_is_said(films, caplog):

@@ -475,14 +475,17 @@ def _validation_images() -> Rule:
     return Rule(
         "train.validation_images",
         "the time limit, the number of validation images and what one of them costs here",
-        f"Without a limit all of them. Under one, a validation takes {choices.VALIDATION_SHARE:.0%}"
-        f" of it at most, and scores {choices.LEAST_VALIDATED} images at least, spread evenly over "
-        "the validation part: in a short fit it has few epochs to choose from.",
+        "All of them, where no limit is set or nothing was timed. Else as many as "
+        f"{choices.VALIDATION_SHARE:.0%} of the limit pay for, or {choices.LEAST_VALIDATED} if "
+        f"those take no more than {choices.LARGEST_VALIDATION_SHARE:.0%}: a short fit has few "
+        "epochs to choose from. They are drawn as the validation part itself is, with all classes "
+        "if possible.",
         (
             case("no limit"),
             limited(60.0, 0.2),
             limited(60.0, 0.4),
-            limited(60.0, 2.0),
+            limited(60.0, 1.0),
+            limited(60.0, 10.0),
         ),
     )
 

@@ -76,7 +76,7 @@ class Fingerprint:
 
     Args:
         num_images: Number of training images.
-        num_tuning: Number of validation images.
+        num_tuning: Number of images of the validation part.
         height: Heights of the upright images in pixels.
         width: Widths of the upright images in pixels.
         image_modes: Number of images of each PIL mode or array dtype.

@@ -118,13 +118,14 @@ def evaluate(
 @app.command(epilog="Example:\n\neasyseg info lesions")
 def info(model: opt.Model) -> None:
     """Tell what a model is: its plan with the reasons, its classes, its scores, its size."""
-    from easyseg.artifact import describe_artifact, find_artifact
+    from easyseg.artifact import describe_artifact, find_artifact, validation_part
 
     folder = find_artifact(model)
     about = describe_artifact(folder)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print_rows([("classes", str(about.label_map))])
-    typer.echo("scores on the validation part:")
+    part = validation_part(about.plan.train.validation_images)
+    typer.echo(f"scores on {part}:")
     print_scores(about.metrics)
     print_rows([("artifact", str(folder)), ("size", f"{size / 1e6:.1f} MB")])
     typer.echo()

@@ -117,10 +117,8 @@ class _Chunked(torch.autograd.Function):
         b, heads, n, d = q.shape
         height, width = rel_h.shape[-1], rel_w.shape[-1]
         scale = d**-0.5
-        # As their inputs lie in memory: one product made all three, token by token. Added up over
-        # the chunks in float32: half precision would lose the small ones.
-        dtype = torch.promote_types(q.dtype, torch.float32)
-        grads = q.new_zeros(b, n, 3, heads, d, dtype=dtype).permute(2, 0, 3, 1, 4)
+        # As their inputs lie in memory: one product made all three, token by token.
+        grads = q.new_zeros(b, n, 3, heads, d).permute(2, 0, 3, 1, 4)
         grad_q, grad_k, grad_v = grads.unbind(0)
         grad_h, grad_w = torch.empty_like(rel_h), torch.empty_like(rel_w)
         for image in range(b):
@@ -138,7 +136,6 @@ class _Chunked(torch.autograd.Function):
                 torch.sum(by_key, -2, out=grad_w[at])
                 grad_q[at] = torch.bmm(of_logits, k[of]).mul_(scale)
                 grad_k[of] += torch.bmm(of_logits.mT, q[at]).mul_(scale)
-        grad_q, grad_k, grad_v = grads.to(q.dtype).unbind(0)
         return grad_q, grad_k, grad_v, grad_h, grad_w
 
 

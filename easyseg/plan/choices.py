@@ -52,10 +52,12 @@ CACHE_FROM_SHARE = 0.1
 # Steps that are planned for each step that a time limit pays for: a probe on busy cores measures
 # too much, and time that is left over is lost.
 SPARE_STEPS = 1.3
-# What one validation may take of a time limit, and the images that it scores even so. A guess: in
-# short fits it has few epochs to choose from, and all that it takes is missing to the training.
+# What one validation may take of a time limit; it scores so many images even so, if they take no
+# more than a quarter of it. A guess: in short fits it has few epochs to choose from, and what it
+# takes is missing to the training.
 VALIDATION_SHARE = 0.08
 LEAST_VALIDATED = 8
+LARGEST_VALIDATION_SHARE = 0.25
 
 # Where batch normalisation learns, a batch has at least so many images, if there are as many.
 LEAST_NORMALISED = 2
@@ -261,16 +263,21 @@ def _prefix_cache(facts: Facts, values: Mapping[str, Any]) -> Decision:
 def _validation_images(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Score a part of the images where all of them would take too much of a time limit."""
     count, limit, costs = facts.fingerprint.num_tuning, facts.time_limit, facts.costs
-    if limit is None or costs is None:
-        return Decision(-1, "all of them: no time limit is set, or nothing was timed")
+    if limit is None:
+        return Decision(-1, f"all {count}: no time limit is set")
+    if costs is None:
+        return Decision(-1, f"all {count}: what they take was not timed")
     whole = count * costs.image
-    paid = max(LEAST_VALIDATED, int(VALIDATION_SHARE * limit / costs.image))
-    if paid >= count:
+    if whole <= VALIDATION_SHARE * limit or count == 1:
         return Decision(-1, f"all {count}: they take {whole:.2g} s of your {limit:.0f} s")
+    least = min(LEAST_VALIDATED, int(LARGEST_VALIDATION_SHARE * limit / costs.image))
+    paid = max(1, least, int(VALIDATION_SHARE * limit / costs.image))
+    if paid >= count:
+        return Decision(-1, f"all {count}: they are few, and take {whole:.2g} s")
     return Decision(
         paid,
-        f"a validation of all {count} would take {whole:.2g} s of your {limit:.0f} s: so many, "
-        f"spread over them, take {paid * costs.image:.2g} s",
+        f"a validation of all {count} would take {whole:.2g} s of your {limit:.0f} s: so many of "
+        f"them, with all classes if possible, take {paid * costs.image:.2g} s",
     )
 
 

@@ -281,10 +281,11 @@ def budget_settings(budget: Budget, settings: Settings, num_train: int) -> dict[
         >>> budget_settings(Budget("epochs", 30), {}, 64)
         {'train.epochs': 30}
         >>> budget_settings(Budget("seconds", 90), {}, 64)
-        {}
+        {'train.validation_images': -1}
     """
     if budget.kind == "seconds":
-        return {}
+        # All cells are compared on the same images, however long they take to validate.
+        return {"train.validation_images": settings.get("train.validation_images", -1)}
     if budget.kind == "epochs":
         return {"train.epochs": int(budget.amount)}
     batch = settings["train.batch_size"]

@@ -223,10 +223,12 @@ def train(
     )
     on_cpu = devices.hardware.accelerator == "cpu"
     keeping = keep_freed_memory() if on_cpu else nullcontext()
+    chosen_by, of_all = len(prepared.validation_samples()), prepared.fingerprint.num_tuning
     log.info(
-        "training images: %d · images that choose the best epoch: %d",
+        "training images: %d · images that choose the best epoch: %d%s",
         len(prepared.training_samples()),
-        len(prepared.validation_samples()),
+        chosen_by,
+        f" of {of_all}" if chosen_by < of_all else "",
     )
     with _same_random_state_after(), stop.catch_interrupt(), keeping:
         try:

@@ -188,7 +188,7 @@ def _kept_bytes(prepared: Prepared) -> tuple[int, int]:
     # Three channels and the class ids; of validation masks the ids at the image's own size.
     return (
         4 * math.prod(training) * found.num_images,
-        (3 * math.prod(content) + math.prod(own)) * found.num_tuning,
+        (3 * math.prod(content) + math.prod(own)) * len(prepared.validation_samples()),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 
 from easyseg.errors import ArtifactError, OptionError
 from easyseg.models.adapters import ConvLoRALinear
+from easyseg.models.backbone import split_windows
 from easyseg.models.network import build_network, load_trainable_state, trainable_state
 from easyseg.models.registry import get_spec
 
@@ -221,25 +222,31 @@ def test_bf16_autocast(tiny_plan, backbone, relative_error):
 
 
 @BACKBONES
-def test_what_products_read_is_cast_once_before_windows_are_made(tiny_plan, backbone):
+def test_what_products_read_is_cast_before_them(tiny_plan, backbone, monkeypatch):
     """Autocast would cast it in each of the products, and each of their gradients back."""
-    network = network_of(tiny_plan, {"backbone.name": backbone})
-    dtypes = set()
-    for _, layer in network.adapters():
-        forward = layer.forward_with_aux
+    targets = {"adapter.targets": ["q", "k", "v", "mlp"], "adapter.lora_targets": []}
+    network = network_of(tiny_plan, {"backbone.name": backbone} | targets)
+    layers, windows = {}, set()
+    for name, layer in network.adapters():
 
-        def noted(x, images=None, forward=forward):
-            dtypes.add(x.dtype)
+        def noted(x, images=None, name=name, forward=layer.forward_with_aux):
+            layers[name.rpartition(".")[2]] = x.dtype
             return forward(x, images)
 
         layer.forward_with_aux = noted
-    images = torch.randn(1, 3, 128, 128)
-    network(images)
-    assert dtypes == {torch.float32}
-    dtypes.clear()
+
+    def split(x, window):
+        windows.add(x.dtype)
+        return split_windows(x, window)
+
+    monkeypatch.setattr("easyseg.models.sam_vit.split_windows", split)
+    network(images_for())
+    assert len(layers) == 3
+    assert {*layers.values(), *windows} == {torch.float32}
+    windows.clear()
     with torch.autocast("cpu", torch.bfloat16):
-        network(images)
-    assert dtypes == {torch.bfloat16}
+        network(images_for())
+    assert {*layers.values(), *windows} == {torch.bfloat16}
 
 
 @BACKBONES

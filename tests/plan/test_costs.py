@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plan_makers import H200, facts, plan_for
 
-from easyseg.plan.choices import SPARE_STEPS
+from easyseg.plan.choices import (
+    LARGEST_VALIDATION_SHARE,
+    LEAST_VALIDATED,
+    SPARE_STEPS,
+    VALIDATION_SHARE,
+)
 from easyseg.plan.costs import Costs, Estimate
 from easyseg.plan.plan import Plan
 
@@ -101,28 +106,38 @@ def test_an_estimate_in_words():
     assert str(Estimate(182 * 60 + 43, None)) == "about 3 h 02 min"
 
 
-@given(
-    st.floats(30, 3600),
-    st.floats(0.01, 5.0),
-    st.integers(1, 500),
-    st.sampled_from(["fast", "best"]),
-)
-def test_a_validation_takes_a_small_part_of_the_limit(limit, image, count, preset):
+@given(st.integers(60, 3600), st.floats(0.01, 20.0), st.integers(1, 500))
+def test_a_validation_takes_a_small_part_of_the_limit(limit, image, count):
     found = replace(facts(), num_tuning=count)
-    plan = plan_for(found, time_limit=limit, costs=costs(0.7, image), presets=preset)
-    most = plan.train.validation_images
-    if count * image <= 0.08 * limit or count <= 8:
-        assert most == -1
-        assert f"all {count}" in plan.reasons["train.validation_images"]
+    plan = plan_for(found, time_limit=limit, costs=costs(0.7, image))
+    most, reason = plan.train.validation_images, plan.reasons["train.validation_images"]
+    if most == -1:
+        assert f"all {count}" in reason
+        assert count * image <= VALIDATION_SHARE * limit or count <= LEAST_VALIDATED
+        assert count * image <= LARGEST_VALIDATION_SHARE * limit or count == 1
     else:
-        assert 8 <= most < count
-        assert most == 8 or 0.08 * limit - image < most * image <= 0.08 * limit
-        assert f"all {count} would take" in plan.reasons["train.validation_images"]
+        assert f"all {count} would take" in reason
+        assert 1 <= most < count
+        assert most == 1 or most * image <= LARGEST_VALIDATION_SHARE * limit
+        assert most <= LEAST_VALIDATED or most * image <= VALIDATION_SHARE * limit
+        assert (most + 1) * image > VALIDATION_SHARE * limit
+
+
+@pytest.mark.parametrize(
+    ("image", "most"),
+    [(0.1, -1), (0.19, 25), (0.39, 12), (0.59, 8), (1.0, 8), (3.0, 5), (10.0, 1), (60.0, 1)],
+)
+def test_how_many_images_a_minute_validates(image, most):
+    """Of 40: 8 % of the limit is 4.8 s, a quarter 15 s."""
+    found = replace(facts(), num_tuning=40)
+    plan = plan_for(found, time_limit=60.0, costs=costs(0.7, image))
+    assert plan.train.validation_images == most
 
 
 def test_without_a_limit_or_a_probe_all_images_are_validated():
     found = replace(facts(), num_tuning=500)
-    assert plan_for(found, costs=costs(0.7, 3.0)).train.validation_images == -1
+    paid = costs(0.7, 3.0)
+    assert plan_for(found, costs=paid).train.validation_images == -1
     assert plan_for(found, time_limit=60.0).train.validation_images == -1
 
 
@@ -134,3 +149,12 @@ def test_fewer_validated_images_pay_for_more_steps():
     assert (part.train.validation_images, whole.train.validation_images) == (18, -1)
     assert "validations of 7.2 s" in part.reasons["train.epochs"]
     assert "validations of 40 s" in whole.reasons["train.epochs"]
+
+
+def test_the_estimate_counts_the_images_that_are_validated():
+    found, paid = replace(facts(), num_tuning=100), costs(0.7, 0.4)
+    whole, part = (
+        plan_for(found, costs=paid, overrides={"train.validation_images": most}) for most in (-1, 5)
+    )
+    saved = whole.train.epochs * 95 * 0.4
+    assert whole.estimate.seconds - part.estimate.seconds == pytest.approx(saved)
