@@ -281,7 +281,7 @@ def validation_part(most: int) -> str:
         most: ``train.validation_images`` of the plan.
     """
     whole = "the validation part"
-    return whole if most < 0 else f"at most {most} images of {whole}"
+    return whole if most < 0 else f"at most {most} of the images of {whole}"
 
 
 def _card(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:

@@ -102,22 +102,20 @@ class Prepared:
         return self.tuning
 
     def validating_fewer(self, presence: np.ndarray, seed: int) -> Prepared:
-        """Return the same with the planned number of validation samples.
+        """Return the same with the planned number of validation samples, drawn by a seed.
 
-        Args:
-            presence: Which classes each validation sample holds, bool ``[N, K]``.
-            seed: Seed of the draw.
+        Which classes each of them holds is ``presence``, bool ``[N, K]``.
         """
         count = len(presence)
         taken = images_validated(self.plan.train.validation_images, count)
         if taken == count:
             return self
         _, chosen = holdout(count, taken / count, seed, presence)
-        if self.split is not None:
-            part = tuple(self.split[1][i] for i in chosen)
-            return replace(self, split=(self.split[0], part))
-        assert self.tuning is not None
-        return replace(self, tuning=self.tuning.take(chosen))
+        if self.tuning is not None:
+            return replace(self, tuning=self.tuning.take(chosen))
+        assert self.split is not None
+        train, validation = self.split
+        return replace(self, split=(train, tuple(validation[i] for i in chosen)))
 
     def decisions(self) -> Decisions:
         """Return what is sent to the other ranks."""

@@ -168,6 +168,18 @@ def test_of_errors_the_lowest_is_kept_and_a_higher_one_is_no_progress(table, tmp
     assert segmentor.best_score_ == pytest.approx(0.2)
 
 
+def test_a_validation_scores_the_planned_number_of_images(table, tmp_path, caplog):
+    hyperparameters = TINY | {"train.validation_images": 1}
+    segmentor = SemanticSegmentor(path=tmp_path / "run").fit(
+        table[:4], table[4:], hyperparameters=hyperparameters, accelerator="cpu"
+    )
+    assert f"that choose the best epoch: 1 of {len(table) - 4}" in caplog.text
+    alone = [segmentor.evaluate(table[i : i + 1])["iou@image"] for i in range(4, len(table))]
+    assert min(abs(score - segmentor.best_score_) for score in alone) < 1e-6
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "Scores on at most 1 of the images of the validation part" in card
+
+
 def test_an_error_of_squashed_maps_can_choose_the_epoch(table, tmp_path):
     segmentor = SemanticSegmentor(
         eval_metric="mae@reference", path=tmp_path / "run", verbosity=0
