@@ -33,7 +33,7 @@ class LastWords(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the reason."""
-        if said := re.fullmatch(r"training ended in epoch \d+: (.*)", record.getMessage()):
+        if said := re.fullmatch(r"training ended in epoch [^:]+: (.*)", record.getMessage()):
             self.reason = said[1]
 
 

@@ -31,8 +31,8 @@ from easyseg.models.registry import get_spec, list_backbones
 from easyseg.models.weights import is_obtainable
 from easyseg.plan.costs import Costs
 from easyseg.plan.decisions import check_given, check_request, decide
-from easyseg.plan.domains import flatten
 from easyseg.plan.hardware import Hardware
+from easyseg.plan.paths import with_absolute_weights, with_absolute_weights_in
 from easyseg.plan.plan import Plan
 from easyseg.plan.presets import load_preset, parse_presets
 from easyseg.plan.sections import images_validated
@@ -110,7 +110,10 @@ class Prepared:
         taken = images_validated(self.plan.train.validation_images, count)
         if taken == count:
             return self
-        _, chosen = holdout(count, taken / count, seed, presence)
+        # What is learned, not what is held out: that side keeps a class that one image holds.
+        kept, _ = holdout(count, 1 - taken / count, seed, presence)
+        chosen = np.random.default_rng(seed).permutation(kept)[:taken]
+        chosen.sort()
         if self.tuning is not None:
             return replace(self, tuning=self.tuning.take(chosen))
         assert self.split is not None
@@ -215,8 +218,8 @@ def prepare(
             problem_type=problem_type,
             eval_metric=eval_metric,
         )
-        plan = _with_absolute_weights_in(plan)
-    hyperparameters = _with_absolute_weights(hyperparameters or {})
+        plan = with_absolute_weights_in(plan)
+    hyperparameters = with_absolute_weights(hyperparameters or {})
     check_request(presets, hyperparameters)
     examined = examine(
         {"train": train_data, "tuning": tuning_data},
@@ -275,32 +278,27 @@ def prepare(
         {"image": image, "label": label},
         hardware,
     )
-    # A probe times whole steps, of which a fit that keeps frozen features takes only a part.
-    if probe is not None and not prepared.plan.train.prefix_cache:
+    # Without a limit there is nothing to say of a fit that keeps frozen features: no step is timed.
+    if probe is not None and not (prepared.plan.train.prefix_cache and time_limit is None):
         costs = probe(prepared)
-        prepared = replace(prepared, plan=decided(costs=costs), costs=costs)
+        draft, prepared = prepared, replace(prepared, plan=decided(costs=costs), costs=costs)
+        if _steps_differ(draft.plan, prepared.plan):
+            again = probe(prepared)
+            # A second probe may need no more memory than the first one left.
+            costs = replace(again, memory_gb=again.memory_gb or costs.memory_gb)
+            prepared = replace(prepared, plan=decided(costs=costs), costs=costs)
     return prepared.validating_fewer(_presence(validation_facts, label_map), seed)
 
 
-def _with_absolute_weights(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return overrides whose weights file is found from any folder: the model keeps its path."""
-    values, key = flatten(hyperparameters), "backbone.weights"
-    if key in values:
-        values[key] = _absolute(values[key])
-    return values
+def _steps_differ(draft: Plan, plan: Plan) -> bool:
+    """Return whether a step of a plan costs something else than one of its draft.
 
-
-def _with_absolute_weights_in(plan: Plan) -> Plan:
-    weights = _absolute(plan.backbone.weights)
-    return replace(plan, backbone=replace(plan.backbone, weights=weights))
-
-
-def _absolute(weights: Any) -> Any:
-    """Return the absolute path of a weights file; words such as ``"pretrained"`` stay."""
-    is_path = isinstance(weights, (str, os.PathLike))
-    if not is_path or weights in ("pretrained", "random", "auto", ""):
-        return weights
-    return os.path.abspath(os.path.expanduser(weights))  # noqa: PTH100, PTH111
+    The epochs that a time limit pays for decide on augmentation, and this on what is kept.
+    """
+    return (draft.data.augment, draft.train.prefix_cache) != (
+        plan.data.augment,
+        plan.train.prefix_cache,
+    )
 
 
 def read_labelled(

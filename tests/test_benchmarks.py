@@ -19,6 +19,7 @@ from plan_makers import facts, plan_for
 
 import easyseg
 from easyseg.data.label_map import LabelMap
+from easyseg.training.fit import ENDED
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -413,7 +414,7 @@ def test_the_reason_why_a_fit_ended_is_heard_in_its_log():
     log.addHandler(words)
     log.warning("epoch %d", 1)
     assert words.reason is None
-    log.warning("training ended in epoch %d: %s", 3, "no better validation score in 5 epochs")
+    log.warning(ENDED, 3, 8, "no better validation score in 5 epochs")
     assert words.reason == "no better validation score in 5 epochs"
 
 

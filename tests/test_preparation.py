@@ -189,6 +189,25 @@ def test_the_planned_number_of_validation_images_is_drawn_with_all_classes(own_t
         assert len({tuple(validated(6, seed)) for seed in range(4)}) > 1
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_of_the_validation_images_those_that_alone_hold_a_class_are_drawn_first(seed):
+    """Of 20 images one holds class 3 and one class 4; then ten do that of a class each."""
+
+    def validated(labels, most):
+        table = pd.DataFrame({"image": [scene(i) for i in range(len(labels))], "label": labels})
+        settings = TINY | {"train.validation_images": most}
+        tables = table[:-20], table[-20:].reset_index(drop=True)
+        found = prepared(*tables, hyperparameters=settings, seed=seed)
+        return [labels[len(labels) - 20 + i] for i in found.validation_samples().index]
+
+    rare = [mask(1, 3 if i in (3, 24) else 0, 4 if i in (5, 31) else 0) for i in range(40)]
+    drawn = validated(rare, 6)
+    assert len(drawn) == 6
+    assert {1, 3, 4} <= set(np.unique(drawn))
+    alone = [mask(1, 2 + i % 20 if i % 20 < 10 else 0) for i in range(40)]
+    assert len(validated(alone, 5)) == 5
+
+
 def test_a_part_that_groups_make_too_large_is_said(films, caplog):
     films["image"] = [scene(1000 + i) for i in range(len(films))]
     films["half"] = [int(p[1]) // 5 for p in films["patient"]]

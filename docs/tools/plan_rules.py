@@ -97,6 +97,7 @@ def _preset() -> Rule:
     few, mega = preset_choice.CPU_FAST_ABOVE_IMAGES, preset_choice.CPU_FAST_ABOVE_MEGAPIXELS
     seconds, best = preset_choice.CPU_FAST_BELOW_SECONDS, preset_choice.GPU_BEST_UP_TO_IMAGES
     many = preset_choice.GPU_FAST_ABOVE_IMAGES
+    short, long = preset_choice.GPU_FAST_BELOW_SECONDS, preset_choice.GPU_BEST_FROM_SECONDS
     side = math.isqrt(round(mega * 1e6 / 500))
     auto = functools.partial(case, presets="auto")
     return Rule(
@@ -104,7 +105,8 @@ def _preset() -> Rule:
         "the machine, the time limit, the number of images and their size",
         f"On a CPU `balanced`; `fast` with a limit below {seconds:g} s, with more than {few} "
         f"images, or with more than {mega:g} megapixels in all. On a GPU `best` up to {best} "
-        f"images, `fast` above {many}, else `balanced`. Only if you leave the preset to `auto`.",
+        f"images, `fast` above {many} or with a limit below {short:g} s, else `balanced`; below "
+        f"{long:g} s never `best`. Only if you leave the preset to `auto`.",
         (
             auto(f"CPU, {few} images", count=few),
             auto(f"CPU, {few + 1} images", count=few + 1, edge=True),
@@ -116,6 +118,16 @@ def _preset() -> Rule:
             auto(f"GPU, {best + 1} images", count=best + 1, machine=gpu(80), edge=True),
             auto(f"GPU, {many} images", count=many, machine=gpu(80)),
             auto(f"GPU, {many + 1} images", count=many + 1, machine=gpu(80), edge=True),
+            auto(f"GPU, a limit of {long:g} s", machine=gpu(80), time_limit=long),
+            auto(
+                f"GPU, a limit of {long - 1:g} s", machine=gpu(80), time_limit=long - 1, edge=True
+            ),
+            auto(
+                f"GPU, a limit of {short - 1:g} s",
+                machine=gpu(80),
+                time_limit=short - 1,
+                edge=True,
+            ),
         ),
     )
 
@@ -500,7 +512,8 @@ def _epochs() -> Rule:
         "On a CPU the preset's images in all, divided by the number of images, within its bounds; "
         f"{choices.FLOAT32_SAMPLES:.0%} of them in float32. On a GPU the preset's epochs. Under a "
         f"time limit, after a short probe, {choices.SPARE_STEPS:g} times what the limit pays for, "
-        "so that the clock ends the fit, not the plan.",
+        "so that the clock ends the fit, not the plan: at most the preset's largest number, or "
+        f"{choices.LEAST_STEPS_WITHIN} steps if those are more.",
         (
             case(f"CPU, {samples // 20} images", count=samples // 20),
             case(
@@ -513,6 +526,7 @@ def _epochs() -> Rule:
             case(f"CPU, {samples} images", count=samples),
             case("GPU", machine=gpu(80)),
             case("600 s, steps of half a second", time_limit=600.0, costs=costs),
+            case("600 s, steps of half a second, 8 images", count=8, time_limit=600.0, costs=costs),
             case("`train.max_steps=100`", overrides={"train.max_steps": 100}),
         ),
     )

@@ -59,6 +59,9 @@ VALIDATION_SHARE = 0.08
 LEAST_VALIDATED = 8
 LARGEST_VALIDATION_SHARE = 0.25
 
+# Few images make short epochs: a limit may pay for so many steps, whatever the preset's epochs.
+LEAST_STEPS_WITHIN = 600
+
 # Where batch normalisation learns, a batch has at least so many images, if there are as many.
 LEAST_NORMALISED = 2
 
@@ -80,11 +83,18 @@ def _backbone(facts: Facts, values: Mapping[str, Any]) -> Decision:
     for name in facts.budget["backbones"]:
         spec = get_spec(name)
         size = facts.overrides.get("data.size", input_choices.size_for(facts, spec).value)
-        mixed = facts.hardware.native_bf16
+        precision = facts.overrides.get("train.precision", _precision(facts, values).value)
         if spec.family not in KINDS[kind].families:
             passed_over.append(f"{name} takes no {kind}")
         elif (
-            images_that_fit(facts.hardware, name, size, mixed=mixed, num_masks=num_masks, kind=kind)
+            images_that_fit(
+                facts.hardware,
+                name,
+                size,
+                mixed=precision != "32",
+                num_masks=num_masks,
+                kind=kind,
+            )
             < 1
         ):
             passed_over.append(f"{name} does not fit")
@@ -217,12 +227,11 @@ def _micro_batch_size(facts: Facts, values: Mapping[str, Any]) -> Decision:
     size = max([n for n in range(1, part + 1) if part % n == 0 and n <= fits], default=1)
     shared = f" on each of {devices} devices" if devices > 1 else ""
     memory = f"{facts.hardware.memory_gb:.0f} GB"
-    if size == part:
+    if size == part <= fits:
         return Decision(size, f"the batch fits into {memory} at once{shared}")
+    passes = f": gradients of {part // size} passes are added up" if size < part else ""
     return Decision(
-        size,
-        f"{memory} take about {fits:.1f} images of {values['data.size']} px: gradients of "
-        f"{part // size} passes are added up{shared}",
+        size, f"{memory} take about {fits:.1f} images of {values['data.size']} px{passes}{shared}"
     )
 
 
@@ -290,7 +299,7 @@ def _epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
     if steps > 0:
         epochs = math.ceil(steps / math.ceil(count / values["train.batch_size"]))
         return Decision(max(1, epochs), f"enough for {steps} steps{ends}")
-    if limit is not None and facts.costs is not None:
+    if limit is not None and facts.costs is not None and facts.costs.step is not None:
         return _epochs_within(facts, values, limit, facts.costs)
     if "epochs" in budget:
         machine = "a CPU" if facts.hardware.accelerator == "cpu" else "an accelerator"
@@ -316,8 +325,12 @@ def _epochs_within(facts: Facts, values: Mapping[str, Any], limit: float, costs:
     validated = images_validated(values["train.validation_images"], found.num_tuning)
     steps = costs.steps_within(limit, an_epoch, validated)
     most = int(budget.get("epochs", budget.get("max_epochs")))
+    at_least = math.ceil(LEAST_STEPS_WITHIN / an_epoch)
     wanted = math.ceil(SPARE_STEPS * steps / an_epoch)
     kept = f", kept to the preset's most of {most}" if wanted > most else ""
+    if wanted > most and at_least > most:
+        most = at_least
+        kept = f", kept to {LEAST_STEPS_WITHIN} steps" if wanted > most else ""
     return Decision(
         min(max(1, wanted), most),
         f"your {limit:.0f} s pay for about {steps} steps of {costs.step:.2g} s, {an_epoch} an "

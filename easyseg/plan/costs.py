@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 __all__ = ["Costs", "Estimate"]
@@ -36,43 +37,53 @@ class Costs:
 
     Attributes:
         step: Seconds of an optimizer step, with reading its images where they do not stay in
-            memory.
+            memory; None where whole steps tell little, for features of the frozen part are kept.
         image: Seconds of validating an image.
         build: Seconds of building the network; it is built again around the best weights.
         before: Seconds of the fit before training starts.
         memory_gb: Largest resident size of the process in GB that a fit is expected to reach, from
             that after a step and a few validation images (on a GPU: that of its memory); None where
             it is not known.
+        reading: Seconds of reading all training images for the first time, where they stay in
+            memory then.
     """
 
-    step: float
+    step: float | None
     image: float
     build: float
     before: float
     memory_gb: float | None
+    reading: float = 0.0
 
-    def seconds(self, steps: int, epochs: int, validation_images: int) -> float:
-        """Return what a fit takes, from its call to its return.
+    def seconds(self, steps: int, steps_an_epoch: int, validation_images: int) -> float:
+        """Return what a fit takes, from its call to its return; the cost of a step must be known.
 
         Args:
             steps: Optimizer steps in all.
-            epochs: Validations.
+            steps_an_epoch: Optimizer steps of an epoch.
             validation_images: Images of each validation.
         """
-        work = steps * self.step + epochs * validation_images * self.image
-        return self.before + 2 * self.build + work
+        assert self.step is not None
+        reading = min(1.0, steps / steps_an_epoch) * self.reading
+        validations = math.ceil(steps / steps_an_epoch) * validation_images * self.image
+        return self.before + 2 * self.build + steps * self.step + reading + validations
 
     def steps_within(self, seconds: float, steps_an_epoch: int, validation_images: int) -> int:
         """Return how many steps a limit pays for, with a validation after each epoch and the last.
+
+        The cost of a step must be known.
 
         Args:
             seconds: The limit of the whole fit.
             steps_an_epoch: Optimizer steps of an epoch.
             validation_images: Images of each validation.
         """
+        assert self.step is not None
         validation = validation_images * self.image
-        left = seconds - self.seconds(0, 0, 0)
-        epochs = max(0, int(left / (steps_an_epoch * self.step + validation)))
-        left -= epochs * (steps_an_epoch * self.step + validation)
-        rest = max(0, int((left - validation) / self.step))
-        return epochs * steps_an_epoch + rest
+        epoch = steps_an_epoch * self.step + validation
+        left = seconds - self.seconds(0, steps_an_epoch, 0)
+        if left < epoch + self.reading:
+            a_step = self.step + self.reading / steps_an_epoch
+            return max(0, int((left - validation) / a_step))
+        epochs, left = divmod(left - self.reading, epoch)
+        return int(epochs) * steps_an_epoch + max(0, int((left - validation) / self.step))

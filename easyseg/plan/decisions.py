@@ -47,6 +47,8 @@ _FIRST = (
 _ORDER = (*_FIRST, *(key for key in DOMAINS if key not in _FIRST))
 # What only a gate makes sense of.
 _ROUTED = ("adapter.routing", "loss.balance_weight")
+# What follows from a time limit and the costs.
+_PAID_FOR = ("train.epochs", "train.validation_images")
 # Follows the scales where the user sets them, whatever the preset says.
 _FOLLOWING = "adapter.num_experts"
 
@@ -134,7 +136,9 @@ def decide(
         {key: decision.value for key, decision in decisions.items()},
         {key: decisions[key].reason for key in (*Plan.TOP, *DOMAINS)},
     )
-    return plan if costs is None else replace(plan, estimate=_estimate(plan, facts, costs))
+    if costs is None or costs.step is None:
+        return plan
+    return replace(plan, estimate=_estimate(plan, facts, costs))
 
 
 def _estimate(plan: Plan, facts: Facts, costs: Costs) -> Estimate:
@@ -142,7 +146,7 @@ def _estimate(plan: Plan, facts: Facts, costs: Costs) -> Estimate:
     found, steps = facts.fingerprint, planned_steps(facts, plan.values())
     an_epoch = math.ceil(found.num_images / plan.train.batch_size)
     validated = images_validated(plan.train.validation_images, found.num_tuning)
-    seconds = costs.seconds(steps, math.ceil(steps / an_epoch), validated)
+    seconds = costs.seconds(steps, an_epoch, validated)
     return Estimate(min(seconds, facts.time_limit or math.inf), costs.memory_gb)
 
 
@@ -207,7 +211,7 @@ def _preset_values(
 ) -> Iterator[tuple[str, Decision]]:
     """Yield what the whole preset says of each key, then what the domains say instead."""
     for where, layer, because in (
-        (f"preset {base}", content, {}),
+        (f"preset {base}", content, content["because"]),
         *((f"preset {name}", domain, domain["because"]) for name, domain in domains.items()),
     ):
         for part in (layer["plan"], *(layer["variants"].get(name, {}) for name in variants)):
@@ -263,15 +267,23 @@ def _decide_one(
         decision = _allowed(preset, facts.symmetries)
     else:
         decision = preset
-    if key in given and given[key] != decision.value:
-        # Which weights could be had was not asked, for one answer is given.
-        asked = key != "backbone.name" or facts.hardware.accelerator == "cpu"
-        otherwise = f"; easyseg would take {in_words(decision.value)}" if asked else ""
+    if key in given and not _is_known(key, facts):
+        decision = Decision(given[key], FROM_YOUR_PLAN)
+    elif key in given and given[key] != decision.value:
+        otherwise = f"; easyseg would take {in_words(decision.value)}"
         decision = Decision(given[key], FROM_YOUR_PLAN + otherwise)
     unused = _unused_by(key, values)
     if unused is not None:
         return Decision(decision.value, f"{decision.reason}{WITHOUT_EFFECT} {unused}")
     return decision
+
+
+def _is_known(key: str, facts: Facts) -> bool:
+    """Return whether it was found out what easyseg would take instead of a given value."""
+    if key == "backbone.name":  # Which weights could be had is not asked on a GPU.
+        return facts.hardware.accelerator == "cpu"
+    # What a limit pays for takes a probe.
+    return key not in _PAID_FOR or facts.time_limit is None or facts.costs is not None
 
 
 def _unused_by(key: str, values: Mapping[str, Any]) -> str | None:

@@ -228,6 +228,9 @@ def _nearest_key(key: str) -> str:
         return f"Did you mean {' or '.join(map(repr, same))}?"
     if same:
         return f"Did you mean {difflib.get_close_matches(key, same, n=1, cutoff=0)[0]!r}?"
+    names = {known.rpartition(".")[2] for known in DOMAINS}
+    if not section and (close := difflib.get_close_matches(name, names, n=1)):
+        return _nearest_key(close[0])
     return nearest(key, DOMAINS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from easyseg.plan.facts import Decision
@@ -17,6 +18,9 @@ CPU_FAST_ABOVE_MEGAPIXELS = 2000.0
 CPU_FAST_BELOW_SECONDS = 240.0
 GPU_BEST_UP_TO_IMAGES = 300
 GPU_FAST_ABOVE_IMAGES = 20_000
+# Guesses: to load a large backbone and see a few hundred images takes a minute or two of a GPU.
+GPU_FAST_BELOW_SECONDS = 300.0
+GPU_BEST_FROM_SECONDS = 1800.0
 
 
 def choose_preset(
@@ -35,8 +39,13 @@ def choose_preset(
         if megapixels > CPU_FAST_ABOVE_MEGAPIXELS:
             return Decision("fast", f"{seen}: reading {megapixels:.0f} megapixels an epoch is long")
         return Decision("balanced", f"{seen}: few enough for a CPU")
-    if count <= GPU_BEST_UP_TO_IMAGES:
-        return Decision("best", f"{seen}: few enough to train long")
+    limit = math.inf if time_limit is None else time_limit
+    if limit < GPU_FAST_BELOW_SECONDS:
+        return Decision("fast", f"{seen}, {limit:.0f} s: little time")
     if count > GPU_FAST_ABOVE_IMAGES:
         return Decision("fast", f"{seen}: so many teach enough in few epochs")
+    if limit < GPU_BEST_FROM_SECONDS:
+        return Decision("balanced", f"{seen}, {limit:.0f} s: too little for the largest backbones")
+    if count <= GPU_BEST_UP_TO_IMAGES:
+        return Decision("best", f"{seen}: few enough to train long")
     return Decision("balanced", seen)

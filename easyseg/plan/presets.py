@@ -141,9 +141,10 @@ def load_preset(name: str) -> dict[str, Any]:
 
     Returns:
         Plain Python values under ``about`` (a sentence), ``plan`` (nested; a value or ``"auto"``
-        for every key of a plan), ``budget`` (what ``"auto"`` may spend on ``cpu`` and ``gpu``) and
-        ``variants`` (values instead of the plan's for ``multiclass`` problems or on a ``gpu``). A
-        file that names a ``base`` holds only what differs from that preset.
+        for every key of a plan), ``budget`` (what ``"auto"`` may spend on ``cpu`` and ``gpu``),
+        ``variants`` (values instead of the plan's for ``multiclass`` problems or on a ``gpu``) and
+        ``because`` (why, by dotted key). A file that names a ``base`` holds only what differs from
+        that preset.
 
     Raises:
         OptionError: If there is no preset of that name, or its file is not such a mapping.
@@ -162,15 +163,14 @@ def load_preset(name: str) -> dict[str, Any]:
     if isinstance(content, dict) and "base" in content:
         own = {key: value for key, value in content.items() if key != "base"}
         content = OmegaConf.to_container(OmegaConf.merge(load_preset(content["base"]), own))
-    if not isinstance(content, dict) or content.keys() - {"variants"} != {
-        "about",
-        "plan",
-        "budget",
-    }:
+    optional = {"variants", "because"}
+    if not isinstance(content, dict) or content.keys() - optional != {"about", "plan", "budget"}:
         raise OptionError(
-            f"preset {file} must hold the keys about, plan and budget, and may hold variants."
+            f"preset {file} must hold the keys about, plan and budget, and may hold variants and "
+            "because."
         )
     content.setdefault("variants", {})
+    content.setdefault("because", {})
     return cast("dict[str, Any]", content)
 
 

@@ -33,9 +33,12 @@ from easyseg.training.callbacks import AverageWeights, BestModel, Progress, Stop
 from easyseg.training.module import SegmentationModule
 from easyseg.training.prefix_cache import remove_caches
 
-__all__ = ["Devices", "loader_workers", "train"]
+__all__ = ["ENDED", "Devices", "loader_workers", "train"]
 
 log = logging.getLogger("easyseg")
+
+ENDED = "training ended in epoch %d of %d: %s"
+"""What the log says of the end of the training: epoch, planned epochs, why."""
 
 _PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 _START_METHODS = {
@@ -239,7 +242,7 @@ def train(
             if is_first_process():
                 remove_caches(prepared.run_folder)
     log.info(
-        "training ended in epoch %d of %d: %s",
+        ENDED,
         max(1, trainer.current_epoch),
         plan.train.epochs,
         _reason(trainer, stop),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 import time
 from collections.abc import Callable
 from itertools import chain, cycle, islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,7 +48,8 @@ _SCORED = 4
 def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Clock) -> Costs:
     """Build the network of a draft plan, take a few of its steps, score a few validation images.
 
-    The network is thrown away, and no random number of the fit is drawn (but on Apple's GPUs, whose
+    No step is taken where features of the frozen part are kept: whole ones tell little of it. The
+    network is thrown away, and no random number of the fit is drawn (but on Apple's GPUs, whose
     state PyTorch cannot put aside).
 
     Args:
@@ -71,11 +74,13 @@ def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Cl
         network = build_network(plan, seed=seed)
         build = time.monotonic() - started
         network.to(device)
-        step, taken = _step_seconds(prepared, network, device, seed, end)
+        steps = _Steps(None, 0.0, False)
+        if not plan.train.prefix_cache:
+            steps = _measure_steps(prepared, network, device, seed, end)
         image = _image_seconds(prepared, network, device, seed, end)
     peak = _peak_gb(device)
     # Without a step its memory is not known; nor if this process has held more before.
-    known = taken and before is not None and peak is not None and peak > before
+    known = steps.taken and before is not None and peak is not None and peak > before
     memory = None
     if known and peak is not None:
         memory = peak if device.type == "cuda" else _GROWTH * peak
@@ -83,13 +88,28 @@ def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Cl
             memory += sum(min(KEPT_BYTES, size) for size in _kept_bytes(prepared)) / 1e9
     # Without a limit a fit is planned with a probe, and goes without one itself.
     before_training = before_probe if clock.limit is None else clock.elapsed()
-    return Costs(step, image, build, before_training, memory)
+    reading = steps.reading * prepared.fingerprint.num_images
+    return Costs(steps.seconds, image, build, before_training, memory, reading)
 
 
-def _step_seconds(
+class _Steps(NamedTuple):
+    """What steps cost.
+
+    Attributes:
+        seconds: Seconds of a step; None if it is not known.
+        reading: Seconds of reading an image for the first time, where images stay in memory.
+        taken: Whether a step was taken.
+    """
+
+    seconds: float | None
+    reading: float
+    taken: bool
+
+
+def _measure_steps(
     prepared: Prepared, network: Network, device: torch.device, seed: int, end: float
-) -> tuple[float, bool]:
-    """Return the seconds of a step, and whether one was taken.
+) -> _Steps:
+    """Return what steps cost.
 
     The first step warms up, if there is time for another one and for scoring some images. If there
     is no time for a step, it is guessed: three times a forward pass.
@@ -118,7 +138,7 @@ def _step_seconds(
 
     def loss() -> Tensor:
         rows = [data[key] for key in coming.pop()]
-        batch = collate_training(rows, with_keys=plan.train.prefix_cache)
+        batch = collate_training(rows)
         with autocast_for(plan.train.precision, device):
             output = network(batch.images.to(device))
             return training_loss(network, plan, output, batch.targets.to(device))[1]
@@ -127,13 +147,12 @@ def _step_seconds(
         coming.extend(list(islice(keys, plan.train.micro_batch_size)) for _ in range(batches))
         if data.keeps:  # Only the first epoch of a fit reads.
             for key in chain.from_iterable(coming):
+                started = time.monotonic()
                 data[key]
+                read.append(time.monotonic() - started)
         started = time.monotonic()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        elif device.type == "mps":
-            torch.mps.synchronize()
+        _wait_for(device)
         return time.monotonic() - started
 
     def step() -> None:
@@ -146,14 +165,25 @@ def _step_seconds(
         return time.monotonic() + seconds <= end
 
     coming: list[list[tuple[int, int]]] = []
+    read: list[float] = []
     forward = torch.no_grad()(loss)
     seconds = _STEP_PER_FORWARD * passes * seconds_of(forward)
     if not is_time_for(seconds):  # The first pass takes longer than others.
         seconds = _STEP_PER_FORWARD * passes * seconds_of(forward)
-    if not is_time_for(seconds):
-        return seconds, False
-    seconds = seconds_of(step, passes)
-    return (seconds_of(step, passes) if is_time_for(2 * seconds) else seconds), True
+    taken = is_time_for(seconds)
+    if taken:
+        seconds = seconds_of(step, passes)
+        if is_time_for(2 * seconds):
+            seconds = seconds_of(step, passes)
+    return _Steps(seconds, statistics.median(read) if read else 0.0, taken)
+
+
+def _wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def _image_seconds(

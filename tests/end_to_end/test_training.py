@@ -218,6 +218,16 @@ def test_the_moving_average_is_saved_and_training_goes_on_from_the_weights(table
     assert any(not v.equal(seen[steps][k]) for k, v in weights(segmentor).items())
 
 
+def test_a_limited_fit_is_planned_with_what_its_first_steps_cost(table, tmp_path):
+    """A minute is the least limit that is probed; its few steps end long before."""
+    hyperparameters = {key: TINY[key] for key in TINY if key != "train.epochs"}
+    hyperparameters["train.max_steps"] = 3
+    plan = fit(table, tmp_path, hyperparameters=hyperparameters, time_limit=60).plan_
+    assert plan.estimate is not None
+    assert 0 < plan.estimate.seconds <= 60
+    assert "s of your 60 s" in plan.reasons["train.validation_images"]
+
+
 def test_the_time_limit_ends_a_long_fit_with_a_model(table, tmp_path):
     hyperparameters = TINY | {"train.epochs": 10_000, "train.patience": 10_000}
     segmentor = fit(table, tmp_path / "run", hyperparameters=hyperparameters, time_limit=8)

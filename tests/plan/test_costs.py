@@ -12,6 +12,7 @@ from plan_makers import H200, facts, plan_for
 
 from easyseg.plan.choices import (
     LARGEST_VALIDATION_SHARE,
+    LEAST_STEPS_WITHIN,
     LEAST_VALIDATED,
     SPARE_STEPS,
     VALIDATION_SHARE,
@@ -22,8 +23,14 @@ from easyseg.plan.plan import Plan
 SECONDS = st.floats(0.01, 20)
 
 
-def costs(step: float, image: float = 0.1, build: float = 1.0, before: float = 3.0) -> Costs:
-    return Costs(step, image, build, before, 1.0)
+def costs(
+    step: float,
+    image: float = 0.1,
+    build: float = 1.0,
+    before: float = 3.0,
+    reading: float = 0.0,
+) -> Costs:
+    return Costs(step, image, build, before, 1.0, reading)
 
 
 @given(
@@ -31,25 +38,55 @@ def costs(step: float, image: float = 0.1, build: float = 1.0, before: float = 3
     image=SECONDS,
     build=SECONDS,
     before=SECONDS,
+    reading=st.floats(0, 500),
     limit=st.floats(1, 5000),
     an_epoch=st.integers(1, 400),
     images=st.integers(1, 50),
 )
 def test_a_limit_pays_for_these_steps_and_not_for_one_more(
-    step, image, build, before, limit, an_epoch, images
+    step, image, build, before, reading, limit, an_epoch, images
 ):
-    paid = costs(step, image, build, before)
+    paid = costs(step, image, build, before, reading)
     steps = paid.steps_within(limit, an_epoch, images)
 
     def takes(count: int) -> float:
-        return paid.seconds(count, math.ceil(count / an_epoch), images)
+        return paid.seconds(count, an_epoch, images)
 
     assert steps == 0 or takes(steps) <= limit * (1 + 1e-9)
     assert takes(steps + 1) > limit * (1 - 1e-9)
 
 
 def test_seconds_are_the_sum_of_the_parts():
-    assert costs(0.5, 0.1, 1.0, 3.0).seconds(10, 2, 5) == pytest.approx(3 + 2 + 5 + 1)
+    assert costs(0.5, 0.1, 1.0, 3.0).seconds(10, 5, 5) == pytest.approx(3 + 2 + 5 + 1)
+
+
+@pytest.mark.parametrize(("steps", "read"), [(0, 0.0), (5, 0.25), (20, 1.0), (60, 1.0)])
+def test_images_that_stay_in_memory_are_read_once(steps, read):
+    without, paid = (costs(0.5, reading=reading) for reading in (0.0, 8.0))
+    more = paid.seconds(steps, 20, 5) - without.seconds(steps, 20, 5)
+    assert more == pytest.approx(8.0 * read)
+
+
+def test_where_no_step_was_timed_the_preset_decides_the_epochs_and_the_limit_the_validation():
+    found = replace(facts(), num_tuning=500)
+    image_alone = replace(costs(0.7, 0.5), step=None)
+    plan = plan_for(found, time_limit=120.0, costs=image_alone, presets="fast")
+    assert plan.train.epochs == plan_for(found, presets="fast").train.epochs
+    assert plan.train.validation_images == 19
+    assert plan.estimate is None
+
+
+def test_a_limit_pays_for_more_epochs_of_few_images_than_the_preset_has():
+    """Six images make an epoch of six steps: 30 of them would end long before two minutes."""
+    few = facts(count=6)
+    options = {"presets": "fast", "time_limit": 120.0}
+    slow = plan_for(few, **options, costs=costs(0.5))
+    steps = costs(0.5).steps_within(120.0, 6, 16)
+    assert slow.train.epochs == math.ceil(SPARE_STEPS * steps / 6) > 30
+    assert "kept to" not in slow.reasons["train.epochs"]
+    fast = plan_for(few, **options, costs=costs(0.05, image=0.001))
+    assert fast.train.epochs * 6 == LEAST_STEPS_WITHIN
+    assert f"kept to {LEAST_STEPS_WITHIN} steps" in fast.reasons["train.epochs"]
 
 
 @given(st.floats(60, 3000))
@@ -90,7 +127,7 @@ def test_the_estimate_is_part_of_the_plan_and_of_no_decision(tmp_path):
     paid = costs(0.7)
     plan = plan_for(costs=paid)
     steps = plan.train.epochs * 32
-    assert plan.estimate == Estimate(paid.seconds(steps, plan.train.epochs, 16), 1.0)
+    assert plan.estimate == Estimate(paid.seconds(steps, 32, 16), 1.0)
     assert plan_for(time_limit=90, costs=paid, presets="best").estimate.seconds <= 90
     assert plan == plan_for()
     assert str(plan).endswith("and 1.0 GB on this machine")

@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 from plan_makers import CPU, H200, facts, plan_for
 
 from easyseg.errors import OptionError
-from easyseg.plan.domains import DOMAINS
+from easyseg.plan.domains import DOMAINS, flatten
+from easyseg.plan.presets import load_preset
 
 
 def multiclass(**options):
@@ -91,7 +92,9 @@ def test_presets_really_differ_on_a_gpu():
         (facts(2000, 200), CPU, None, "fast", "2000 images"),
         (facts(900, 4000), CPU, None, "fast", "megapixels"),
         (facts(), H200, None, "best", "H200"),
-        (facts(2000), H200, 60, "balanced", "2000 images"),
+        (facts(2000), H200, 3600, "balanced", "2000 images"),
+        (facts(), H200, 60, "fast", "60 s"),
+        (facts(), H200, 900, "balanced", "900 s"),
         (facts(50_000), H200, None, "fast", "50000 images"),
     ],
 )
@@ -166,6 +169,30 @@ def test_memory_decides_how_the_batch_is_made():
     assert small.train.batch_size == 4
 
 
+def test_a_batch_of_one_image_that_does_not_fit_is_not_said_to_fit():
+    one = {"backbone.name": "vit_b", "data.size": 1024, "train.batch_size": 1}
+    plan = plan_for(hardware=replace(CPU, memory_gb=4.0), overrides=one)
+    assert plan.train.micro_batch_size == 1
+    assert plan.train.gradient_checkpointing
+    assert plan.reasons["train.micro_batch_size"].startswith("4 GB take about 0.")
+
+
+def test_a_backbone_must_fit_in_the_precision_that_was_set():
+    first = {}
+    for precision in ("32", "bf16"):
+        for memory in range(4, 60):
+            plan = plan_for(
+                hardware=replace(H200, memory_gb=float(memory)),
+                presets="best",
+                obtainable=("vit_l", "vit_b"),
+                overrides={"train.precision": precision},
+            )
+            if plan.backbone.name == "vit_l":
+                assert not plan.train.gradient_checkpointing
+                first.setdefault(precision, memory)
+    assert first["bf16"] < first["32"]
+
+
 def test_devices_share_the_batch():
     two = plan_for(hardware=replace(CPU, devices=2))
     assert (two.train.batch_size, two.train.micro_batch_size) == (2, 1)
@@ -218,7 +245,18 @@ def test_overrides_win_and_are_recorded(overrides):
     plan = plan_for(overrides=overrides)
     assert (plan.adapter.rank, plan.data.augment) == (6, ())
     assert plan.reasons["adapter.rank"] == "set by you"
-    assert plan.reasons["adapter.gate"] == "preset balanced"
+    assert plan.reasons["adapter.gate"].startswith("preset balanced: ")
+
+
+@pytest.mark.parametrize("name", ["fast", "balanced", "best"])
+def test_a_preset_says_why_for_each_of_its_values_and_nothing_else(name):
+    content = load_preset(name)
+    set_by_it = {key for key, value in flatten(content["plan"]).items() if value != "auto"}
+    assert content["because"].keys() == set_by_it
+    plan = plan_for(presets=name)
+    for key, why in content["because"].items():
+        assert plan.reasons[key] == f"preset {name}: {why}"
+    assert plan.train.patience == {"fast": 5, "balanced": 8, "best": 12}[name]
 
 
 @pytest.mark.parametrize("key", sorted(DOMAINS.keys() - {"loss.class_weights"}))

@@ -39,8 +39,10 @@ from easyseg.plan.preset_choice import (
     CPU_FAST_ABOVE_IMAGES,
     CPU_FAST_ABOVE_MEGAPIXELS,
     CPU_FAST_BELOW_SECONDS,
+    GPU_BEST_FROM_SECONDS,
     GPU_BEST_UP_TO_IMAGES,
     GPU_FAST_ABOVE_IMAGES,
+    GPU_FAST_BELOW_SECONDS,
 )
 from easyseg.plan.presets import load_preset
 
@@ -343,6 +345,20 @@ def test_auto_goes_by_the_number_of_images(hardware, bound, up_to, above, more):
         found, reason = decided("preset", facts(count), hardware=hardware)
         assert found == preset
         assert f"{count} images" in reason
+
+
+@pytest.mark.parametrize(
+    ("bound", "below", "above"),
+    [(GPU_FAST_BELOW_SECONDS, "fast", "balanced"), (GPU_BEST_FROM_SECONDS, "balanced", "best")],
+)
+@quick
+@given(share=st.floats(0.2, 0.99))
+def test_auto_goes_by_the_time_limit_on_a_gpu(bound, below, above, share):
+    short = decided("preset", hardware=H200, time_limit=share * bound)
+    assert short[0] == ("fast" if share * bound < GPU_FAST_BELOW_SECONDS else below)
+    assert f"{share * bound:.0f} s" in short[1]
+    assert decided("preset", hardware=H200, time_limit=bound)[0] == above
+    assert decided("preset", hardware=H200)[0] == "best"
 
 
 @quick

@@ -56,6 +56,27 @@ def test_on_a_gpu_nobody_asks_which_weights_could_be_had_instead():
     assert there.reasons["backbone.name"] == "from the plan you gave"
 
 
+def test_on_a_gpu_nothing_is_said_of_weights_that_nobody_looked_for():
+    """Without weights to choose from easyseg would take the same, and say that there are none."""
+    there = plan_for(hardware=H200, given=plan_for(hardware=H200))
+    assert there.backbone.name == "lite_medsam"
+    assert there.reasons["backbone.name"] == "from the plan you gave"
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_what_a_limit_pays_for_is_not_known_without_a_probe(edited):
+    found, limit = replace(facts(), num_tuning=500), {"time_limit": 120.0}
+    plan = plan_for(found, **limit, costs=Costs(0.7, 0.5, 1.0, 5.0, 2.0))
+    if edited:
+        plan = changed(plan, "train", epochs=2)
+    again = plan_for(found, **limit, given=plan)
+    assert again.values() == plan.values()
+    for key in ("train.epochs", "train.validation_images"):
+        assert again.reasons[key] == "from the plan you gave"
+    known = plan_for(found, **limit, given=plan, costs=Costs(0.7, 0.5, 1.0, 5.0, 2.0))
+    assert ("easyseg would take" in known.reasons["train.epochs"]) == edited
+
+
 def test_the_estimate_is_that_of_the_new_probe():
     plan = plan_for(costs=Costs(1.0, 0.1, 1.0, 5.0, 2.0))
     assert plan.estimate is not None

@@ -66,6 +66,22 @@ def test_a_key_without_its_section_is_answered_by_the_whole_key(key):
     assert repr(key) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "key"),
+    [
+        ("rnak", "adapter.rank"),
+        ("ranks", "adapter.rank"),
+        ("epoch", "train.epochs"),
+        ("batchsize", "train.batch_size"),
+        ("augmentation", "data.augment"),
+    ],
+)
+def test_a_misspelt_key_without_its_section_is_answered_by_the_whole_key(wrong, key):
+    with pytest.raises(OptionError, match="Did you mean") as caught:
+        plan_for(overrides={wrong: 1})
+    assert repr(key) in str(caught.value)
+
+
 @given(st.data(), st.sampled_from(WORDS))
 def test_a_typo_in_a_value_is_answered_by_the_value(data, pair):
     key, word = pair

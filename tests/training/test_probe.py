@@ -16,6 +16,7 @@ from tiny_sets import TINY, make_table
 from easyseg.artifact import preprocess_of
 from easyseg.clock import Clock
 from easyseg.data.dataset import PredictionSet, TrainingSet
+from easyseg.plan.costs import Costs
 from easyseg.plan.hardware import detect_hardware
 from easyseg.plan.plan import Plan
 from easyseg.preparation import prepare
@@ -98,14 +99,44 @@ def test_memory_is_unknown_where_the_process_has_held_more_before(draft, monkeyp
     assert Plan.from_dict(json.loads(text)) == plan
 
 
-def test_a_fit_that_keeps_frozen_features_is_not_probed(draft):
-    def never(prepared):
-        raise AssertionError("probed")
+def test_no_step_is_timed_where_frozen_features_are_kept(draft, monkeypatch):
+    def never(*arguments):
+        raise AssertionError("a step was taken")
 
+    monkeypatch.setattr(probe, "new_optimizer", never)
     kept = TINY | {"train.prefix_cache": True, "adapter.blocks": 1}
-    prepared = draft(hyperparameters=kept, probe=never)
-    assert prepared.costs is None
+    measure = partial(measure_costs, device=CPU, seed=0, clock=clock())
+    prepared = draft(hyperparameters=kept, probe=measure)
+    assert prepared.costs.step is None
+    assert prepared.costs.image > 0
     assert prepared.plan.estimate is None
+    assert draft(hyperparameters=kept, probe=never, time_limit=None).costs is None
+
+
+def test_a_plan_with_other_steps_than_its_draft_is_probed_again(draft):
+    """Six images for a minute: the draft's epochs change colours, those that are paid for not."""
+    seen, paid = [], iter([Costs(6.0, 0.1, 0.5, 3.0, 2.0), Costs(5.0, 0.1, 0.5, 3.0, None)])
+
+    def measured(prepared):
+        seen.append(prepared.plan.data.augment)
+        return next(paid)
+
+    values = {k: v for k, v in draft.keywords["hyperparameters"].items() if k != "data.augment"}
+    values["train.max_steps"] = -1
+    prepared = draft(hyperparameters=values, probe=measured)
+    assert ["colour" in augment for augment in seen] == [True, False]
+    assert prepared.plan.data.augment == seen[1]
+    assert (prepared.costs.step, prepared.costs.memory_gb) == (5.0, 2.0)
+
+
+def test_reading_images_that_stay_in_memory_is_counted_once(draft, monkeypatch):
+    read = TrainingSet._read
+    monkeypatch.setattr(TrainingSet, "_read", lambda *a: time.sleep(0.05) or read(*a))
+    prepared = draft()
+    costs = measure_costs(prepared, CPU, 0, clock())
+    assert costs.reading >= 0.05 * len(prepared.training_samples())
+    monkeypatch.setattr(probe, "KEPT_BYTES", 1)
+    assert measure_costs(prepared, CPU, 0, clock()).reading == 0
 
 
 def test_random_numbers_stay_as_they_were(draft):
