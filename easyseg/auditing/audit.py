@@ -53,7 +53,10 @@ class Examined:
 
     def advice(self) -> str | None:
         """Return how to mend the errors that can be mended, in a sentence; None if none can."""
-        return how_to_repair(_errors(self.findings), self._counts())
+        errors = _errors(self.findings)
+        if self.audited.train.name != "train":  # alone, it does not show how others are coded
+            errors = [finding for finding in errors if finding.check != "unknown-values"]
+        return how_to_repair(errors, self._counts())
 
     def _counts(self) -> dict[str, int]:
         return {table.name: table.rows for table in self.audited.tables}
@@ -235,7 +238,7 @@ def _error_lines(findings: Sequence[Finding]) -> list[str]:
     order = ("train", "data", "tuning", "test")
     for finding in _errors(findings):
         if finding.evidence and all(item.detail for item in finding.evidence):
-            rows += [(_place(item, order), str(item)) for item in finding.evidence]
+            rows += [(_place(item, order), finding.line_of(item)) for item in finding.evidence]
         else:
             whole.append(finding.line())
     return [*whole, *(line for _, line in sorted(rows, key=lambda row: row[0]))]

@@ -18,7 +18,7 @@ from easyseg.errors import DataError
 if TYPE_CHECKING:
     from easyseg.auditing.scan import ImageFacts
 
-__all__ = ["MaskEncoding", "mask_encoding", "told_by_colour"]
+__all__ = ["MaskEncoding", "black_and_white", "mask_encoding", "told_by_colour"]
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,15 @@ def mask_encoding(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> 
     if "rgb" in dtypes:
         return MaskEncoding(values, "rgb")
     bits = [
-        describe(mask) for mask, fact in zip(masks, facts, strict=True) if _black_and_white(fact)
+        describe(mask) for mask, fact in zip(masks, facts, strict=True) if black_and_white(fact)
     ]
     grey = {value for fact in facts if fact.palette is None for value in fact.mask_counts or ()}
     if bits and max(values if "bool" in dtypes else grey, default=0) > 1:
         raise DataError(
-            f"{len(bits)} of {len(facts)} masks have 1 bit, such as {', '.join(bits[:3])}; all"
-            f" together hold {some(values)}: a foreground of 1 bit reads as 1, of 8 bits mostly as"
-            " 255. Save all masks in one format"
+            f"{len(bits)} of {len(facts)} masks have 1 bit, or a palette of black and white, such"
+            f" as {', '.join(bits[:3])}; all together hold {some(values)}: their foreground reads"
+            " as 1, that of 8 bits mostly as 255",
+            advice="save all masks in one format",
         )
     dtype = str(np.result_type(*dtypes))
     palette = _common_palette(facts) if dtype == "uint8" else None
@@ -124,9 +125,13 @@ def mask_encoding(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> 
     return MaskEncoding(values, dtype, palette, smeared)
 
 
-def _black_and_white(fact: ImageFacts) -> bool:
-    """Return whether the values are 0 and 1, and 1 is white."""
-    if fact.palette is None:
+def black_and_white(fact: ImageFacts) -> bool:
+    """Return whether the values of a mask are 0 and 1, and 1 is white.
+
+    Args:
+        fact: What `scan` found about the mask.
+    """
+    if fact.palette is None or fact.mask_dtype == "rgb":
         return fact.mask_dtype == "bool"
     white = bytes([0, 0, 0, 255, 255, 255])
     return fact.palette.startswith(white) and set(fact.mask_counts or ()) <= {0, 1}

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["AuditReport", "Evidence", "Finding", "Repair", "Severity", "counted", "how_to_repair"]
 
 Repair = Literal[
-    "drop the row", "resize the mask", "turn the mask", "threshold the mask", "write 255 for 1"
+    "drop the row",
+    "resize the mask",
+    "turn the mask",
+    "threshold the mask",
+    "write 255 for 1",
+    "write 1 for 255",
 ]
 
 SHOWN = 3
@@ -111,6 +116,8 @@ class Finding:
         remedy: What to do.
         evidence: The samples that show it, all of them; empty if it is about the whole set.
         repair: What ``easyseg audit --fix`` does about it; None if it can do nothing.
+        hint: What the details leave to `found` and `remedy`, for lines about one sample alone: what
+            is wrong with it, and what to do; empty if they say so themselves.
     """
 
     severity: Severity
@@ -119,6 +126,7 @@ class Finding:
     remedy: str
     evidence: tuple[Evidence, ...] = ()
     repair: Repair | None = None
+    hint: str = field(default="", repr=False)
 
     def __str__(self) -> str:
         lines = [f"{self.severity} · {self.check} · {self.found}", f"  do: {self.remedy}"]
@@ -139,6 +147,14 @@ class Finding:
     def line(self) -> str:
         """Return the finding in one line, without its evidence."""
         return f"{self.found}: {self.remedy}"
+
+    def line_of(self, item: Evidence) -> str:
+        """Return what is wrong with one sample, and what to do, in one line.
+
+        Args:
+            item: The sample, one of `evidence`.
+        """
+        return f"{item}; {self.hint}" if self.hint else str(item)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""

@@ -101,7 +101,8 @@ class Fingerprint:
         contrast: Standard deviations of the grey levels within an image.
         channels: Means of red, green and blue over all images, 0..255.
         grey_images: Number of images whose three channels are equal.
-        duplicates: Number of images of the training table that are identical to another one.
+        duplicates: Number of images of the training table that are identical to another one, but
+            for those of one colour.
         near_duplicates: Number of those that look nearly as another one does, or the same.
         split: What the automatic validation part kept together, and why; empty if the user gave
             tuning data.
@@ -176,6 +177,8 @@ def fingerprint(
     """
     if not train_facts:
         raise DataError("there is no training sample")
+    if label_map.smeared:
+        train_facts = [fact.as_smeared() for fact in train_facts]
     pixels: Counter[int] = Counter()
     class_pixels = np.zeros(label_map.num_classes, dtype=np.int64)
     images_with = np.zeros(label_map.num_classes, dtype=np.int64)

@@ -59,11 +59,14 @@ class Grouping:
 def find_likeness(facts: Sequence[ImageFacts]) -> Likeness:
     """Find images that are the same, or nearly.
 
+    Images of one colour are left out: that two of them are equal proves nothing.
+
     Args:
         facts: What `scan` found, with looks (of samples with masks).
     """
     first: dict[str, int] = {}
-    copies = [(first.setdefault(fact.digest, i), i) for i, fact in enumerate(facts) if fact.digest]
+    told = [(i, fact.digest) for i, fact in enumerate(facts) if fact.digest and not fact.constant]
+    copies = [(first.setdefault(digest, i), i) for i, digest in told]
     pairs = near_duplicates(
         [fact.perceptual_hash or 0 for fact in facts],
         thumbnails=[fact.thumbnail for fact in facts],

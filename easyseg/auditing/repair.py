@@ -17,6 +17,7 @@ from easyseg.auditing.audit import READING, Examined, examine
 from easyseg.auditing.findings import Finding, Repair, Severity, counted
 from easyseg.auditing.tables import AuditTable
 from easyseg.data.colours import unpack_colours
+from easyseg.data.columns import column_of
 from easyseg.data.io import Mask, describe, image_size, load_mask
 from easyseg.data.label_map import LabelMap
 from easyseg.data.label_rules import Classes, RawValue
@@ -150,8 +151,9 @@ def repair_examined(
 
     Masks that are off by a few pixels are resized (nearest neighbour), those that an EXIF
     orientation parts from their image are turned, smeared ones get the nearer of their two values,
-    and 1-bit masks among masks of 0 and 255 become 0 and 255. Files that need no repair are not
-    copied: the new tables name them where they are.
+    and binary ones whose foreground is 1 where that of the others is 255, or the reverse, get the
+    foreground of the others. Files that need no repair are not copied: the new tables name them
+    where they are.
 
     Args:
         examined: What the audit found.
@@ -249,7 +251,7 @@ def _write_table(
         changes.append(Change(table.name, index, "drop the row", images[row], "", why))
     if len(dropped) == len(frame):
         raise DataError(f"{table.name}: no row can be repaired; nothing was written")
-    frame[image], frame[label] = images, labels
+    frame[column_of(frame, image)], frame[column_of(frame, label)] = images, labels
     kept = [row for row in range(len(frame)) if row not in dropped]
     frame.iloc[kept].to_csv(folder / f"{table.name}.csv", index=False, lineterminator="\n")
     return changes
@@ -276,14 +278,15 @@ def _repaired(
     assert samples.labels is not None
     image, source = samples.images[position], samples.labels[position]
     mask = load_mask(source)
-    values, dtype = mask.values, mask.dtype
+    values, dtype, palette = mask.values, mask.dtype, mask.palette
     if "resize the mask" in wanted or "turn the mask" in wanted:
         values = fit_to_image(values, image_size(image), image, source)
     if "threshold the mask" in wanted and label_map is not None:
         values = label_map.decode(label_map.encode(values))
-    if "write 255 for 1" in wanted:
-        values, dtype = values.view(np.uint8) * np.uint8(255), "uint8"
-    return replace(mask, values=values, dtype=dtype, lossy=False)
+    for name, old, new in (("write 255 for 1", 1, 255), ("write 1 for 255", 255, 1)):
+        if name in wanted:
+            values, dtype, palette = (values == old) * np.uint8(new), "uint8", None
+    return replace(mask, values=values, dtype=dtype, palette=palette, lossy=False)
 
 
 def _label_names(table: AuditTable) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -14,10 +14,11 @@ from PIL import Image
 
 from easyseg.auditing.duplicates import content_digest, look_at
 from easyseg.auditing.encoding import told_by_colour
-from easyseg.auditing.facts import ImageFacts, Part, Problem, ProblemKind
+from easyseg.auditing.facts import ImageFacts, Part, Problem, ProblemKind, Thresholded
 from easyseg.auditing.intensities import intensities
+from easyseg.auditing.shapes import MOST_VALUES as MOST_SHAPES
 from easyseg.auditing.shapes import mask_shapes
-from easyseg.data.colours import pack_colours
+from easyseg.data.colours import pack_colours, unpack_colours
 from easyseg.data.io import (
     ImageSource,
     Mask,
@@ -27,7 +28,7 @@ from easyseg.data.io import (
     load_mask,
     num_pages,
 )
-from easyseg.data.label_rules import IGNORE
+from easyseg.data.label_rules import IGNORE, SMEARED_VALUES
 from easyseg.data.table import Samples
 from easyseg.errors import DataError
 
@@ -37,9 +38,9 @@ MOST_VALUES = IGNORE + 1
 """Of a mask: 255 classes and one ignored value."""
 
 
-_KEPT_VALUES = 1024  # of a mask; no map takes more than 256, and photos have hundreds of thousands
+_MIDDLE = 128  # of 0 and 255: from here on the nearer one is 255
 _GRID = 64  # points a side of the grid on which colours are counted
-_COVERED = 0.95  # of the grid: JPEG gives a mask of two values a few per cent of other ones
+_COVERED = 0.95  # of them, or of a mask: JPEG gives two values a few per cent of other ones
 
 
 def scan(
@@ -76,16 +77,16 @@ def scan(
             facts.append(fact)
             if progress is not None:
                 progress(done)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    if colour is None:
         # Photos among the masks, which have more values than there are classes, tell nothing.
         masks_of_classes = [fact for fact in facts if 0 < fact.num_values <= MOST_VALUES]
-        if told_by_colour(masks_of_classes):
+        if samples.labels and colour is None and told_by_colour(masks_of_classes):
             plain = [i for i, f in enumerate(facts) if f.mask_dtype not in (None, "rgb")]
-            again = scan(samples.take(plain), colour=True, workers=workers)
+            sources = [samples.labels[i] for i in plain]
+            again = pool.map(_in_colours, [facts[i] for i in plain], sources)
             for position, fact in zip(plain, again, strict=True):
                 facts[position] = fact
+    finally:
+        pool.shutdown(cancel_futures=True)
     return tuple(facts)
 
 
@@ -138,6 +139,34 @@ def _look(image: ImageSource, mask: ImageSource | None, *, colour: bool = False)
     return replace(fact, identical=same)
 
 
+def _in_colours(fact: ImageFacts, mask: ImageSource) -> ImageFacts:
+    """Return the facts of a sample whose mask, as the others show, is to be read as colours."""
+    try:
+        loaded = load_mask(mask, colour=True)
+    except DataError as error:
+        return replace(
+            fact,
+            problems=(*fact.problems, _problem("label", mask, error)),
+            mask_counts=None,
+            mask_dtype=None,
+            upper_shares=None,
+            mask_size=None,
+            num_values=0,
+            covering=0,
+            border_counts=None,
+            mask_digest="",
+            identical=False,
+            shapes=None,
+            thresholded=None,
+        )
+    found = _with_mask(fact, loaded)
+    if fact.palette is None:
+        return found
+    # As indices the mask could not be compared with the image.
+    same = fact.digest == content_digest(unpack_colours(loaded.values))
+    return replace(found, identical=same and not fact.constant)
+
+
 def _with_image(fact: ImageFacts, picture: Picture) -> ImageFacts:
     pixels = picture.pixels
     # Sums of rows are whole numbers: exact, and faster than two means.
@@ -181,26 +210,61 @@ def _with_mask(fact: ImageFacts, mask: Mask) -> ImageFacts:
     if len(raw) % 2:  # the middle row is in both halves
         for value, number in _count(raw[len(raw) // 2]).items():
             counts[value] -= number
-    kept = set(sorted(counts, key=lambda value: (-counts[value], value))[:_KEPT_VALUES])
-    frame = np.concatenate([raw[0], raw[-1], raw[1:-1, 0], raw[1:-1, -1]])
-    border = _count(frame)
-    return replace(
+    most = np.sort(np.fromiter(counts.values(), np.int64, len(counts)))[::-1]
+    fact = replace(
         fact,
-        mask_counts={value: counts[value] for value in sorted(kept)},
+        mask_counts={},
         mask_dtype=mask.dtype,
-        upper_shares={
-            value: upper.get(value, 0) / (upper.get(value, 0) + lower.get(value, 0))
-            for value in sorted(kept)
-        },
+        upper_shares={},
         mask_size=(raw.shape[0], raw.shape[1]),
         mask_mode=mask.mode,
         orientations=(fact.orientations[0], mask.orientation),
         palette=mask.palette,
         lossy=mask.lossy,
         num_values=len(counts),
-        border_counts={value: border[value] for value in sorted(border) if value in kept},
+        covering=int(np.searchsorted(np.cumsum(most), _COVERED * raw.size)) + 1,
+        border_counts={},
         mask_digest=content_digest(raw),
-        shapes=mask_shapes(raw),
+        shapes={},
+        thresholded=None,
+    )
+    if len(counts) > MOST_VALUES:  # memory must not grow with the colours of photos
+        return fact
+    frame = np.concatenate([raw[0], raw[-1], raw[1:-1, 0], raw[1:-1, -1]])
+    many_smears = mask.lossy and len(counts) > MOST_SHAPES
+    values = sorted(counts)
+    return replace(
+        fact,
+        mask_counts={value: counts[value] for value in values},
+        upper_shares={value: _share(upper, lower, [value]) for value in values},
+        border_counts=dict(sorted(_count(frame).items())),
+        shapes={} if many_smears else mask_shapes(raw),
+        thresholded=_thresholded(mask, upper, lower),
+    )
+
+
+def _share(upper: Mapping[int, int], lower: Mapping[int, int], values: Sequence[int]) -> float:
+    """Return the share of the pixels of some values that is in the upper half."""
+    above, below = (sum(half.get(value, 0) for value in values) for half in (upper, lower))
+    return above / (above + below)
+
+
+def _thresholded(
+    mask: Mask, upper: Mapping[int, int], lower: Mapping[int, int]
+) -> Thresholded | None:
+    """Return what a mask is if its grey levels are smears of 0 and 255, None if they cannot be."""
+    values = sorted({*upper, *lower})
+    grey = mask.dtype == "uint8" and mask.palette is None
+    if not grey or values[-1] < _MIDDLE or set(values) <= {*SMEARED_VALUES}:
+        return None
+    sides = {
+        end: [value for value in values if (value >= _MIDDLE) == (end >= _MIDDLE)]
+        for end in SMEARED_VALUES
+    }
+    shapes = mask_shapes(mask.values >= _MIDDLE)
+    return Thresholded(
+        {SMEARED_VALUES[value]: shape for value, shape in shapes.items()},
+        {end: _share(upper, lower, side) for end, side in sides.items() if side},
     )
 
 

@@ -2,7 +2,7 @@
 
 All masks of a set are judged together. They are smeared if
 
-* two ends hold nearly all pixels: `ENDS_HOLD` of them lie within `NEAR` levels of 0 or of 255;
+* two ends hold nearly all pixels: `ENDS_HOLD` of them lie within `NEAR_END` levels of 0 or of 255;
 * there are several levels, `LEAST_LEVELS`, or one more than two if a mask is a JPEG;
 * no third level has insides, as a class has: in less than `INSIDES` of a level's pixels are all
   neighbours equal (the two are the levels of either half that have most of them, since JPEG may
@@ -23,13 +23,13 @@ import numpy as np
 from scipy import ndimage
 
 from easyseg.data.io import ImageSource, read_mask
+from easyseg.data.label_rules import NEAR_END
 
 if TYPE_CHECKING:
     from easyseg.auditing.scan import ImageFacts
 
 __all__ = ["look_smeared"]
 
-NEAR = 32
 ENDS_HOLD = 0.9
 LEAST_LEVELS = 5
 INSIDES = 0.3
@@ -55,7 +55,7 @@ def look_smeared(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> b
     lossy = any(fact.lossy for fact in facts)
     if np.count_nonzero(counts) < (3 if lossy else LEAST_LEVELS):
         return False
-    low, high = int(counts[: NEAR + 1].sum()), int(counts[255 - NEAR :].sum())
+    low, high = int(counts[: NEAR_END + 1].sum()), int(counts[255 - NEAR_END :].sum())
     if not (low and high and low + high >= ENDS_HOLD * counts.sum()):
         return False
     order = sorted(range(len(facts)), key=lambda i: -len(facts[i].mask_counts or ()))
@@ -88,7 +88,7 @@ class _Look(NamedTuple):
 
 def _look(mask: np.ndarray) -> _Look:
     dark, bright = ndimage.minimum_filter(mask, 3), ndimage.maximum_filter(mask, 3)
-    between = (mask > NEAR) & (mask < 255 - NEAR)
+    between = (mask > NEAR_END) & (mask < 255 - NEAR_END)
     return _Look(
         np.bincount(mask.ravel(), minlength=256),
         np.bincount(mask[dark == bright], minlength=256),

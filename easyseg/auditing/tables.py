@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from easyseg.auditing.encoding import mask_encoding
+from easyseg.auditing.encoding import black_and_white, mask_encoding
 from easyseg.auditing.facts import ImageFacts, Part
 from easyseg.auditing.findings import Evidence
 from easyseg.auditing.scan import MOST_VALUES, scan
 from easyseg.data.io import ImageSource, describe
 from easyseg.data.label_map import LabelMap
-from easyseg.data.label_rules import Classes, RawValue
+from easyseg.data.label_rules import NEAR_END, Classes, RawValue
 from easyseg.data.pairing import SizeMatch, size_match
 from easyseg.data.table import CellProblem, Groups, Samples, read_samples
 from easyseg.errors import DataError
@@ -24,6 +24,7 @@ from easyseg.errors import DataError
 __all__ = [
     "AuditTable",
     "Audited",
+    "LabelProblem",
     "Seen",
     "read_tables",
     "understand",
@@ -34,6 +35,19 @@ __all__ = [
 # than the first number and a label of more, by this factor, have changed places.
 _PICTURE_FROM = 64
 _TIMES_MORE = 4
+_SAY_WHAT_VALUES_MEAN = "say what the values mean, with classes={value: name, ...} or ignore_index="
+
+
+class LabelProblem(NamedTuple):
+    """Why no label map can be made.
+
+    Attributes:
+        found: What the masks hold.
+        remedy: What to do.
+    """
+
+    found: str
+    remedy: str
 
 
 class Seen(NamedTuple):
@@ -49,7 +63,7 @@ class Seen(NamedTuple):
         few, many = self.fact.colours, self.fact.num_values
         if not 0 < few <= _PICTURE_FROM < many:
             return False
-        return _covering(self.fact) > max(_PICTURE_FROM, _TIMES_MORE * few)
+        return self.fact.covering > max(_PICTURE_FROM, _TIMES_MORE * few)
 
     @property
     def match(self) -> SizeMatch:
@@ -63,6 +77,15 @@ class Seen(NamedTuple):
         """Whether the label was read and is a mask of some kind."""
         fact = self.fact
         return fact.mask_counts is not None and not fact.identical and not self.swapped
+
+    @property
+    def is_shaded(self) -> bool:
+        """Whether the label holds many grey levels, most pixels far from 0 and 255, as photos."""
+        fact, counts = self.fact, self.fact.mask_counts or {}
+        if fact.mask_dtype != "uint8" or fact.palette or fact.covering <= _PICTURE_FROM:
+            return False
+        between = sum(n for value, n in counts.items() if NEAR_END < value < 255 - NEAR_END)
+        return 2 * between > sum(counts.values())
 
     @property
     def mask(self) -> ImageSource:
@@ -127,9 +150,21 @@ class AuditTable:
         return len(self.samples) + len({cell.position for cell in self.cells})
 
     @property
+    def pictures(self) -> list[Seen]:
+        """The labels that look like grey pictures, if most labels of the table do not."""
+        masks = [seen for seen in self if seen.is_mask]
+        shaded = [seen for seen in masks if seen.is_shaded]
+        return shaded if 2 * len(shaded) < len(masks) else []
+
+    @property
     def class_masks(self) -> list[Seen]:
         """The samples whose labels are masks that may hold classes, unlike photos among them."""
-        return [seen for seen in self if seen.is_mask and seen.fact.num_values <= MOST_VALUES]
+        photos = {seen.position for seen in self.pictures}
+        return [
+            seen
+            for seen in self
+            if seen.is_mask and seen.position not in photos and seen.fact.num_values <= MOST_VALUES
+        ]
 
     @property
     def coloured(self) -> bool:
@@ -153,7 +188,7 @@ class Audited:
 
     tables: tuple[AuditTable, ...]
     label_map: LabelMap | None
-    label_problems: tuple[str, ...]
+    label_problems: tuple[LabelProblem, ...]
     told: bool
 
     @property
@@ -165,9 +200,43 @@ class Audited:
         """Yield the samples of all tables."""
         return (seen for table in self.tables for seen in table)
 
+    def pictures(self, table: AuditTable) -> list[Seen]:
+        """Return the labels of a table that look like grey pictures rather than masks.
+
+        Beside smeared training masks no mask is as shaded, however many of another table are.
+        """
+        if table.name != "train" and self.label_map is not None and self.label_map.smeared:
+            return [seen for seen in table if seen.is_mask and seen.is_shaded]
+        return table.pictures
+
     def masks(self, table: AuditTable | None = None) -> Iterator[Seen]:
         """Yield the samples whose labels are masks, of one table or of all."""
-        return (seen for seen in (self if table is None else table) if seen.is_mask)
+        for each in self.tables if table is None else (table,):
+            photos = {seen.position for seen in self.pictures(each)}
+            yield from (s for s in each if s.is_mask and s.position not in photos)
+
+    def misfits(self) -> list[tuple[Seen, str]]:
+        """Return the masks that are not coded as the label map says, and why.
+
+        The map is made from the training masks: of them, only ids among smeared masks misfit.
+        """
+        label_map = self.label_map
+        if label_map is None:
+            return []
+        found = []
+        for table in self.tables:
+            if table.name == "train" and not label_map.smeared:
+                continue
+            masks = [seen for seen in self.masks(table) if seen.fact.num_values <= MOST_VALUES]
+            dim = all(max(seen.fact.mask_counts or (0,)) <= NEAR_END for seen in masks)
+            for seen in masks:
+                if label_map.smeared and seen.fact.lossy and seen.fact.mask_dtype == "uint8":
+                    continue  # dark levels in a row are what JPEG leaves of an object at the rim
+                values, dtype = seen.fact.mask_counts or (), seen.fact.mask_dtype or label_map.dtype
+                line = label_map.misfit(values, dtype, seen.fact.palette, seen.label, dim=dim)
+                if line is not None:
+                    found.append((seen, line))
+        return found
 
     def train_masks(self) -> list[tuple[Seen, Counter[int]]]:
         """Return the training samples whose labels are masks, with their pixels by class id."""
@@ -176,17 +245,15 @@ class Audited:
     def mixed_bits(self) -> list[Seen]:
         """Return the training masks of 1 bit, if the others hold 255 where these hold 1.
 
-        Then all of them can be written as 0 and 255; if other values occur, nobody can tell.
+        So do those with a palette of black and white. Then all of them can be written as 0 and 255;
+        if other values occur, nobody can tell.
         """
         masks = list(self.masks(self.train))
-        bits = [seen for seen in masks if seen.fact.mask_dtype == "bool"]
-        others = {
-            value
-            for seen in masks
-            if seen.fact.mask_dtype != "bool"
-            for value in seen.fact.mask_counts or ()
-        }
-        return bits if others in ({0, 255}, {255}) else []
+        bits = [seen for seen in masks if black_and_white(seen.fact)]
+        others = [seen.fact for seen in masks if not black_and_white(seen.fact)]
+        values = {value for fact in others for value in fact.mask_counts or ()}
+        plain = not any(fact.palette for fact in others)
+        return bits if plain and values in ({0, 255}, {255}) else []
 
     def by_class(self, counts: Mapping[int, int] | None) -> Counter[int]:
         """Return numbers of pixels by class id, `IGNORE` included, from those by raw value.
@@ -281,20 +348,14 @@ def understand(
     tables = tuple(tables)
     masks = tables[0].class_masks
     label_map: LabelMap | None = None
-    problems: tuple[str, ...] = ()
+    problems: tuple[LabelProblem, ...] = ()
     try:
         encoding = mask_encoding([seen.mask for seen in masks], [seen.fact for seen in masks])
         label_map = encoding.label_map(
             problem_type=problem_type, classes=classes, ignore_index=ignore_index
         )
     except DataError as error:
-        problems = error.problems
+        remedy = error.advice or _SAY_WHAT_VALUES_MEAN
+        problems = tuple(LabelProblem(found, remedy) for found in error.problems)
     told = classes is not None or ignore_index is not None
     return Audited(tables, label_map, problems, told)
-
-
-def _covering(fact: ImageFacts) -> int:
-    """Return how many of the mask's values cover 95 % of its pixels."""
-    counts = np.sort(np.array(list((fact.mask_counts or {}).values())))[::-1]
-    height, width = fact.mask_size or (0, 0)
-    return int(np.searchsorted(np.cumsum(counts), 0.95 * height * width)) + 1

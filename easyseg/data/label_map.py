@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,19 +11,22 @@ import numpy as np
 from easyseg.data.colours import WHITE, hex_colour, palette_colours, unpack_colours
 from easyseg.data.label_rules import (
     IGNORE,
-    SMEARED_HINT,
     SMEARED_VALUES,
     Classes,
     RawValue,
+    are_ids,
     check_classes,
+    check_listed,
     check_options,
     default_names,
     fits_smeared,
     names_by_value,
-    one_or,
+    other_foreground,
+    padded_palette,
     raw_value,
     shown,
     some,
+    unknown_line,
     void_value,
 )
 from easyseg.errors import DataError, OptionError, nearest
@@ -107,6 +110,10 @@ class LabelMap:
         return self.dtype == "rgb"
 
     @property
+    def _known(self) -> list[int]:
+        return [*self.values] if self.ignore is None else [*self.values, self.ignore]
+
+    @property
     def classes(self) -> dict[int | str, str]:
         """The names by raw value, as ``classes=`` takes them to give this map again."""
         keys = [self.shown(value) if self.coloured else value for value in self.values]
@@ -134,7 +141,8 @@ class LabelMap:
         else:
             ids = _by_runs(self._lookup, raw)
         if (ids < 0).any():
-            raise DataError(self.unknown(np.unique(raw[ids < 0]).tolist(), where))
+            unknown = np.unique(raw[ids < 0]).tolist()
+            raise DataError(unknown_line(unknown, self._known, self.dtype, where))
         return ids.astype(np.uint8)
 
     def decode(self, ids: np.ndarray) -> np.ndarray:
@@ -169,7 +177,13 @@ class LabelMap:
         return found[self._lookup(found) < 0].tolist()
 
     def misfit(
-        self, values: Iterable[int], dtype: str, palette: bytes | None = None, where: str = ""
+        self,
+        values: Iterable[int],
+        dtype: str,
+        palette: bytes | None = None,
+        where: str = "",
+        *,
+        dim: bool = False,
     ) -> str | None:
         """Say why another mask is not coded like those that the map was made from.
 
@@ -178,6 +192,7 @@ class LabelMap:
             dtype: The type of the mask, as in `easyseg.data.io.Mask`.
             palette: Its palette, as there.
             where: The file's name, for the message.
+            dim: Whether no mask of its table holds a value far from 0.
 
         Returns:
             One line for a report; None if the map fits.
@@ -189,9 +204,21 @@ class LabelMap:
                 f"{start}the mask is coded in colours, {some(values, dtype)}, those of the fit are"
                 f" not: they hold {some(self.values)}; save all masks in one format"
             )
+        wanted = self.other_foreground(values, dtype)
+        if wanted is not None:
+            void = f", or ignore {IGNORE} with ignore_index={IGNORE} at fit" if wanted == 1 else ""
+            return (
+                f"{start}the mask holds {some(values)}, expected only {some(sorted(self.values))}:"
+                f" the foreground is coded in another way; save all masks in one coding{void}"
+            )
+        if self.smeared and (are_ids(values, dtype) or (dim and len(values) > 1)):
+            return (
+                f"{start}the mask holds {some(values)}, expected {some(sorted(self.values))} and"
+                " shades between them: ids are no shades; save all masks in one coding"
+            )
         unknown = self.unknown_values(values)
         if unknown:
-            return self.unknown(unknown, where)
+            return unknown_line(unknown, self._known, self.dtype, where)
         if palette is not None and self.palette is not None:
             own, other = palette_colours(self.palette), palette_colours(palette)
             for value in values:
@@ -204,23 +231,18 @@ class LabelMap:
                     )
         return None
 
-    def unknown(self, values: Sequence[int], where: str = "") -> str:
-        """Return the message about raw values that the map does not know.
+    def other_foreground(self, values: Iterable[int], dtype: str) -> int | None:
+        """Return the foreground, 255 or 1, if that of another binary mask is 1 or 255 instead.
 
         Args:
-            values: The unknown raw values.
-            where: The file's name.
-
-        Returns:
-            One line for a report.
+            values: The raw values that the mask holds.
+            dtype: The type of the mask, as in `easyseg.data.io.Mask`.
         """
-        known = [*self.values] if self.ignore is None else [*self.values, self.ignore]
-        hint = f". {SMEARED_HINT}" if len(values) > 2 else ""
-        return (
-            f"{where + ': ' if where else ''}the mask holds {some(values, self.dtype)}, expected"
-            f" only {some(known, self.dtype)}; list a class in classes= at fit, or ignore it with"
-            f" ignore_index={hint}"
-        )
+        found = sorted(set(values))
+        # A smear may be one dark level; colours have no such codings.
+        if self.coloured or dtype == "rgb" or (self.smeared and not are_ids(found, dtype)):
+            return None
+        return other_foreground(self.values, self.ignore, found)
 
     def describe(self) -> str:
         """Return the map in one line: id, name, raw value of each class, and what is ignored."""
@@ -345,13 +367,7 @@ def infer_label_map(
     present = [*SMEARED_VALUES] if smeared else [value for value in present if value != ignore]
     if listed is not None:
         known, names = list(listed), list(listed.values())
-        unlisted = [value for value in present if value not in listed]
-        if unlisted:
-            raise DataError(
-                f"the masks hold {some(unlisted, dtype)}, which classes={classes} does not list:"
-                f" add {one_or(unlisted, 'it', 'them')}, or ignore one with ignore_index="
-                + (f". {SMEARED_HINT}" if len(unlisted) > 2 else "")
-            )
+        check_listed(listed, present, classes, dtype)
     else:
         whole = classes is not None and len(classes) == len(present)
         if ignore is None and dtype != "rgb" and not whole:
@@ -362,19 +378,11 @@ def infer_label_map(
     if len(names) != len(known):
         raise DataError(
             f"classes= gives {len(names)} {'name' if len(names) == 1 else 'names'}, but the masks"
-            f" hold {some(known, dtype)}"
-            f" (ignored: {shown(ignore, dtype)});"
-            " name each, or give {value: name} if a class does not occur"
+            f" hold {some(known, dtype)} (ignored: {shown(ignore, dtype)})",
+            advice="name each, or give {value: name} if a class does not occur",
         )
-    colours = _padded(palette, [*known, ignore or 0]) if dtype == "uint8" else None
+    colours = padded_palette(palette, [*known, ignore or 0]) if dtype == "uint8" else None
     return LabelMap(tuple(known), tuple(names), ignore, dtype, colours, smeared)
-
-
-def _padded(palette: bytes | None, values: Sequence[int]) -> tuple[int, ...] | None:
-    """Return a palette that covers the values, with black beyond its end."""
-    if palette is None:
-        return None
-    return tuple(palette.ljust(3 * max(value for value in values if value <= 255) + 3, b"\0"))
 
 
 def _by_runs(function: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:

@@ -19,6 +19,9 @@ MOST_IDS_WITH_GAPS = 32
 SMEARED_VALUES = (0, 255)
 """What binary masks hold before a JPEG or an interpolation smears them."""
 
+NEAR_END = 32
+"""Levels within which a JPEG leaves the pixels of 0, and those of 255."""
+
 RawValue: TypeAlias = int | str | Sequence[int]
 """How users write a mask value: the number, or a colour as ``"#804080"`` or ``(128, 64, 128)``."""
 
@@ -94,7 +97,8 @@ def raw_value(
     elif colour == (colour & 255) * GREY and (dtype != "bool" or colour & 255 in (0, 255)):
         return colour & 255 if dtype != "bool" else colour & 1
     raise DataError(
-        f"{option}{written!r} names the colour {hex_colour(colour)}; the masks hold {found}"
+        f"{option}{written!r} names the colour {hex_colour(colour)}; the masks hold {found}",
+        advice="name values, or colours that the masks show",
     )
 
 
@@ -116,6 +120,26 @@ def names_by_value(
     if len(listed) < len(pairs):
         raise OptionError(f"classes={dict(classes)}: two keys mean the same mask value")
     return listed
+
+
+def check_listed(
+    listed: Mapping[int, str], present: Sequence[int], classes: Classes | None, dtype: str
+) -> None:
+    """Refuse values that occur and that the user's ``classes`` do not list.
+
+    Args:
+        listed: The names by mask value.
+        present: The values that occur and are not ignored.
+        classes: What the user wrote, for the message.
+        dtype: The type of the masks, see `LabelMap`.
+    """
+    unlisted = [value for value in present if value not in listed]
+    if unlisted:
+        hint = f". {SMEARED_HINT}" if len(unlisted) > 2 else ""
+        raise DataError(
+            f"the masks hold {some(unlisted, dtype)}, which classes={classes} does not list",
+            advice=f"add {one_or(unlisted, 'it', 'them')}, or ignore one with ignore_index={hint}",
+        )
 
 
 def fits_smeared(classes: Classes | None) -> bool:
@@ -158,27 +182,90 @@ def check_classes(
     ignored = shown(ignore, dtype)
     if len(present) < 2:
         found = some(present, dtype) if present else "no value that is not ignored"
-        hint = "; check that the label column holds the masks"
+        advice = "check that the label column holds the masks, and that something is drawn in them"
         if ignore == IGNORE and list(present) == [0] and dtype != "rgb":
-            hint = "; in masks of 0 and 255, 255 is the foreground: leave ignore_index out"
-        raise DataError(f"all masks hold {found} (ignored: {ignored}), expected two classes{hint}")
+            advice = "in masks of 0 and 255, 255 is the foreground: leave ignore_index out"
+        raise DataError(
+            f"all masks hold {found} (ignored: {ignored}), expected two classes", advice=advice
+        )
     if len(known) > IGNORE:
         raise DataError(
-            f"the masks hold {len(known)} different values, at most {IGNORE} classes are possible."
-            f" {SMEARED_HINT}"
+            f"the masks hold {len(known)} different values, at most {IGNORE} classes are possible",
+            advice=f"{SMEARED_HINT}; numbers of objects are no classes",
         )
     gaps = dtype == "rgb" or max(known) - min(known) + 1 > len(known)
     if not named and len(known) > (MOST_IDS_WITH_GAPS if gaps else MOST_IDS):
         kind = "shades of few colours" if dtype == "rgb" else "grey levels"
         raise DataError(
-            f"the masks hold {some(known, dtype)}: so many are {kind} rather than classes."
-            f" {SMEARED_HINT}; if they are classes, name them with classes={{value: name, ...}}"
+            f"the masks hold {some(known, dtype)}: so many are {kind} rather than classes",
+            advice=f"{SMEARED_HINT}; if they are classes, name them with classes={{value: name,"
+            " ...}",
         )
     if problem_type == "binary" and len(known) != 2:
         raise DataError(
             f"problem_type='binary' needs two classes, found {some(known, dtype)} (ignored:"
-            f" {ignored}); use 'multiclass', or name an ignored value with ignore_index="
+            f" {ignored})",
+            advice="use 'multiclass', or name an ignored value with ignore_index=",
         )
+
+
+def other_foreground(known: Sequence[int], ignore: int | None, values: Sequence[int]) -> int | None:
+    """Return what the foreground of a binary mask should be, if it is coded in the other way.
+
+    Args:
+        known: The values of the classes.
+        ignore: The value that is ignored.
+        values: The values of the mask, ascending.
+
+    Returns:
+        255 for a mask of 0 and 1 where masks hold 0 and 255, 1 for the reverse, else None.
+
+    Example:
+        >>> other_foreground((0, 255), None, [0, 1]), other_foreground((0, 255), None, [0, 255])
+        (255, None)
+    """
+    for own, other in ((255, 1), (1, 255)):
+        if set(known) == {0, own} and ignore != other and list(values) in ([0, other], [other]):
+            return own
+    return None
+
+
+def are_ids(values: Sequence[int], dtype: str) -> bool:
+    """Return whether a mask beside smeared ones of 0 and 255 holds ids rather than dark levels.
+
+    1 bit has no shades; and of a smear that holds dark levels alone, as the rim of an object that
+    a crop has cut off, some are left out.
+
+    Args:
+        values: The values of the mask, ascending.
+        dtype: The type of the mask, see `LabelMap`.
+    """
+    in_a_row = 1 < len(values) <= NEAR_END + 1 and list(values) == [*range(len(values))]
+    return 1 in values if dtype == "bool" else in_a_row
+
+
+def unknown_line(values: Sequence[int], known: Sequence[int], dtype: str, where: str) -> str:
+    """Return the message about raw values that a label map does not know, in one line.
+
+    Args:
+        values: The unknown values.
+        known: The values that it knows, the ignored one included.
+        dtype: The type of the masks, see `LabelMap`.
+        where: The file's name, or nothing.
+    """
+    hint = f". {SMEARED_HINT}" if len(values) > 2 else ""
+    return (
+        f"{where + ': ' if where else ''}the mask holds {some(values, dtype)}, expected only"
+        f" {some(known, dtype)}; list a class in classes= at fit, or ignore it with"
+        f" ignore_index={hint}"
+    )
+
+
+def padded_palette(palette: bytes | None, values: Sequence[int]) -> tuple[int, ...] | None:
+    """Return a palette that covers the values, with black beyond its end."""
+    if palette is None:
+        return None
+    return tuple(palette.ljust(3 * max(value for value in values if value <= 255) + 3, b"\0"))
 
 
 def one_or(values: Sequence[int], one: str, several: str) -> str:

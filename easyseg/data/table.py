@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from easyseg.data.columns import check_columns, column_of, has_name
 from easyseg.data.io import ImageSource
-from easyseg.errors import DataError, OptionError, closest
+from easyseg.errors import DataError, OptionError
 
 __all__ = ["IMAGE_SUFFIXES", "CellProblem", "Groups", "Samples", "has_column", "read_samples"]
 
@@ -136,18 +137,19 @@ def read_samples(
         >>> read_samples([np.zeros((4, 6), np.uint8)] * 2, label=None).names
         ('image_00000', 'image_00001')
     """
-    if label is not None and image == label:
+    if label is not None and str(image) == str(label):
         raise OptionError(f"image={image!r} and label={label!r} name the same column")
     if data_root is not None and not Path(data_root).expanduser().is_dir():
         raise DataError(f"data_root: {data_root} is not a folder")
     root = None if data_root is None else Path(data_root).expanduser()
-    text = [name for name in (image, label, groups) if isinstance(name, str)]
+    named = None if callable(groups) else groups
+    text = [str(name) for name in (image, label, named) if name is not None]
     frame, start, names = _as_frame(data, image, label, root, text)
     roles = {"image": image} if label is None else {"image": image, "label": label}
     wanted = [*roles.values()]
-    _check_columns(frame, roles | ({"groups": groups} if isinstance(groups, str) else {}))
+    check_columns(frame, roles if named is None else roles | {"groups": named})
     found: list[CellProblem] = []
-    columns = [_read_column(frame[name], start, found) for name in wanted]
+    columns = [_read_column(frame[column_of(frame, name)], start, found) for name in wanted]
     members = None if groups is None else _read_groups(frame, groups, found)
     if found and problems is None:
         raise DataError([str(problem) for problem in found])
@@ -182,8 +184,8 @@ def has_column(data: Any, name: str) -> bool:
     """
     if isinstance(data, (str, Path)):
         path = Path(data).expanduser()
-        return _is_csv(path) and name in _read_csv(path, [name]).columns
-    return isinstance(data, pd.DataFrame) and name in data.columns
+        return _is_csv(path) and has_name(_read_csv(path, [str(name)]), name)
+    return isinstance(data, pd.DataFrame) and has_name(data, name)
 
 
 def _is_csv(path: Path) -> bool:
@@ -283,29 +285,6 @@ def _images_below(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def _check_columns(frame: pd.DataFrame, wanted: Mapping[str, str]) -> None:
-    """Refuse a table without rows, or without one of the columns; the keys say what they hold."""
-    problems = []
-    known = [str(name) for name in frame.columns]
-    for role, name in wanted.items():
-        count = known.count(name)
-        if count == 0:
-            close = closest(name, known)
-            hint = "" if close is None else f" Did you mean {close!r}?"
-            if len(known) == 1 and any(mark in known[0] for mark in ";\t|"):
-                hint = " Separate the columns with commas."
-            problems.append(
-                f"column {name!r} is missing; columns of the table: {', '.join(known) or 'none'}."
-                f"{hint} Say which one it is: {role}=NAME (on the command line --{role} NAME)"
-            )
-        elif count > 1:
-            problems.append(f"column {name!r} is there {count} times; keep one of them")
-    if not len(frame):
-        problems.append("the table has no rows")
-    if problems:
-        raise DataError(problems)
-
-
 def _read_column(
     cells: pd.Series, start: Path, problems: list[CellProblem]
 ) -> tuple[list[ImageSource], list[str]]:
@@ -332,10 +311,10 @@ def _read_groups(
     frame: pd.DataFrame, groups: Groups, problems: list[CellProblem]
 ) -> tuple[Hashable, ...]:
     """Return the group of each row; problems are appended."""
-    if isinstance(groups, str):
-        column, found = groups, frame[groups].tolist()
-    else:
+    if callable(groups):
         column, found = "groups", [_call(groups, frame.iloc[i]) for i in range(len(frame))]
+    else:
+        column, found = str(groups), frame[column_of(frame, groups)].tolist()
     for position, group in enumerate(found):
         if problem := _group_problem(group):
             row = frame.index[position]

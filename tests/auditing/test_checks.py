@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from audit_gallery import SIZE, audit_of, fit_prepares, fit_refuses, scenes, write_set
+from audit_gallery import SIZE, audit_of, fit_prepares, fit_refuses, scenes, spoil, write_set
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageFilter
@@ -483,7 +483,38 @@ def test_images_in_two_tables_are_leakage(tmp_path, other):
         (other, 1),
     ]
     if other == "tuning":
-        assert len(fit_refuses(train, shared)) == 4
+        lines = fit_refuses(train, shared)
+        assert len(lines) == 4
+        assert all("leakage: the same image in two tables; remove it from" in x for x in lines)
+
+
+@pytest.mark.parametrize("two", [[(0, 0, 0)] * 2, [(90, 30, 60)] * 2, [7, 9]])
+def test_blank_images_are_no_copies_of_each_other(two, tmp_path):
+    """Constant images of 16 bits become black, whatever their value."""
+    tables = []
+    for i, value in enumerate(two):
+        table = write_set(tmp_path / f"{i}", scenes(6, seed=i))
+        for row in (1, 4):
+            table.loc[row, "image"] = str(tmp_path / f"blank {i} {row}.png")
+            blank = np.full((*SIZE, 3), value, np.uint8)
+            if isinstance(value, int):
+                blank = np.full(SIZE, value, np.uint16)
+            Image.fromarray(blank).save(table["image"][row])
+        tables.append(table)
+    report = audit_of(*tables)
+    assert report.ok
+    assert "duplicate-images" not in checks(report)
+    assert len(only(report, "constant-image").evidence) == 4
+    assert fit_refuses(*tables) == ()
+
+
+def test_blank_slices_do_not_tie_patients_together(tmp_path):
+    table = write_set(tmp_path, scenes(12))
+    Image.new("RGB", SIZE[::-1]).save(tmp_path / "blank.png")
+    table.loc[::3, "image"] = str(tmp_path / "blank.png")
+    table["patient"] = [f"p{i // 3}" for i in range(12)]
+    found = fit_prepares(table, groups="patient").fingerprint
+    assert (found.split, found.duplicates) == ("4 groups of the column 'patient'", 0)
 
 
 def test_near_duplicates_in_a_table_and_across_tables(tmp_path):
@@ -634,10 +665,27 @@ def test_swapped_columns_are_told_from_swapped_rows(tmp_path):
     report = audit_of(swapped)
     assert [finding.check for finding in report.errors] == ["swapped-columns"]
     assert "the image and the label column are swapped in 8 of 8 rows" in report.errors[0].found
-    assert all("different values in the label" in line for line in fit_refuses(swapped))
+    lines = fit_refuses(swapped)
+    assert all("different values in the label" in line for line in lines)
+    assert all("seem to be swapped: swap the columns: image= names" in line for line in lines)
     smeared = write_set(tmp_path / "b", PAIRS, suffix="jpg", quality=80)
     swapped = smeared.rename(columns={"image": "label", "label": "image"})
     assert [finding.check for finding in audit_of(swapped).errors] == ["swapped-columns"]
+
+
+@pytest.mark.parametrize(
+    ("defect", "words"),
+    [
+        ("swapped", "image and label seem to be swapped: swap the two cells"),
+        ("label is image", "the label must name the mask: correct the cell, or drop the row"),
+        ("gradient", "save one class id a pixel, as PNG, or drop the row"),
+    ],
+)
+def test_the_line_of_a_row_says_what_is_wrong_and_what_to_do(defect, words, tmp_path):
+    table = spoil(write_set(tmp_path / "set", PAIRS), {5: defect}, tmp_path)
+    (line,) = fit_refuses(table)
+    assert line.startswith("row 5: ")
+    assert line.endswith(f"; {words}")
 
 
 def test_true_is_no_ignored_value(tmp_path):

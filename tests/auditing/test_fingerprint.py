@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from scipy import ndimage
 
 from easyseg.auditing.encoding import mask_encoding
 from easyseg.auditing.fingerprint import (
@@ -268,3 +272,45 @@ def test_an_endoscope_is_in_the_dark_and_lesions_are_pale_red(real):
     red, green, blue = real["skin_isic"].channels
     assert red > max(green, blue)
     assert all(found.grey_images == 0 for found in real.values())
+
+
+# Smeared masks.
+
+
+def strips_and_disks(count=6, side=128):
+    """Binary masks of a few disks and thin strips, 0 and 255, more of them in the upper half."""
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:side, :side]
+    for _ in range(count):
+        row, column = rng.integers(20, 45, 2)
+        mask = np.hypot(y - row, x - column) < rng.integers(8, 14)
+        mask |= np.abs(y - 80 - 0.2 * x) < 2
+        yield mask.astype(np.uint8) * np.uint8(255)
+
+
+def jpeg(mask):
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, "JPEG", quality=60)
+    return Image.open(file)
+
+
+def fingerprint_of(masks):
+    blank = np.zeros((128, 128, 3), np.uint8)
+    samples = read_samples(pd.DataFrame({"image": [blank] * len(masks), "label": masks}))
+    facts = scan(samples)
+    label_map = mask_encoding(samples.labels, facts).label_map()
+    return fingerprint(facts, (), label_map), label_map.smeared
+
+
+@pytest.mark.parametrize("smear", [jpeg, lambda mask: ndimage.gaussian_filter(mask, 1.5)])
+def test_smeared_masks_have_the_shapes_of_clean_ones(smear):
+    clean, no = fingerprint_of(list(strips_and_disks()))
+    found, smeared = fingerprint_of([smear(mask) for mask in strips_and_disks()])
+    assert (no, smeared) == (False, True)
+    assert found.components == clean.components == Quantiles(2, 2, 2)
+    for name in ("p10", "p50", "p90"):
+        assert getattr(found.object_sizes, name) == pytest.approx(
+            getattr(clean.object_sizes, name), rel=0.15
+        )
+    assert found.thickness["foreground"] == pytest.approx(clean.thickness["foreground"], rel=0.15)
+    assert found.uprightness == pytest.approx(clean.uprightness, rel=0.15)

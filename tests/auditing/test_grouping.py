@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,6 +54,11 @@ def test_likeness_is_of_digests_and_of_looks():
     assert set(found.pairs) == {(0, 1), (0, 2), (1, 2)}
     assert found.num_copies == 4
     assert found.num_alike == 5
+
+
+def test_images_of_one_colour_are_no_copies():
+    blank = replace(fact("f", 0, bytes(256)), constant=True)
+    assert find_likeness([blank, blank, fact("f", 0, bytes(256))]) == NOTHING
 
 
 def test_given_groups_win_and_identical_images_join_them():

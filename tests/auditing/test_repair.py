@@ -205,3 +205,13 @@ def test_what_is_in_memory_or_hopeless_is_refused(tmp_path):
         fix(table, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert read_image(Path(write_set(tmp_path / "b", PAIRS[:1])["image"][0])).any()
+
+
+def test_numbered_columns_are_those_of_the_new_table(tmp_path):
+    table = spoil(write_set(tmp_path / "set", PAIRS[:6]), {2: "few pixels"}, tmp_path)
+    table.columns = pd.RangeIndex(2)
+    result = fix(table, tmp_path / "out", image="0", label="1")
+    assert len(result.changes) == 1
+    written = pd.read_csv(result.tables["train"])
+    assert list(written.columns) == ["0", "1"]
+    assert written["1"][2] == result.changes[0].copy

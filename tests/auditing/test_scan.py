@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections import Counter
@@ -269,3 +270,74 @@ def test_wide_ids_among_colours_are_an_error_that_names_the_row():
         examine({"train": table}, image="image", label="label").refuse_errors()
     (line,) = caught.value.problems
     assert line.startswith("row 'b': array uint16 [8, 12]: the mask holds")
+
+
+def test_of_a_picture_in_the_place_of_a_mask_little_is_kept():
+    many = np.random.default_rng(0).integers(0, 400, (40, 40)).astype(np.uint16)
+    (fact,) = scan(table([[np.zeros((40, 40, 3), np.uint8), many]]))
+    counts = sorted(Counter(many.ravel().tolist()).values(), reverse=True)
+    assert fact.num_values == len(counts) > module.MOST_VALUES
+    enough = np.cumsum(counts) >= 0.95 * many.size
+    assert fact.covering == int(enough.argmax()) + 1
+    assert (fact.mask_counts, fact.upper_shares, fact.border_counts, fact.shapes) == ({},) * 4
+
+
+def smeared_mask():
+    """Return a JPEG of a disk."""
+    y, x = np.mgrid[:96, :96]
+    file = io.BytesIO()
+    disk = np.uint8(255) * (np.hypot(y - 40, x - 50) < 30)
+    Image.fromarray(disk).save(file, "JPEG", quality=50)
+    return Image.open(file)
+
+
+def test_of_a_smeared_mask_the_shapes_of_its_two_values_are_kept():
+    mask = smeared_mask()
+    raw = np.asarray(mask)
+    (fact,) = scan(table([[np.zeros((96, 96, 3), np.uint8), mask]]))
+    assert fact.num_values > 32
+    assert fact.shapes == {}
+    shapes = mask_shapes((raw >= 128) * np.uint8(255))
+    assert fact.thresholded.shapes == shapes
+    upper = (raw[:48] >= 128).sum() / (raw >= 128).sum()
+    assert fact.thresholded.upper_shares[255] == upper
+    again = fact.as_smeared()
+    assert (again.shapes, again.upper_shares) == (shapes, fact.thresholded.upper_shares)
+
+
+@pytest.mark.parametrize("mask", [MASK, MASK // 255 * 3, MASK > 0, MASK.astype(np.uint16) * 2])
+def test_masks_that_cannot_be_smeared_are_not_thresholded(mask):
+    (fact,) = scan(table([[RGB, mask]]))
+    assert fact.thresholded is None
+    assert fact.as_smeared() == fact
+
+
+def test_masks_that_turn_out_to_be_colours_are_read_again_without_their_images(monkeypatch):
+    colours = np.where(MASK[..., None] > 0, np.uint8([128, 64, 128]), np.uint8(0))
+    indexed = Image.fromarray(MASK // 255)
+    indexed.putpalette([0, 0, 0, 128, 64, 128])
+    itself = Image.fromarray(RGB[..., 0])
+    itself.putpalette(np.random.default_rng(1).integers(0, 256, 768, dtype=np.uint8).tolist())
+    wide = np.full((8, 12), 300, np.uint16)
+    samples = table(
+        [
+            [RGB, colours],
+            [RGB[::-1], MASK],
+            [RGB[:, ::-1], MASK > 0],
+            [255 - RGB, indexed],
+            [np.asarray(itself.convert("RGB")), itself],
+            [RGB // 2, wide],
+            [np.full((9, 9), np.nan), MASK],
+        ]
+    )
+    expected = scan(samples, colour=True)
+    read = []
+    original = module.load_image
+    monkeypatch.setattr(module, "load_image", lambda image: read.append(1) or original(image))
+    found = scan(samples)
+    assert len(read) == len(samples)
+    assert found[4].identical
+    assert found[5].problems == expected[5].problems != ()
+    assert found[5].mask_counts is None
+    for one, other in zip(found[:5] + found[6:], expected[:5] + expected[6:], strict=True):
+        assert one == other

@@ -428,3 +428,60 @@ def test_many_shades_are_not_taken_for_classes():
     with pytest.raises(DataError, match=r"#000000, #0003E8, .*shades of few colours"):
         infer_label_map(shades, "rgb")
     assert infer_label_map(shades, "rgb", classes=[f"n{v}" for v in shades]).num_classes == 40
+
+
+@pytest.mark.parametrize(
+    ("known", "ignore", "values", "own"),
+    [
+        ((0, 255), None, [0, 1], 255),
+        ((255, 0), None, [1], 255),
+        ((0, 255), 7, [0, 1], 255),
+        ((0, 1), None, [0, 255], 1),
+        ((0, 255), 1, [0, 1], None),
+        ((0, 1), 255, [0, 255], None),
+        ((0, 255), None, [0, 1, 255], None),
+        ((0, 255), None, [0, 2], None),
+        ((0, 255), None, [0], None),
+        ((0, 1, 2), None, [0, 255], None),
+    ],
+)
+def test_a_foreground_that_is_coded_in_the_other_way(known, ignore, values, own):
+    label_map = LabelMap(known, tuple(f"n{value}" for value in known), ignore, "uint8")
+    assert label_map.other_foreground(values, "uint8") == own
+    line = label_map.misfit(values, "uint8", where="m.png")
+    if own is None:
+        assert line is None or "coded in another way" not in line
+        return
+    assert line.startswith("m.png: the mask holds the value")
+    assert "the foreground is coded in another way; save all masks in one coding" in line
+    assert ("ignore_index=255" in line) == (own == 1)
+
+
+def test_black_and_blue_are_no_codings_of_a_foreground():
+    label_map = infer_label_map([0, 255], "rgb")
+    assert label_map.other_foreground([0, 1], "rgb") is None
+    assert "the value #000001, expected only" in label_map.misfit([0, 1], "rgb")
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "dim", "fits"),
+    [
+        ([0], "uint8", True, True),
+        ([1], "uint8", False, True),
+        ([0, 255], "uint8", False, True),
+        ([0, 3, 20, 251], "uint8", False, True),
+        ([0, 12, 30], "uint8", False, True),
+        ([0, 12, 30], "uint8", True, False),
+        ([0, 1], "uint8", False, False),
+        ([0, 1, 2, 3], "uint8", False, False),
+        (range(33), "uint16", False, False),
+        (range(40), "uint8", False, True),
+        ([0], "bool", False, True),
+        ([1], "bool", False, False),
+    ],
+)
+def test_ids_do_not_fit_smeared_masks(values, dtype, dim, fits):
+    label_map = infer_label_map(range(256), "uint8", smeared=True)
+    line = label_map.misfit(values, dtype, where="m.png", dim=dim)
+    assert (line is None) == fits
+    assert fits or line.startswith("m.png: the mask holds the value")

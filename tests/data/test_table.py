@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from easyseg.data.io import read_image, read_mask
-from easyseg.data.table import read_samples
+from easyseg.data.table import has_column, read_samples
 from easyseg.errors import DataError, OptionError
 
 PIXELS = np.arange(24, dtype=np.uint8).reshape(4, 6)
@@ -242,6 +242,28 @@ def test_missing_columns_are_named_with_the_nearest(folder):
     twice = pd.DataFrame([["a", "b", "c"]], columns=["image", "image", "label"])
     with pytest.raises(DataError, match="'image' is there 2 times"):
         read_samples(twice)
+
+
+@pytest.mark.parametrize("name", [int, str])
+def test_columns_that_are_numbered(folder, frame, name):
+    table = pd.DataFrame(frame.assign(patient=["p", "q"]).to_numpy())
+    columns = {"image": name(0), "label": name(1), "groups": name(2)}
+    samples = read_samples(table, data_root=folder, **columns)
+    assert samples.names == ("images/b.png", "images/a.png")
+    assert samples.labels == (folder / "masks/b.png", folder / "masks/a.png")
+    assert samples.groups == ("p", "q")
+    table.to_csv(folder / "table.csv", index=False)
+    assert read_samples(folder / "table.csv", **columns).groups == ("p", "q")
+    assert has_column(table, name(1))
+    assert has_column(folder / "table.csv", name(1))
+    assert not has_column(table, name(7))
+    with pytest.raises(DataError, match="column '7' is missing; columns of the table: 0, 1, 2"):
+        read_samples(table, data_root=folder, **columns | {"label": name(7)})
+    with pytest.raises(OptionError, match="same column"):
+        read_samples(table, image=0, label="0")
+    table.loc[1, 0] = None
+    with pytest.raises(DataError, match="row 1, column '0': is empty"):
+        read_samples(table, data_root=folder, **columns)
 
 
 @pytest.mark.parametrize(

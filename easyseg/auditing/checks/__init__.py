@@ -15,7 +15,11 @@ from easyseg.auditing.checks.codings import (
     check_palettes,
     check_two_codings,
 )
-from easyseg.auditing.checks.columns import check_label_is_image, check_swapped_columns
+from easyseg.auditing.checks.columns import (
+    check_label_is_image,
+    check_pictures,
+    check_swapped_columns,
+)
 from easyseg.auditing.checks.duplicates import (
     check_duplicates,
     check_near_duplicates,
@@ -50,6 +54,7 @@ READING_CHECKS: tuple[Check, ...] = (
     check_files,
     check_swapped_columns,
     check_label_is_image,
+    check_pictures,
     check_mask_sizes,
     check_many_values,
     check_unknown_values,

@@ -19,16 +19,19 @@ def check_mixed_bits(audited: Audited) -> Iterator[Finding]:
     bits = audited.mixed_bits()
     if bits:
         total = len(list(audited.masks(audited.train)))
+        palette = "a palette of black and white"
+        words = f" or {palette}" if any(seen.fact.palette for seen in bits) else ""
         yield Finding(
             Severity.ERROR,
             "mixed-bits",
-            f"{len(bits)} of {total} masks have 1 bit, the others hold 0 and 255: a foreground of"
-            " 1 bit reads as 1, of 8 bits as 255",
+            f"{len(bits)} of {total} masks have 1 bit{words}, the others hold 0 and 255: the"
+            " foreground reads as 1 here, as 255 there",
             "save all masks in one format",
             tuple(
                 seen.evidence(
                     "label",
-                    detail=f"{seen.label}: has 1 bit, others hold 0 and 255; save all alike",
+                    detail=f"{seen.label}: has {palette if seen.fact.palette else '1 bit'},"
+                    " others hold 0 and 255; save all alike",
                 )
                 for seen in bits
             ),
@@ -40,9 +43,13 @@ def check_mixed_encodings(audited: Audited) -> Iterator[Finding]:
     """Yield an error for sets in which some masks hold 0 and 1, others 0 and 255, and none both.
 
     255 after consecutive ids is read as ignored. Where no mask shows 1 beside 255, it is as likely
-    that two people saved the foreground in two ways.
+    that two people saved the foreground in two ways. Where no training mask holds 255, those of
+    other tables that do are of unknown values.
     """
-    if audited.told or audited.label_map is None or audited.label_map.values != (0, 1):
+    label_map = audited.label_map
+    if audited.told or label_map is None:
+        return
+    if label_map.values != (0, 1) or label_map.ignore != IGNORE:
         return
     ones, whites = [], []
     for seen in audited.masks():

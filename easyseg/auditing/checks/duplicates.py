@@ -10,10 +10,13 @@ from easyseg.auditing.tables import Audited, Seen
 
 
 def check_duplicates(audited: Audited) -> Iterator[Finding]:
-    """Yield an error for images that two tables share, a warning for copies in one table."""
+    """Yield an error for images that two tables share, a warning for copies in one table.
+
+    Images of one colour are no evidence: blank slices and tiles are equal by nature.
+    """
     by_digest: dict[str, list[Seen]] = {}
     for seen in audited:
-        if seen.fact.digest:
+        if seen.fact.digest and not seen.fact.constant:
             by_digest.setdefault(seen.fact.digest, []).append(seen)
     groups = [group for group in by_digest.values() if len(group) > 1]
     shared = [group for group in groups if _tables(group) > 1]
@@ -25,6 +28,7 @@ def check_duplicates(audited: Audited) -> Iterator[Finding]:
             " or test data would be about images that were trained on",
             "remove them from one of the tables",
             _evidence(shared),
+            hint="leakage: the same image in two tables; remove it from one of them",
         )
     within = [group for group in groups if _tables(group) == 1]
     if within:

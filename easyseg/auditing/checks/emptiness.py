@@ -19,7 +19,8 @@ def check_empty_masks(audited: Audited) -> Iterator[Finding]:
     if label_map is None:
         return
     for table in audited.tables:
-        masks = [(seen, audited.by_class(seen.fact.mask_counts)) for seen in audited.masks(table)]
+        found = ((seen, audited.by_class(seen.fact.mask_counts)) for seen in audited.masks(table))
+        masks = [(seen, counts) for seen, counts in found if counts]  # of others, others speak
         held = [(seen, {i for i in counts if i != IGNORE}) for seen, counts in masks]
         empty = [seen for seen, ids in held if ids <= {0}]
         full = [seen for seen, ids in held if len(ids) == 1 and 0 not in ids]

@@ -26,7 +26,8 @@ def check_smeared(audited: Audited) -> Iterator[Finding]:
     if label_map is None or not label_map.smeared:
         return
     low, high = sorted(label_map.values)
-    masks = list(audited.masks())
+    strange = {(seen.table.name, seen.position) for seen, _ in audited.misfits()}
+    masks = [seen for seen in audited.masks() if (seen.table.name, seen.position) not in strange]
     smeared = [seen for seen in masks if set(seen.fact.mask_counts or ()) - {low, high}]
     levels = len({value for seen in masks for value in seen.fact.mask_counts or ()})
     lossy = sum(seen.fact.lossy for seen in smeared)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from easyseg.auditing.findings import Finding, Severity, counted
+from easyseg.auditing.findings import Evidence, Finding, Repair, Severity, counted
 from easyseg.auditing.scan import MOST_VALUES
 from easyseg.auditing.tables import Audited
 
@@ -33,6 +33,7 @@ def check_many_values(audited: Audited) -> Iterator[Finding]:
             " numbers of objects are no classes",
             found,
             repair="drop the row",
+            hint="save one class id a pixel, as PNG, or drop the row",
         )
 
 
@@ -41,37 +42,38 @@ def check_label_map(audited: Audited) -> Iterator[Finding]:
     if audited.mixed_bits() or not audited.train.class_masks:
         return  # other findings say why
     for problem in audited.label_problems:
-        yield Finding(
-            Severity.ERROR,
-            "label-values",
-            problem,
-            "say what the values mean, with classes={value: name, ...} or ignore_index=",
-        )
+        yield Finding(Severity.ERROR, "label-values", problem.found, problem.remedy)
 
 
 def check_unknown_values(audited: Audited) -> Iterator[Finding]:
-    """Yield an error for masks that are not coded as the training masks, or the model, say."""
+    """Yield errors for masks that are not coded as the training masks, or the model, say."""
     label_map = audited.label_map
     if label_map is None:
         return
-    found = []
-    for seen in audited.masks():
+    ones = {seen.table.name for seen in audited.masks() if 1 in (seen.fact.mask_counts or ())}
+    found: dict[Repair, list[Evidence]] = {}
+    for seen, line in audited.misfits():
         fact = seen.fact
-        if seen.table.name == "train" or fact.num_values > MOST_VALUES:
-            continue
-        values, dtype = fact.mask_counts or (), fact.mask_dtype or label_map.dtype
-        line = label_map.misfit(values, dtype, fact.palette, seen.label)
-        if line is not None:
-            found.append(seen.evidence("label", detail=line))
-    if found:
+        wanted = label_map.other_foreground(fact.mask_counts or (), fact.mask_dtype or "")
+        repair: Repair = "drop the row"
+        if wanted == 255:
+            repair = "write 255 for 1"
+        elif wanted == 1 and fact.palette is None and seen.table.name not in ones:
+            repair = "write 1 for 255"  # beside masks that hold 1, it stands for unlabelled pixels
+        found.setdefault(repair, []).append(seen.evidence("label", detail=line))
+    for repair, evidence in found.items():
+        other = "" if repair == "drop the row" else ": the foreground has another value"
         yield Finding(
             Severity.ERROR,
             "unknown-values",
-            f"{counted(len(found), 'mask is', 'masks are')} not coded like the training masks",
-            "save all masks in one coding; or, if a value is a class of its own, list it in"
+            f"{counted(len(evidence), 'mask is', 'masks are')} not coded like the training"
+            f" masks{other}",
+            "save all masks in one coding"
+            if other
+            else "save all masks in one coding; or, if a value is a class of its own, list it in"
             " classes=; if it is to be ignored, ignore_index=",
-            tuple(found),
-            repair="drop the row",
+            tuple(evidence),
+            repair=repair,
         )
 
 
