@@ -385,7 +385,7 @@ def _presence(facts: Sequence[ImageFacts], label_map: LabelMap) -> np.ndarray:
 
 
 def _origin(groups: Groups | None) -> str:
-    return f"of the column {groups!r}" if isinstance(groups, str) else "by the function groups="
+    return "by the function groups=" if callable(groups) else f"of the column {groups!r}"
 
 
 def _refuse_shared_groups(train: Samples, tuning: Samples) -> None:
