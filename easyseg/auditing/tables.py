@@ -230,9 +230,9 @@ class Audited:
             masks = [seen for seen in self.masks(table) if seen.fact.num_values <= MOST_VALUES]
             dim = all(max(seen.fact.mask_counts or (0,)) <= NEAR_END for seen in masks)
             for seen in masks:
-                if label_map.smeared and seen.fact.lossy and seen.fact.mask_dtype == "uint8":
-                    continue  # dark levels in a row are what JPEG leaves of an object at the rim
                 values, dtype = seen.fact.mask_counts or (), seen.fact.mask_dtype or label_map.dtype
+                if label_map.smeared and seen.fact.lossy and dtype == "uint8" and not dim:
+                    continue  # dark levels in a row are what JPEG leaves of an object at the rim
                 line = label_map.misfit(values, dtype, seen.fact.palette, seen.label, dim=dim)
                 if line is not None:
                     found.append((seen, line))

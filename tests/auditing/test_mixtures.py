@@ -107,6 +107,14 @@ def test_dark_levels_of_a_jpeg_are_no_ids(tmp_path):
     assert audit_of(jpegs(tmp_path / "train", PAIRS), table).ok
 
 
+def test_a_table_of_dark_jpegs_alone_holds_ids_beside_smeared_masks(tmp_path):
+    table = write_set(
+        tmp_path / "tuning", CLASSES, lambda ids: ids * np.uint8(10), suffix="jpg", quality=95
+    )
+    found = only(audit_of(jpegs(tmp_path / "train", PAIRS), table), "unknown-values")
+    assert {item.position for item in found.evidence} == set(range(len(CLASSES)))
+
+
 def test_ids_among_many_smeared_training_masks_are_named(tmp_path):
     train = jpegs(tmp_path / "a", scenes(34, seed=5))
     train = joined(train, write_set(tmp_path / "b", OTHERS, lambda ids: ids))
