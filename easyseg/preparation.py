@@ -35,6 +35,7 @@ from easyseg.plan.hardware import Hardware
 from easyseg.plan.paths import with_absolute_weights, with_absolute_weights_in
 from easyseg.plan.plan import Plan
 from easyseg.plan.presets import load_preset, parse_presets
+from easyseg.plan.repeats import VARIANTS
 from easyseg.plan.sections import images_validated
 
 __all__ = ["Decisions", "Prepared", "prepare", "read_labelled", "resolve_problem"]
@@ -293,12 +294,14 @@ def prepare(
 def _steps_differ(draft: Plan, plan: Plan) -> bool:
     """Return whether a step of a plan costs something else than one of its draft.
 
-    The epochs that a time limit pays for decide on augmentation, and this on what is kept.
+    The epochs that a limit pays for decide on augmentation (flips and turns take no time), and this
+    on what is kept.
     """
-    return (draft.data.augment, draft.train.prefix_cache) != (
-        plan.data.augment,
-        plan.train.prefix_cache,
-    )
+
+    def costly(one: Plan) -> tuple[set[str], bool]:
+        return {*one.data.augment} - VARIANTS.keys(), one.train.prefix_cache
+
+    return costly(draft) != costly(plan)
 
 
 def read_labelled(

@@ -15,7 +15,7 @@ from markdown_tables import table
 from plan_makers import CPU, H200, facts, plan_for
 
 from easyseg.auditing.fingerprint import Percentiles
-from easyseg.plan import adapter_choices, choices, input_choices, preset_choice
+from easyseg.plan import adapter_choices, choices, input_choices, lengths, preset_choice
 from easyseg.plan import optimizer_choices as optimizer
 from easyseg.plan.choices import CHOICES
 from easyseg.plan.costs import Costs
@@ -360,6 +360,7 @@ def _input() -> tuple[Rule, ...]:
     upright, known = input_choices.UPRIGHT_ABOVE, input_choices.UPRIGHT_KNOWN_FROM_IMAGES
     more = upright + 0.1
     colours, crops = input_choices.COLOURS_FROM_EPOCHS, input_choices.CROPS_FROM_EPOCHS
+    passes = input_choices.TURNS_FROM_PASSES
     return (
         Rule(
             "data.size",
@@ -386,15 +387,19 @@ def _input() -> tuple[Rule, ...]:
         ),
         Rule(
             "data.augment",
-            "`uprightness`: how much upper and lower halves differ; epochs; a domain you name",
+            "`uprightness`: how much upper and lower halves differ; epochs, or what the limit pays "
+            "for of them; a domain you name",
             f"Flips and quarter turns if the uprightness is at most {upright:g}, else only left "
             f"and right are swapped; so, too, below {known} images, which do not tell. Colours "
-            f"from {colours} epochs on, crops from {crops} on.",
+            f"from {colours} epochs on, crops from {crops} on. Nothing where each image is seen "
+            f"less than {passes} times.",
             (
                 case(f"uprightness {upright:g}", found={"uprightness": upright}),
                 case(f"uprightness {more:g}", found={"uprightness": more}, edge=True),
                 case(f"{known} images", count=known),
                 case(f"{known - 1} images", count=known - 1, edge=True),
+                case(f"{passes} epochs", overrides={"train.epochs": passes}),
+                case(f"{passes - 1} epochs", overrides={"train.epochs": passes - 1}, edge=True),
                 case(f"{colours - 1} epochs", overrides={"train.epochs": colours - 1}),
                 case(f"{colours} epochs", overrides={"train.epochs": colours}, edge=True),
                 case(f"{crops} epochs", overrides={"train.epochs": crops}, edge=True),
@@ -510,10 +515,10 @@ def _epochs() -> Rule:
         "train.epochs",
         "`num_images`, the preset, the precision; the time limit and what a step costs here",
         "On a CPU the preset's images in all, divided by the number of images, within its bounds; "
-        f"{choices.FLOAT32_SAMPLES:.0%} of them in float32. On a GPU the preset's epochs. Under a "
-        f"time limit, after a short probe, {choices.SPARE_STEPS:g} times what the limit pays for, "
+        f"{lengths.FLOAT32_SAMPLES:.0%} of them in float32. On a GPU the preset's epochs. Under a "
+        f"time limit, after a short probe, {lengths.SPARE_STEPS:g} times what the limit pays for, "
         "so that the clock ends the fit, not the plan: at most the preset's largest number, or "
-        f"{choices.LEAST_STEPS_WITHIN} steps if those are more.",
+        f"{lengths.LEAST_STEPS_WITHIN} steps if those are more.",
         (
             case(f"CPU, {samples // 20} images", count=samples // 20),
             case(

@@ -18,7 +18,7 @@ from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from easyseg.models.adapters import project
+from easyseg.models.adapters import LoRALinear, project
 from easyseg.models.attention import append_tokens
 from easyseg.models.backbone import (
     Backbone,
@@ -33,7 +33,7 @@ __all__ = ["ConvBN", "TinyViT"]
 
 
 # Whole hidden maps of large inputs would have the kernel clear tens of thousands of pages in each
-# block; so many bytes of them at a time are memory that the allocator has at hand.
+# block, and leave the caches; so many bytes of them at a time are memory that is at hand.
 _STRIP_BYTES = 2**23
 
 
@@ -194,7 +194,7 @@ class BiasAttention(nn.Module):
             own = own.permute(2, 1, 0, 3)
             k, v = append_tokens(k, own[1]), append_tokens(v, own[2])
             bias = F.pad(bias, (0, len(prompts)))
-        if x.device.type == "cpu":
+        if x.device.type == "cpu" and torch.is_grad_enabled():
             # The fused CPU kernel's backward is several times slower on windows this small.
             out = ((q * q.shape[-1] ** -0.5) @ k.mT + bias).softmax(dim=-1).to(v.dtype) @ v
         else:
@@ -214,6 +214,18 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``[B, H, W, C]`` to the same shape and the auxiliary loss of the layers."""
+        if x.device.type == "cpu" and not torch.is_grad_enabled() and self._sees_single_tokens():
+            tokens = x.reshape(-1, x.shape[-1])
+            rows = max(1, _STRIP_BYTES // (self.fc1.weight.shape[0] * x.element_size()))
+            strips = [self._transform(strip)[0] for strip in tokens.split(rows)]
+            return torch.cat(strips).view(x.shape), x.new_zeros((), dtype=torch.float32)
+        return self._transform(x)
+
+    def _sees_single_tokens(self) -> bool:
+        """Return True if no layer looks at the neighbours of a token, as Conv-LoRA does."""
+        return all(type(layer) in (nn.Linear, LoRALinear) for layer in (self.fc1, self.fc2))
+
+    def _transform(self, x: Tensor) -> tuple[Tensor, Tensor]:
         hidden, aux = project(self.fc1, in_autocast_dtype(self.norm(x)))
         y, more = project(self.fc2, F.gelu(hidden))
         return y, aux + more

@@ -1,7 +1,8 @@
 """One small function a decision: what is chosen when neither user nor preset says it, and why.
 
 The numbers that tell the presets apart are in ``presets/*.yaml``, all others are constants beside
-the functions: here, in ``adapter_choices.py``, ``input_choices.py`` and ``optimizer_choices.py``.
+the functions: here, in ``adapter_choices.py``, ``input_choices.py``, ``lengths.py`` and
+``optimizer_choices.py``.
 """
 
 from __future__ import annotations
@@ -11,13 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from easyseg.models.registry import get_spec
-from easyseg.plan import adapter_choices, input_choices, optimizer_choices
+from easyseg.plan import adapter_choices, input_choices, lengths, optimizer_choices
 from easyseg.plan.adapter_kinds import KINDS
-from easyseg.plan.costs import Costs
 from easyseg.plan.facts import Decision, Facts
 from easyseg.plan.memory import images_that_fit
 from easyseg.plan.repeats import VARIANTS, frozen_share, seen_again
-from easyseg.plan.sections import images_validated
 
 __all__ = [
     "BALANCE_WEIGHT",
@@ -42,25 +41,15 @@ WEIGHTED_LOSSES = ("ce_dice", "focal")
 # 1.1 it is 8 times.
 WEIGHT_OFFSET = 1.1
 
-# Matrix products in float32 take a CPU twice as long as in bf16, other work hardly longer: a guess
-# at the samples of a fit that lasts as long.
-FLOAT32_SAMPLES = 0.75
-
 # Of the frozen work that is saved; below it, hashing and copying are not worth it.
 CACHE_FROM_SHARE = 0.1
 
-# Steps that are planned for each step that a time limit pays for: a probe on busy cores measures
-# too much, and time that is left over is lost.
-SPARE_STEPS = 1.3
 # What one validation may take of a time limit; it scores so many images even so, if they take no
 # more than a quarter of it. A guess: in short fits it has few epochs to choose from, and what it
 # takes is missing to the training.
 VALIDATION_SHARE = 0.08
 LEAST_VALIDATED = 8
 LARGEST_VALIDATION_SHARE = 0.25
-
-# Few images make short epochs: a limit may pay for so many steps, whatever the preset's epochs.
-LEAST_STEPS_WITHIN = 600
 
 # Where batch normalisation learns, a batch has at least so many images, if there are as many.
 LEAST_NORMALISED = 2
@@ -290,55 +279,6 @@ def _validation_images(facts: Facts, values: Mapping[str, Any]) -> Decision:
     )
 
 
-def _epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
-    """Divide the budget of samples by the number of images."""
-    count, budget = facts.fingerprint.num_images, facts.budget
-    limit = facts.time_limit
-    ends = f"; ends earlier at your limit of {limit:.0f} s" if limit is not None else ""
-    steps = values["train.max_steps"]
-    if steps > 0:
-        epochs = math.ceil(steps / math.ceil(count / values["train.batch_size"]))
-        return Decision(max(1, epochs), f"enough for {steps} steps{ends}")
-    if limit is not None and facts.costs is not None and facts.costs.step is not None:
-        return _epochs_within(facts, values, limit, facts.costs)
-    if "epochs" in budget:
-        machine = "a CPU" if facts.hardware.accelerator == "cpu" else "an accelerator"
-        return Decision(int(budget["epochs"]), f"the preset's epochs on {machine}{ends}")
-    slow = values["train.precision"] == "32"
-    samples = round(budget["samples"] * (FLOAT32_SAMPLES if slow else 1))
-    wanted = round(samples / count)
-    epochs = min(max(wanted, budget["min_epochs"]), budget["max_epochs"])
-    kept = (
-        "" if epochs == wanted else f", kept within {budget['min_epochs']}..{budget['max_epochs']}"
-    )
-    return Decision(
-        epochs,
-        f"about {samples} samples in all on a CPU{' in float32' if slow else ''}, {count} an epoch"
-        f"{kept}{ends}",
-    )
-
-
-def _epochs_within(facts: Facts, values: Mapping[str, Any], limit: float, costs: Costs) -> Decision:
-    """Take somewhat more epochs than the time limit pays for: the clock ends the last one."""
-    found, budget = facts.fingerprint, facts.budget
-    an_epoch = math.ceil(found.num_images / values["train.batch_size"])
-    validated = images_validated(values["train.validation_images"], found.num_tuning)
-    steps = costs.steps_within(limit, an_epoch, validated)
-    most = int(budget.get("epochs", budget.get("max_epochs")))
-    at_least = math.ceil(LEAST_STEPS_WITHIN / an_epoch)
-    wanted = math.ceil(SPARE_STEPS * steps / an_epoch)
-    kept = f", kept to the preset's most of {most}" if wanted > most else ""
-    if wanted > most and at_least > most:
-        most = at_least
-        kept = f", kept to {LEAST_STEPS_WITHIN} steps" if wanted > most else ""
-    return Decision(
-        min(max(1, wanted), most),
-        f"your {limit:.0f} s pay for about {steps} steps of {costs.step:.2g} s, {an_epoch} an "
-        f"epoch, and validations of {validated * costs.image:.2g} s; some more are planned, "
-        f"for the limit ends the fit{kept}",
-    )
-
-
 CHOICES: Mapping[str, Callable[[Facts, Mapping[str, Any]], Decision]] = {
     "backbone.name": _backbone,
     "backbone.prompt": _prompt,
@@ -366,5 +306,5 @@ CHOICES: Mapping[str, Callable[[Facts, Mapping[str, Any]], Decision]] = {
     "train.gradient_checkpointing": _gradient_checkpointing,
     "train.prefix_cache": _prefix_cache,
     "train.validation_images": _validation_images,
-    "train.epochs": _epochs,
+    "train.epochs": lengths.epochs,
 }

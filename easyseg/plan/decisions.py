@@ -48,7 +48,7 @@ _ORDER = (*_FIRST, *(key for key in DOMAINS if key not in _FIRST))
 # What only a gate makes sense of.
 _ROUTED = ("adapter.routing", "loss.balance_weight")
 # What follows from a time limit and the costs.
-_PAID_FOR = ("train.epochs", "train.validation_images")
+_PAID_FOR = ("train.epochs", "train.validation_images", "data.augment")
 # Follows the scales where the user sets them, whatever the preset says.
 _FOLLOWING = "adapter.num_experts"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from easyseg.models.registry import BackboneSpec, get_spec
 from easyseg.plan.facts import Decision, Facts
+from easyseg.plan.lengths import passes
 from easyseg.plan.preset_choice import CPU_FAST_BELOW_SECONDS
 from easyseg.plan.presets import SYMMETRIES
 
@@ -24,8 +25,9 @@ UPRIGHT_ABOVE = 0.5
 UPRIGHT_KNOWN_FROM_IMAGES = 8
 
 # In very short fits every image is news, and changing it only slows learning down: by
-# benchmarks/effects.py colours cost score in 5 epochs and made no difference in 10. Where crops pay
-# is a guess.
+# benchmarks/effects.py flips and turns cost score where a fit saw its images once to three times,
+# colours in 5 epochs, which made no difference in 10. Where crops pay is a guess.
+TURNS_FROM_PASSES = 3
 COLOURS_FROM_EPOCHS = 10
 CROPS_FROM_EPOCHS = 20
 
@@ -84,6 +86,10 @@ def scale(facts: Facts, values: Mapping[str, Any]) -> Decision:
 
 def augment(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Mirror and turn images where that gives what there may be; vary more in long fits."""
+    seen = passes(facts, values)
+    if seen < TURNS_FROM_PASSES:
+        times = f"each image is seen about {seen:.2g} times"
+        return Decision((), f"{times}: under {TURNS_FROM_PASSES}, all of it is news as it is")
     (turned, why), epochs = _turns(facts), values["train.epochs"]
     if epochs < COLOURS_FROM_EPOCHS:
         few = f"{epochs} epochs are too few for crops and colours"

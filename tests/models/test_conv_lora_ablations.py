@@ -60,7 +60,7 @@ def test_without_the_identity_the_chosen_expert_remains():
 @pytest.mark.parametrize("training", [True, False])
 def test_windows_of_an_image_routed_together(training):
     layer, x = random_layer(routing="image")
-    layer.train(training)
+    layer, x = layer.double().train(training), x.double()
     layer.gate.sample_noise = torch.zeros_like
     routed = []
     layer.gate.register_forward_hook(lambda module, args, out: routed.append((args[0], out)))
@@ -83,7 +83,7 @@ def test_windows_of_an_image_routed_together(training):
     assert torch.equal(layer.routing_counts, counts if training else torch.zeros_like(counts))
     # Without windows each sample is an image.
     other, _ = random_layer()
-    other.load_state_dict(layer.state_dict())
+    other.double().load_state_dict(layer.state_dict())
     torch.testing.assert_close(layer.eval()(x), other(x))
 
 

@@ -16,7 +16,7 @@ from easyseg.models import tiny_vit
 from easyseg.models.adapters import inject_adapters
 from easyseg.models.adapters.scale_shift import scale_and_shift_layers
 from easyseg.models.registry import get_spec
-from easyseg.models.tiny_vit import PatchMerging, TinyViT
+from easyseg.models.tiny_vit import BiasAttention, Mlp, PatchMerging, TinyViT
 from easyseg.models.weights import find_weights
 
 TOLERANCE = 1e-5
@@ -200,6 +200,41 @@ def test_what_is_put_around_a_convolution_counts_without_gradients_too():
     expected, _ = merging(x)
     with torch.no_grad():
         torch.testing.assert_close(merging(x)[0], expected)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 100])
+@pytest.mark.parametrize("kind", [None, "lora", "conv_lora"])
+def test_tokens_of_an_mlp_in_strips_are_the_whole(
+    monkeypatch, fill_weights_that_matter, rows, kind
+):
+    """Unless an adapter sees neighbours: there the strips would be other maps."""
+    mlp = Mlp(6)
+    if kind is not None:
+        inject_adapters(mlp, kind, target="fc1", rank=2)
+    fill_weights_that_matter(mlp).eval()
+    x = torch.randn(2, 4, 3, 6)
+    monkeypatch.setattr(tiny_vit, "_STRIP_BYTES", rows * 4 * 6 * 4)
+    expected, balance = mlp(x)  # With gradients.
+    with torch.no_grad():
+        found, without = mlp(x)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert without == balance
+
+
+@pytest.mark.parametrize("prompted", [False, True])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_fused_attention_without_gradients_is_the_other(
+    fill_weights_that_matter, prompted, mixed
+):
+    attention = fill_weights_that_matter(BiasAttention(8, 2, 3)).eval()
+    x, prompts = torch.randn(4, 3, 3, 8), torch.randn(5, 8) if prompted else None
+    tolerance = {"rtol": 3e-2, "atol": 3e-2} if mixed else {"rtol": 1e-5, "atol": 1e-6}
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+        expected, _ = attention(x, prompts=prompts)
+        with torch.no_grad():
+            found, _ = attention(x, prompts=prompts)
+    assert found.dtype == expected.dtype
+    torch.testing.assert_close(found, expected, **tolerance)
 
 
 @torch.no_grad()

@@ -10,14 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plan_makers import H200, facts, plan_for
 
-from easyseg.plan.choices import (
-    LARGEST_VALIDATION_SHARE,
-    LEAST_STEPS_WITHIN,
-    LEAST_VALIDATED,
-    SPARE_STEPS,
-    VALIDATION_SHARE,
-)
+from easyseg.plan.choices import LARGEST_VALIDATION_SHARE, LEAST_VALIDATED, VALIDATION_SHARE
 from easyseg.plan.costs import Costs, Estimate
+from easyseg.plan.lengths import LEAST_STEPS_WITHIN, SPARE_STEPS
 from easyseg.plan.plan import Plan
 
 SECONDS = st.floats(0.01, 20)

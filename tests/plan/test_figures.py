@@ -21,10 +21,12 @@ from easyseg.plan.adapter_choices import (
     RANKS,
     SMALL_BACKBONE_RANK,
 )
+from easyseg.plan.costs import Costs
 from easyseg.plan.input_choices import (
     COLOURS_FROM_EPOCHS,
     CROPS_FROM_EPOCHS,
     THIN_BELOW_PIXELS,
+    TURNS_FROM_PASSES,
     UPRIGHT_ABOVE,
     UPRIGHT_KNOWN_FROM_IMAGES,
 )
@@ -286,6 +288,18 @@ def test_the_number_of_images_makes_epochs_and_those_make_colours_and_crops(coun
     assert f"{count} an epoch" in reason
     assert ("colour" in augment) == (epochs >= COLOURS_FROM_EPOCHS)
     assert ("crop" in augment) == (epochs >= CROPS_FROM_EPOCHS)
+
+
+@quick
+@given(st.integers(20, 400), st.floats(0.05, 6))
+def test_images_that_a_limit_lets_a_fit_see_rarely_stay_as_they_are(count, times):
+    paid = Costs(step=1.0, image=0.0, build=0.0, before=0.0, memory_gb=None)
+    steps = math.ceil(times * count)
+    augment, reason = decided(
+        "data.augment", facts(count), presets="fast", time_limit=steps, costs=paid
+    )
+    assert (augment == ()) == (steps / count < TURNS_FROM_PASSES)
+    assert (f"about {steps / count:.2g} times" in reason) == (augment == ())
 
 
 # Head, loss, class weights: the number of classes and their shares.

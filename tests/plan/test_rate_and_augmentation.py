@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from plan_makers import CPU, facts, plan_for
 
 from easyseg.plan.adapter_choices import ALPHA_PER_RANK
+from easyseg.plan.costs import Costs
 from easyseg.plan.input_choices import COLOURS_FROM_EPOCHS, CROPS_FROM_EPOCHS
 from easyseg.plan.optimizer_choices import HIGHEST_LR, HIGHEST_LR_UP_TO_STEPS
 
@@ -80,6 +81,25 @@ def test_longer_fits_change_colours_then_crop_too():
     assert set(long.data.augment) - set(middle.data.augment) == {"crop"}
     assert "too few for crops and colours" in short.reasons["data.augment"]
     assert "too few for crops" in middle.reasons["data.augment"]
+
+
+def test_too_few_passes_change_nothing_whoever_ends_the_fit():
+    """64 images, one a step: epochs, steps or the time end it before each was seen three times."""
+    paid = Costs(step=1.0, image=0.0, build=0.0, before=0.0, memory_gb=None)
+    for options in (
+        {"overrides": {"train.epochs": 2}},
+        {"overrides": {"train.epochs": 30, "train.max_steps": 150}},
+        {"overrides": {"train.epochs": 30}, "time_limit": 150.0, "costs": paid},
+    ):
+        plan = plan_for(facts(count=64), presets="fast", **options)
+        assert plan.data.augment == ()
+        assert "times: under 3" in plan.reasons["data.augment"]
+    for options in (
+        {"overrides": {"train.epochs": 3}},
+        {"overrides": {"train.max_steps": 192}},
+        {"time_limit": 192.0, "costs": paid},
+    ):
+        assert "hflip" in plan_for(facts(count=64), presets="fast", **options).data.augment
 
 
 def test_the_users_list_wins():

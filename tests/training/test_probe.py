@@ -129,6 +129,21 @@ def test_a_plan_with_other_steps_than_its_draft_is_probed_again(draft):
     assert (prepared.costs.step, prepared.costs.memory_gb) == (5.0, 2.0)
 
 
+def test_flips_that_are_left_out_cost_no_second_probe(draft):
+    """Four images for a minute, and steps of twenty seconds: each is seen less than once."""
+    seen = []
+
+    def measured(prepared):
+        seen.append(prepared.plan.data.augment)
+        return Costs(20.0, 0.1, 0.5, 3.0, None)
+
+    values = {k: v for k, v in draft.keywords["hyperparameters"].items() if k != "data.augment"}
+    values |= {"train.max_steps": -1, "train.epochs": 4}
+    prepared = draft(hyperparameters=values, probe=measured)
+    assert (len(seen), prepared.plan.data.augment) == (1, ())
+    assert "hflip" in seen[0]
+
+
 def test_reading_images_that_stay_in_memory_is_counted_once(draft, monkeypatch):
     read = TrainingSet._read
     monkeypatch.setattr(TrainingSet, "_read", lambda *a: time.sleep(0.05) or read(*a))

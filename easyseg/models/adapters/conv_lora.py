@@ -156,8 +156,7 @@ class ConvLoRALinear(LoRALinear):
         else:
             routing = gate(features)
         if self.training:
-            counts = F.one_hot(routing.expert, len(self.experts)).sum(dim=0)
-            self.routing_counts.add_(counts.detach())
+            self.routing_counts.scatter_add_(0, routing.expert, torch.ones_like(routing.expert))
         return routing
 
     def _split(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,13 +183,17 @@ class ConvLoRALinear(LoRALinear):
         return self._all_at_once(maps, chosen)
 
     def _expert_by_expert(self, maps: Tensor, chosen: Tensor) -> Tensor:
-        kernel, bias = self._stacked(maps.dtype)
-        out = torch.zeros_like(maps)
-        for index in chosen.unique().tolist():
-            samples = (chosen == index).nonzero().squeeze(1)
-            own = apply_expert(maps[samples], kernel[index], bias[index], self.scales[index])
-            out = out.index_add(0, samples, own)
-        return out
+        kernels, biases = (part.unbind() for part in self._stacked(maps.dtype))
+        order = chosen.argsort()
+        counts = chosen.bincount(minlength=len(kernels)).tolist()
+        outs = [
+            apply_expert(own, kernel, bias, scale)
+            for own, kernel, bias, scale in zip(
+                maps[order].split(counts), kernels, biases, self.scales, strict=True
+            )
+            if len(own)
+        ]
+        return torch.cat(outs)[order.argsort()]
 
     def _all_at_once(self, maps: Tensor, chosen: Tensor) -> Tensor:
         kernel, bias = self._stacked(maps.dtype)

@@ -9,10 +9,11 @@ each value that the convolution reads is a fixed combination of the small map. N
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 __all__ = [
@@ -104,11 +105,13 @@ class AxisProducts(NamedTuple):
     Attributes:
         before: ``[3, n, P n]``: n values times ``before[e]`` are what tap e reads at all places.
         after: ``[P n, 3 n]``: times what three taps made of n values, summed over the taps.
+        reduce: ``[P n, n]``: values at all places times this are what the reduction makes of them.
         weights: ``[P]``, as in :class:`Stencil`.
     """
 
     before: Tensor
     after: Tensor
+    reduce: Tensor
     weights: Tensor
 
 
@@ -120,7 +123,8 @@ def axis_products(n: int, scale: int, device: torch.device, dtype: torch.dtype) 
         places = len(weights)
         before = matrix.permute(1, 3, 0, 2).reshape(_TAPS, n, places * n)
         after = matrix.transpose(1, 2).reshape(places * n, _TAPS * n)
-        return AxisProducts(before, after, weights)
+        reduce = torch.kron(weights[:, None], torch.eye(n, device=device, dtype=dtype))
+        return AxisProducts(before, after, reduce, weights)
 
 
 def apply_expert(z: Tensor, kernel: Tensor, bias: Tensor, scale: int) -> Tensor:
@@ -135,20 +139,68 @@ def apply_expert(z: Tensor, kernel: Tensor, bias: Tensor, scale: int) -> Tensor:
     Returns:
         Maps ``[S, r, H, W]``.
     """
+    if torch.is_grad_enabled():
+        out = _Expert.apply(z, kernel, bias, scale)
+        assert isinstance(out, Tensor)
+        return out
+    return _convolve(z, kernel, bias, scale)[0]
+
+
+class _Expert(torch.autograd.Function):
+    """One expert with its derivative written out.
+
+    The products are small: what autograd adds to each of them, and to each of the views between
+    them, takes as long as they do.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, kernel: Tensor, bias: Tensor, scale: int) -> Tensor:
+        out, *kept = _convolve(z, kernel, bias, scale)
+        ctx.save_for_backward(*kept)
+        ctx.shape, ctx.scale = z.shape, scale
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        across, mix, before_gelu = ctx.saved_tensors
+        s, r, h, w = ctx.shape
+        rows, cols = (axis_products(n, ctx.scale, mix.device, mix.dtype) for n in (h, w))
+        places = len(cols.weights)
+        own = gradient.permute(1, 2, 0, 3).reshape(r, 1, h * s * w)
+        if places > 1:
+            own = (own * rows.weights[:, None]).reshape(-1, w) @ cols.reduce.T
+        own = torch.ops.aten.gelu_backward(own.reshape(before_gelu.shape), before_gelu)
+        of_bias = own.sum(dim=(1, 2))
+        own = rows.after.T.expand(r, -1, -1).bmm(own).view(r * _TAPS, -1)
+        of_mix = own.mm(across.view(_TAPS * r, -1).T)
+        of_kernel = of_mix.view(r, _TAPS, _TAPS, r).permute(0, 3, 1, 2)
+        own = mix.T.mm(own).view(_TAPS, r * h * s, places * w)
+        of_z = own.bmm(cols.before.mT).sum(dim=0)
+        return of_z.view(r, h, s, w).permute(2, 0, 1, 3), of_kernel, of_bias, None
+
+
+def _convolve(
+    z: Tensor, kernel: Tensor, bias: Tensor, scale: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what an expert makes of the maps, and what its derivative needs of the way.
+
+    Channels stand in front and maps further behind, so that nothing is copied between the products.
+    """
     s, r, h, w = z.shape
     rows, cols = (axis_products(n, scale, z.device, z.dtype) for n in (h, w))
     places = len(cols.weights)
-    # The three column taps, mixed over taps and channels to three row taps, then the rows. With the
-    # channels in front and the maps further behind nothing is copied between the products.
-    across = z.permute(1, 2, 0, 3).reshape(1, r * h * s, w) @ cols.before
+    # The three column taps, mixed over taps and channels to three row taps, then the rows.
+    columns = z.permute(1, 2, 0, 3).reshape(r * h * s, w)
+    across = columns.expand(_TAPS, -1, -1).bmm(cols.before)
     mix = kernel.permute(0, 2, 3, 1).reshape(r * _TAPS, _TAPS * r)
-    mixed = mix @ across.view(_TAPS * r, h * s * places * w)
-    out = rows.after @ mixed.view(r, _TAPS * h, s * places * w)
-    out = F.gelu(out + bias[:, None, None])
+    mixed = mix.mm(across.view(_TAPS * r, -1)).view(r, _TAPS * h, -1)
+    before_gelu = torch.baddbmm(bias[:, None, None], rows.after.expand(r, -1, -1), mixed)
+    out = F.gelu(before_gelu)
     if places > 1:
-        out = rows.weights @ out.view(r, places, h * s * places * w)
-        out = cols.weights @ out.view(r, h * s, places, w)
-    return out.view(r, h, s, w).permute(2, 0, 1, 3)
+        out = out.view(-1, places * w).mm(cols.reduce)
+        out = rows.weights.expand(r, 1, -1).bmm(out.view(r, places, h * s * w))
+    return out.view(r, h, s, w).permute(2, 0, 1, 3), across, mix, before_gelu
 
 
 def apply_experts(z: Tensor, kernel: Tensor, bias: Tensor, rows: Stencil, cols: Stencil) -> Tensor:

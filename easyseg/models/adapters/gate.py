@@ -73,18 +73,20 @@ class NoisyTopOneGate(nn.Module):
             noise_std = F.softplus(features @ self.w_noise.to(features.dtype)) + _NOISE_FLOOR
             logits = clean + self.sample_noise(clean) * noise_std
         expert = logits.argmax(dim=-1)
-        chosen = F.one_hot(expert, self.num_experts).to(logits.dtype)
+        # F.one_hot would look for ids out of range first.
+        chosen = torch.zeros_like(logits).scatter_(-1, expert[:, None], 1.0)
         weight = logits.new_ones(len(logits))
         if self.kind == "learned":
             p = (logits.softmax(dim=-1) * chosen).sum(dim=-1)
             weight = p / p.detach()
-        # One expert is in balance, but the gate stays in the graph: "no gradient" would be an error
-        # under DDP.
-        balance = 0 * logits.sum()
         if self.num_experts > 1:
             importance = chosen.sum(dim=0)
             load = importance if noise_std is None else _load(clean, logits, noise_std)
-            balance = _BALANCE_SCALE * (_cv_squared(importance) + _cv_squared(load))
+            balance = _BALANCE_SCALE * _cv_squared(torch.stack([importance, load])).sum()
+        else:
+            # One expert is in balance, but the gate stays in the graph: "no gradient" would be an
+            # error under DDP.
+            balance = 0 * logits.sum()
         return Routing(expert, weight, balance)
 
 
@@ -100,5 +102,9 @@ def _load(clean: Tensor, noisy: Tensor, noise_std: Tensor) -> Tensor:
 
 
 def _cv_squared(v: Tensor) -> Tensor:
-    """Return the squared coefficient of variation of ``v`` ``[E]``, with the unbiased variance."""
-    return v.var() / (v.mean().square() + _EPSILON)
+    """Return the squared coefficient of variation of each row, with the unbiased variance.
+
+    Args:
+        v: ``[N, E]``.
+    """
+    return v.var(dim=1) / (v.mean(dim=1).square() + _EPSILON)

@@ -1,0 +1,103 @@
+"""Decisions about how long a fit is: its epochs, and what a time limit pays for of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from easyseg.plan.facts import Decision, Facts
+from easyseg.plan.sections import images_validated
+
+__all__ = ["epochs", "passes"]
+
+# Matrix products in float32 take a CPU twice as long as in bf16, other work hardly longer: a guess
+# at the samples of a fit that lasts as long.
+FLOAT32_SAMPLES = 0.75
+
+# Steps that are planned for each step that a time limit pays for: a probe on busy cores measures
+# too much, and time that is left over is lost.
+SPARE_STEPS = 1.3
+
+# Few images make short epochs: a limit may pay for so many steps, whatever the preset's epochs.
+LEAST_STEPS_WITHIN = 600
+
+
+def epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """Divide the budget of samples by the number of images."""
+    count, budget = facts.fingerprint.num_images, facts.budget
+    limit = facts.time_limit
+    ends = f"; ends earlier at your limit of {limit:.0f} s" if limit is not None else ""
+    steps = values["train.max_steps"]
+    if steps > 0:
+        enough = math.ceil(steps / _an_epoch(facts, values))
+        return Decision(enough, f"enough for {steps} steps{ends}")
+    paid = _paid_steps(facts, values)
+    if paid is not None:
+        return _epochs_within(facts, values, paid)
+    if "epochs" in budget:
+        machine = "a CPU" if facts.hardware.accelerator == "cpu" else "an accelerator"
+        return Decision(int(budget["epochs"]), f"the preset's epochs on {machine}{ends}")
+    slow = values["train.precision"] == "32"
+    samples = round(budget["samples"] * (FLOAT32_SAMPLES if slow else 1))
+    wanted = round(samples / count)
+    taken = min(max(wanted, budget["min_epochs"]), budget["max_epochs"])
+    kept = (
+        "" if taken == wanted else f", kept within {budget['min_epochs']}..{budget['max_epochs']}"
+    )
+    return Decision(
+        taken,
+        f"about {samples} samples in all on a CPU{' in float32' if slow else ''}, {count} an epoch"
+        f"{kept}{ends}",
+    )
+
+
+def _epochs_within(facts: Facts, values: Mapping[str, Any], steps: int) -> Decision:
+    """Take somewhat more epochs than the time limit pays for: the clock ends the last one."""
+    budget, costs, an_epoch = facts.budget, facts.costs, _an_epoch(facts, values)
+    assert costs is not None
+    validated = images_validated(values["train.validation_images"], facts.fingerprint.num_tuning)
+    most = int(budget.get("epochs", budget.get("max_epochs")))
+    at_least = math.ceil(LEAST_STEPS_WITHIN / an_epoch)
+    wanted = math.ceil(SPARE_STEPS * steps / an_epoch)
+    kept = f", kept to the preset's most of {most}" if wanted > most else ""
+    if wanted > most and at_least > most:
+        most = at_least
+        kept = f", kept to {LEAST_STEPS_WITHIN} steps" if wanted > most else ""
+    return Decision(
+        min(max(1, wanted), most),
+        f"your {facts.time_limit:.0f} s pay for about {steps} steps of {costs.step:.2g} s, "
+        f"{an_epoch} an epoch, and validations of {validated * costs.image:.2g} s; some more are "
+        f"planned, for the limit ends the fit{kept}",
+    )
+
+
+def passes(facts: Facts, values: Mapping[str, Any]) -> float:
+    """Return how often a fit sees each image: its epochs, or what of them is planned or paid for.
+
+    Args:
+        facts: What is known.
+        values: What was decided before, the epochs among it.
+    """
+    an_epoch = _an_epoch(facts, values)
+    ends = [values["train.epochs"] * an_epoch]
+    if values["train.max_steps"] > 0:
+        ends.append(values["train.max_steps"])
+    paid = _paid_steps(facts, values)
+    if paid is not None:
+        ends.append(paid)
+    return min(ends) / an_epoch
+
+
+def _an_epoch(facts: Facts, values: Mapping[str, Any]) -> int:
+    """Return the steps of an epoch."""
+    return math.ceil(facts.fingerprint.num_images / values["train.batch_size"])
+
+
+def _paid_steps(facts: Facts, values: Mapping[str, Any]) -> int | None:
+    """Return how many steps the time limit pays for; None without one, or if none was timed."""
+    limit, costs = facts.time_limit, facts.costs
+    if limit is None or costs is None or costs.step is None:
+        return None
+    validated = images_validated(values["train.validation_images"], facts.fingerprint.num_tuning)
+    return costs.steps_within(limit, _an_epoch(facts, values), validated)
