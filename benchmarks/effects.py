@@ -109,7 +109,7 @@ STUDIES = {
     "few_steps": Study(
         "the preset `fast`, 60 steps of two images or 100 of one",
         (*BINARY, "cwfid"),
-        {"train.max_steps": 60, "train.batch_size": 2},
+        {"train.max_steps": 60, "train.batch_size": 2, "data.augment": TURNS},
         {
             "as it is": {},
             "rate 2e-3": {"optim.lr": 2e-3},
@@ -134,17 +134,27 @@ STUDIES = {
     ),
     # About what 90 seconds of two cores pay for; the last variant takes no longer on small sets.
     "few_epochs": Study(
-        "the preset `fast`, 100 steps",
-        (*BINARY, "polyp_cvc", "glass_gdd", "camvid", "cwfid", "highway_cdnet"),
+        "the preset `fast`, 100 steps, images that may be turned",
+        (*BINARY, "glass_gdd", "cwfid"),
         {"train.max_steps": 100},
         {
-            "as it is": {},
+            "flips and turns": {"data.augment": TURNS},
             "images as they are": {"data.augment": []},
             "images as they are, adapters in the last 4 blocks, 210 steps": {
                 "data.augment": [],
                 "adapter.blocks": 4,
                 "train.max_steps": 210,
             },
+        },
+        preset="fast",
+    ),
+    "few_epochs_upright": Study(
+        "the preset `fast`, 100 steps, images that may be mirrored only",
+        ("polyp_cvc", "camvid", "highway_cdnet"),
+        {"train.max_steps": 100},
+        {
+            "left-right flips": {"data.augment": ["hflip"]},
+            "images as they are": {"data.augment": []},
         },
         preset="fast",
     ),

@@ -284,9 +284,7 @@ def prepare(
         costs = probe(prepared)
         draft, prepared = prepared, replace(prepared, plan=decided(costs=costs), costs=costs)
         if _steps_differ(draft.plan, prepared.plan):
-            again = probe(prepared)
-            # As long as the first at most; it may need no more memory than that one left.
-            costs = replace(again, memory_gb=again.memory_gb or costs.memory_gb)
+            costs = probe(prepared).completed(costs)  # As long as the first at most.
             prepared = replace(prepared, plan=decided(costs=costs), costs=costs)
     return prepared.validating_fewer(_presence(validation_facts, label_map), seed)
 

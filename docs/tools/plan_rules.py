@@ -359,8 +359,9 @@ def _input() -> tuple[Rule, ...]:
     above, below = ({"thickness": {"vessel": border + each}} for each in (TINY, -0.1 / usual))
     upright, known = input_choices.UPRIGHT_ABOVE, input_choices.UPRIGHT_KNOWN_FROM_IMAGES
     more = upright + 0.1
-    colours, crops = input_choices.COLOURS_FROM_EPOCHS, input_choices.CROPS_FROM_EPOCHS
-    passes = input_choices.TURNS_FROM_PASSES
+    colours, crops = input_choices.COLOURS_FROM_TIMES, input_choices.CROPS_FROM_TIMES
+    turns = input_choices.TURNS_FROM_TIMES
+    costs = Costs(step=0.5, image=0.1, build=2.0, before=5.0, memory_gb=None)
     return (
         Rule(
             "data.size",
@@ -387,19 +388,25 @@ def _input() -> tuple[Rule, ...]:
         ),
         Rule(
             "data.augment",
-            "`uprightness`: how much upper and lower halves differ; epochs, or what the limit pays "
-            "for of them; a domain you name",
+            "how often a fit sees each image, by its epochs or by a limit whose steps were timed; "
+            "`uprightness`: how much upper and lower halves differ; a domain you name",
             f"Flips and quarter turns if the uprightness is at most {upright:g}, else only left "
-            f"and right are swapped; so, too, below {known} images, which do not tell. Colours "
-            f"from {colours} epochs on, crops from {crops} on. Nothing where each image is seen "
-            f"less than {passes} times.",
+            f"and right are swapped; so, too, below {known} images, which do not tell. Nothing of "
+            f"it where images are seen less than {turns} times; colours from {colours} times on, "
+            f"crops from {crops} on.",
             (
                 case(f"uprightness {upright:g}", found={"uprightness": upright}),
                 case(f"uprightness {more:g}", found={"uprightness": more}, edge=True),
                 case(f"{known} images", count=known),
                 case(f"{known - 1} images", count=known - 1, edge=True),
-                case(f"{passes} epochs", overrides={"train.epochs": passes}),
-                case(f"{passes - 1} epochs", overrides={"train.epochs": passes - 1}, edge=True),
+                case(f"{turns} epochs", overrides={"train.epochs": turns}),
+                case(f"{turns - 1} epochs", overrides={"train.epochs": turns - 1}, edge=True),
+                case(
+                    "60 s, steps of half a second",
+                    presets="fast",
+                    time_limit=60.0,
+                    costs=costs,
+                ),
                 case(f"{colours - 1} epochs", overrides={"train.epochs": colours - 1}),
                 case(f"{colours} epochs", overrides={"train.epochs": colours}, edge=True),
                 case(f"{crops} epochs", overrides={"train.epochs": crops}, edge=True),

@@ -15,6 +15,7 @@ from easyseg.models.registry import get_spec
 from easyseg.plan import adapter_choices, input_choices, lengths, optimizer_choices
 from easyseg.plan.adapter_kinds import KINDS
 from easyseg.plan.facts import Decision, Facts
+from easyseg.plan.lengths import times_seen
 from easyseg.plan.memory import images_that_fit
 from easyseg.plan.repeats import VARIANTS, frozen_share, seen_again
 
@@ -250,7 +251,8 @@ def _prefix_cache(facts: Facts, values: Mapping[str, Any]) -> Decision:
         return Decision(False, "each epoch sees another window of an image")
     if not VARIANTS.keys() >= set(values["data.augment"]):
         return Decision(False, "augmentation makes another image of it in every epoch")
-    again = seen_again(values["data.augment"], values["train.epochs"], facts.hardware.processes)
+    times = times_seen(facts, values).value
+    again = seen_again(values["data.augment"], times, facts.hardware.processes)
     found = (
         f"{frozen:.0%} of the blocks are frozen before anything is trained, and {again:.0%} of the "
         "images were seen before, turned the same way"

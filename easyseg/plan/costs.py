@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["Costs", "Estimate"]
 
@@ -54,6 +54,20 @@ class Costs:
     before: float
     memory_gb: float | None
     reading: float = 0.0
+
+    def completed(self, first: Costs) -> Costs:
+        """Return these costs of a second plan, with what they leave open from those of the first.
+
+        It may need no more memory than the first has left, and none of its steps is timed where
+        features of the frozen part are kept; without them steps are longer.
+
+        Args:
+            first: What the probe of the first plan measured.
+        """
+        costs = replace(self, memory_gb=self.memory_gb or first.memory_gb)
+        if self.step is None:
+            costs = replace(costs, step=first.step, reading=first.reading)
+        return costs
 
     def seconds(self, steps: int, steps_an_epoch: int, validation_images: int) -> float:
         """Return what a fit takes, from its call to its return; the cost of a step must be known.

@@ -15,7 +15,7 @@ from easyseg.plan.costs import Costs, Estimate
 from easyseg.plan.domains import DOMAINS, flatten, parse
 from easyseg.plan.facts import FROM_YOUR_PLAN, SET_BY_YOU, Decision, Facts
 from easyseg.plan.hardware import Hardware
-from easyseg.plan.optimizer_choices import planned_steps
+from easyseg.plan.lengths import planned_steps, steps_an_epoch
 from easyseg.plan.plan import WITHOUT_EFFECT, Plan, in_words
 from easyseg.plan.preset_choice import choose_preset
 from easyseg.plan.presets import (
@@ -136,16 +136,16 @@ def decide(
         {key: decision.value for key, decision in decisions.items()},
         {key: decisions[key].reason for key in (*Plan.TOP, *DOMAINS)},
     )
-    if costs is None or costs.step is None:
-        return plan
+    if costs is None or costs.step is None or plan.train.prefix_cache:
+        return plan  # Steps with features that are kept were not timed.
     return replace(plan, estimate=_estimate(plan, facts, costs))
 
 
 def _estimate(plan: Plan, facts: Facts, costs: Costs) -> Estimate:
     """Return what the fit takes if nothing but the time limit ends it."""
-    found, steps = facts.fingerprint, planned_steps(facts, plan.values())
-    an_epoch = math.ceil(found.num_images / plan.train.batch_size)
-    validated = images_validated(plan.train.validation_images, found.num_tuning)
+    values = plan.values()
+    steps, an_epoch = planned_steps(facts, values), steps_an_epoch(facts, values)
+    validated = images_validated(plan.train.validation_images, facts.fingerprint.num_tuning)
     seconds = costs.seconds(steps, an_epoch, validated)
     return Estimate(min(seconds, facts.time_limit or math.inf), costs.memory_gb)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from easyseg.models.registry import BackboneSpec, get_spec
 from easyseg.plan.facts import Decision, Facts
-from easyseg.plan.lengths import passes
+from easyseg.plan.lengths import times_seen
 from easyseg.plan.preset_choice import CPU_FAST_BELOW_SECONDS
 from easyseg.plan.presets import SYMMETRIES
 
@@ -24,12 +24,13 @@ THIN_BELOW_PIXELS = 2.0
 UPRIGHT_ABOVE = 0.5
 UPRIGHT_KNOWN_FROM_IMAGES = 8
 
-# In very short fits every image is news, and changing it only slows learning down: by
-# benchmarks/effects.py flips and turns cost score where a fit saw its images once to three times,
-# colours in 5 epochs, which made no difference in 10. Where crops pay is a guess.
-TURNS_FROM_PASSES = 3
-COLOURS_FROM_EPOCHS = 10
-CROPS_FROM_EPOCHS = 20
+# In very short fits every image is news, and changing it only slows learning down. By
+# benchmarks/effects.py flips and turns cost score where images were seen 0.5 to 2.5 times (on one
+# set 4.5), colours where they were seen 5 times; those made no difference at 10. Where flips and
+# turns begin to pay, and crops, is a guess.
+TURNS_FROM_TIMES = 3
+COLOURS_FROM_TIMES = 10
+CROPS_FROM_TIMES = 20
 
 
 def size(facts: Facts, values: Mapping[str, Any]) -> Decision:
@@ -86,22 +87,19 @@ def scale(facts: Facts, values: Mapping[str, Any]) -> Decision:
 
 def augment(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Mirror and turn images where that gives what there may be; vary more in long fits."""
-    seen = passes(facts, values)
-    if seen < TURNS_FROM_PASSES:
-        times = f"each image is seen about {seen:.2g} times"
-        return Decision((), f"{times}: under {TURNS_FROM_PASSES}, all of it is news as it is")
-    (turned, why), epochs = _turns(facts), values["train.epochs"]
-    if epochs < COLOURS_FROM_EPOCHS:
-        few = f"{epochs} epochs are too few for crops and colours"
-        return Decision(turned, f"{why}; {few}")
-    if epochs < CROPS_FROM_EPOCHS:
-        return Decision(
-            (*turned, "colour"),
-            f"{why}; {epochs} epochs are enough for changed colours, too few for crops",
-        )
-    return Decision(
-        ("crop", *turned, "colour"), f"{why}; crops and colours, as {epochs} epochs are many"
-    )
+    seen, (turned, why) = times_seen(facts, values), _turns(facts)
+    times = f"each image is seen {math.floor(10 * seen.value) / 10:g} times"
+    if seen.value < TURNS_FROM_TIMES:
+        # One that a domain forbids anyway needs no word.
+        later = f" (in longer fits: {why})" if facts.symmetries is not None and turned else ""
+        few = f"under {TURNS_FROM_TIMES}, images change too seldom to gain from flips and turns"
+        return Decision((), f"{seen.reason}, {times}: {few}{later}")
+    if seen.value < COLOURS_FROM_TIMES:
+        return Decision(turned, f"{why}; {times}, too seldom for crops and colours")
+    if seen.value < CROPS_FROM_TIMES:
+        enough = "often enough for changed colours, too seldom for crops"
+        return Decision((*turned, "colour"), f"{why}; {times}, {enough}")
+    return Decision(("crop", *turned, "colour"), f"{why}; {times}: often, so crops and colours")
 
 
 def _turns(facts: Facts) -> tuple[tuple[str, ...], str]:

@@ -9,7 +9,7 @@ from typing import Any
 from easyseg.plan.facts import Decision, Facts
 from easyseg.plan.sections import images_validated
 
-__all__ = ["epochs", "passes"]
+__all__ = ["epochs", "planned_steps", "steps_an_epoch", "times_seen"]
 
 # Matrix products in float32 take a CPU twice as long as in bf16, other work hardly longer: a guess
 # at the samples of a fit that lasts as long.
@@ -30,7 +30,7 @@ def epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
     ends = f"; ends earlier at your limit of {limit:.0f} s" if limit is not None else ""
     steps = values["train.max_steps"]
     if steps > 0:
-        enough = math.ceil(steps / _an_epoch(facts, values))
+        enough = math.ceil(steps / steps_an_epoch(facts, values))
         return Decision(enough, f"enough for {steps} steps{ends}")
     paid = _paid_steps(facts, values)
     if paid is not None:
@@ -54,7 +54,7 @@ def epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
 
 def _epochs_within(facts: Facts, values: Mapping[str, Any], steps: int) -> Decision:
     """Take somewhat more epochs than the time limit pays for: the clock ends the last one."""
-    budget, costs, an_epoch = facts.budget, facts.costs, _an_epoch(facts, values)
+    budget, costs, an_epoch = facts.budget, facts.costs, steps_an_epoch(facts, values)
     assert costs is not None
     validated = images_validated(values["train.validation_images"], facts.fingerprint.num_tuning)
     most = int(budget.get("epochs", budget.get("max_epochs")))
@@ -72,26 +72,40 @@ def _epochs_within(facts: Facts, values: Mapping[str, Any], steps: int) -> Decis
     )
 
 
-def passes(facts: Facts, values: Mapping[str, Any]) -> float:
-    """Return how often a fit sees each image: its epochs, or what of them is planned or paid for.
+def steps_an_epoch(facts: Facts, values: Mapping[str, Any]) -> int:
+    """Return the optimizer steps of an epoch.
 
     Args:
-        facts: What is known.
-        values: What was decided before, the epochs among it.
+        facts: What the fit is planned from.
+        values: Values of the plan by dotted key: its batch.
     """
-    an_epoch = _an_epoch(facts, values)
-    ends = [values["train.epochs"] * an_epoch]
-    if values["train.max_steps"] > 0:
-        ends.append(values["train.max_steps"])
-    paid = _paid_steps(facts, values)
-    if paid is not None:
-        ends.append(paid)
-    return min(ends) / an_epoch
-
-
-def _an_epoch(facts: Facts, values: Mapping[str, Any]) -> int:
-    """Return the steps of an epoch."""
     return math.ceil(facts.fingerprint.num_images / values["train.batch_size"])
+
+
+def planned_steps(facts: Facts, values: Mapping[str, Any]) -> int:
+    """Return the number of optimizer steps of the whole fit.
+
+    Args:
+        facts: What the fit is planned from.
+        values: Values of the plan by dotted key: its batch, epochs and largest number of steps.
+    """
+    steps = int(values["train.epochs"]) * steps_an_epoch(facts, values)
+    most = values["train.max_steps"]
+    return min(steps, most) if most > 0 else steps
+
+
+def times_seen(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """Return how often a fit sees each image, and what lets it: the plan, or the time limit.
+
+    Args:
+        facts: What the fit is planned from.
+        values: As for :func:`planned_steps`, and the validation images.
+    """
+    planned, paid = planned_steps(facts, values), _paid_steps(facts, values)
+    an_epoch = steps_an_epoch(facts, values)
+    if paid is not None and paid < planned:
+        return Decision(paid / an_epoch, f"your {facts.time_limit:.0f} s pay for {paid} steps")
+    return Decision(planned / an_epoch, f"{planned} steps are planned")
 
 
 def _paid_steps(facts: Facts, values: Mapping[str, Any]) -> int | None:
@@ -100,4 +114,4 @@ def _paid_steps(facts: Facts, values: Mapping[str, Any]) -> int | None:
     if limit is None or costs is None or costs.step is None:
         return None
     validated = images_validated(values["train.validation_images"], facts.fingerprint.num_tuning)
-    return costs.steps_within(limit, _an_epoch(facts, values), validated)
+    return costs.steps_within(limit, steps_an_epoch(facts, values), validated)

@@ -9,8 +9,9 @@ from typing import Any
 from easyseg.models.registry import get_spec
 from easyseg.plan.adapter_kinds import KINDS
 from easyseg.plan.facts import Decision, Facts
+from easyseg.plan.lengths import planned_steps
 
-__all__ = ["decoder_lr", "lr", "planned_steps", "warmup"]
+__all__ = ["decoder_lr", "lr", "warmup"]
 
 HIGHEST_LR = 1e-3
 HIGHEST_LR_UP_TO_STEPS = 300
@@ -25,19 +26,6 @@ WARMUP_SHARES = (0.05, 0.3)
 PRETRAINED_DECODER_LR = 0.3
 # An encoder that is trained as a whole keeps what it knows by smaller steps still: a guess.
 PRETRAINED_ENCODER_LR = 0.1
-
-
-def planned_steps(facts: Facts, values: Mapping[str, Any]) -> int:
-    """Return the number of optimizer steps of the whole fit.
-
-    Args:
-        facts: What the fit is planned from.
-        values: Values of the plan by dotted key: its batch, epochs and largest number of steps.
-    """
-    an_epoch = math.ceil(facts.fingerprint.num_images / values["train.batch_size"])
-    steps = int(values["train.epochs"] * an_epoch)
-    most = values["train.max_steps"]
-    return min(steps, most) if most > 0 else steps
 
 
 def lr(facts: Facts, values: Mapping[str, Any]) -> Decision:

@@ -32,20 +32,21 @@ def frozen_share(spec: BackboneSpec, kind: str, blocks: str | int) -> float:
     return 0.0 if blocks == "all" else 1 - int(blocks) / spec.num_blocks
 
 
-def seen_again(augment: Sequence[str], epochs: int, processes: int) -> float:
+def seen_again(augment: Sequence[str], times: float, processes: int) -> float:
     """Return the share of a fit's inputs that the process they go to has seen before, on average.
 
     An input is one of the variants of its image and goes to one of the processes, by chance.
 
     Args:
         augment: Keys of :data:`VARIANTS`.
-        epochs: Passes over the images.
+        times: How often each image is seen.
         processes: Training processes in all.
 
     Example:
-        >>> seen_again([], epochs=4, processes=1)
+        >>> seen_again([], times=4, processes=1)
         0.75
     """
+    times = max(1.0, times)
     kinds = min(_MOST_VARIANTS, math.prod(VARIANTS[name] for name in augment)) * processes
-    different = kinds * (1 - (1 - 1 / kinds) ** epochs)
-    return 1 - different / epochs
+    different = kinds * (1 - (1 - 1 / kinds) ** times)
+    return 1 - different / times

@@ -57,10 +57,12 @@ def test_without_the_identity_the_chosen_expert_remains():
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("training", [True, False])
-def test_windows_of_an_image_routed_together(training):
+def test_windows_of_an_image_routed_together(training, dtype):
     layer, x = random_layer(routing="image")
-    layer, x = layer.double().train(training), x.double()
+    layer, x = layer.to(dtype).train(training), x.to(dtype)
+    exact = {"rtol": 1e-12, "atol": 1e-12} if dtype == torch.float64 else {}
     layer.gate.sample_noise = torch.zeros_like
     routed = []
     layer.gate.register_forward_hook(lambda module, args, out: routed.append((args[0], out)))
@@ -78,13 +80,15 @@ def test_windows_of_an_image_routed_together(training):
         mixed = (maps + expert(maps)).permute(0, 2, 3, 1)
         frozen = F.linear(x[3 * image : 3 * image + 3], layer.weight, layer.bias)
         expected = frozen + layer.scaling * mixed @ layer.lora_B.T
-        torch.testing.assert_close(y[3 * image : 3 * image + 3], expected)
+        # In float32 what the other image's windows add to a product changes its last digits.
+        rounded = exact or {"rtol": 1e-5, "atol": 1e-4}
+        torch.testing.assert_close(y[3 * image : 3 * image + 3], expected, **rounded)
     counts = torch.bincount(routing.expert, minlength=3) * 3
     assert torch.equal(layer.routing_counts, counts if training else torch.zeros_like(counts))
     # Without windows each sample is an image.
     other, _ = random_layer()
-    other.double().load_state_dict(layer.state_dict())
-    torch.testing.assert_close(layer.eval()(x), other(x))
+    other.to(dtype).load_state_dict(layer.state_dict())
+    torch.testing.assert_close(layer.eval()(x), other(x), **exact)
 
 
 def test_unknown_options_of_an_ablation_are_refused():

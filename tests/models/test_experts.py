@@ -52,6 +52,33 @@ def test_gradients_are_the_literal_ones(scale):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("scale", [1, 2, 3])
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("expanded", [False, True])
+def test_gradients_of_any_layout_are_the_literal_ones(scale, samples, expanded):
+    expert = random_expert(2, scale)
+    z = torch.randn(samples, 5, 4, 2, dtype=torch.float64).permute(0, 3, 1, 2).requires_grad_()
+    gradient = torch.randn(samples, 5, 4, 2, dtype=torch.float64).permute(0, 3, 1, 2)
+    if expanded:
+        gradient = torch.ones((), dtype=torch.float64).expand(samples, 2, 5, 4)
+    inputs = (z, expert.weight, expert.bias)
+    found = torch.autograd.grad(expert(z), inputs, gradient)
+    expected = torch.autograd.grad(literal(expert, z), inputs, gradient)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
+
+
+def test_under_autocast_an_expert_keeps_the_dtype_of_its_maps():
+    expert = random_expert(2, 2, dtype=torch.float32)
+    z = torch.randn(3, 2, 5, 4, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = expert(z)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, expert(z))
+    out.sum().backward()
+    assert z.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("scale", [3, 8])
 def test_the_global_grid_of_sam_in_float32(scale):
     expert = random_expert(3, scale, dtype=torch.float32)
@@ -79,6 +106,13 @@ def test_grouped_by_expert_and_all_at_once_agree(scales):
     for one, other in zip(*results, strict=True):
         assert one is not None
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("way", ["_expert_by_expert", "_all_at_once"])
+def test_no_window_at_all(way):
+    layer = ConvLoRALinear(nn.Linear(4, 4), rank=2, num_experts=4)
+    none = torch.zeros(0, 2, 6, 6)
+    assert getattr(layer, way)(none, torch.zeros(0, dtype=torch.int64)).shape == none.shape
 
 
 @pytest.mark.parametrize("way", ["_expert_by_expert", "_all_at_once"])

@@ -214,9 +214,13 @@ def test_tokens_of_an_mlp_in_strips_are_the_whole(
     fill_weights_that_matter(mlp).eval()
     x = torch.randn(2, 4, 3, 6)
     monkeypatch.setattr(tiny_vit, "_STRIP_BYTES", rows * 4 * 6 * 4)
+    calls = []
+    mlp.norm.register_forward_hook(lambda *args: calls.append(1))
     expected, balance = mlp(x)  # With gradients.
+    assert calls.pop()
     with torch.no_grad():
         found, without = mlp(x)
+    assert len(calls) == (1 if kind == "conv_lora" else -(-24 // rows))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert without == balance
 
@@ -224,15 +228,20 @@ def test_tokens_of_an_mlp_in_strips_are_the_whole(
 @pytest.mark.parametrize("prompted", [False, True])
 @pytest.mark.parametrize("mixed", [False, True])
 def test_the_fused_attention_without_gradients_is_the_other(
-    fill_weights_that_matter, prompted, mixed
+    monkeypatch, fill_weights_that_matter, prompted, mixed
 ):
     attention = fill_weights_that_matter(BiasAttention(8, 2, 3)).eval()
     x, prompts = torch.randn(4, 3, 3, 8), torch.randn(5, 8) if prompted else None
     tolerance = {"rtol": 3e-2, "atol": 3e-2} if mixed else {"rtol": 1e-5, "atol": 1e-6}
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
         expected, _ = attention(x, prompts=prompts)
+        fused, calls = F.scaled_dot_product_attention, []
+        monkeypatch.setattr(
+            F, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or fused(*a, **k)
+        )
         with torch.no_grad():
             found, _ = attention(x, prompts=prompts)
+    assert calls
     assert found.dtype == expected.dtype
     torch.testing.assert_close(found, expected, **tolerance)
 

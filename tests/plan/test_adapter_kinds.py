@@ -16,6 +16,7 @@ from easyseg.models.network import build_encoder, build_network
 from easyseg.models.registry import get_spec
 from easyseg.plan.adapter_choices import PROMPTS_PER_RANK, REDUCTION, SMALL_BACKBONE_RANK
 from easyseg.plan.adapter_kinds import KINDS
+from easyseg.plan.costs import Costs
 from easyseg.plan.memory import ENCODER_PARAMETERS, KEPT, ON_CUDA, images_that_fit
 from easyseg.plan.optimizer_choices import PRETRAINED_DECODER_LR, PRETRAINED_ENCODER_LR
 from easyseg.plan.presets import load_preset
@@ -221,6 +222,17 @@ def test_features_are_kept_where_they_can_be(kind, blocks, cached, word):
     plan = of_kind(kind, overrides=values)
     assert plan.train.prefix_cache is cached
     assert word in plan.reasons["train.prefix_cache"]
+
+
+def test_what_a_limit_lets_come_again_decides_on_keeping_not_the_planned_epochs():
+    values = {"data.augment": [], "adapter.blocks": 2, "train.epochs": 8, "train.batch_size": 1}
+    for seconds, times, cached in ((50.0, 0.8, False), (128.0, 2.0, True)):
+        paid = Costs(step=1.0, image=0.0, build=0.0, before=0.0, memory_gb=None)
+        plan = plan_for(facts(count=64), overrides=values, time_limit=seconds, costs=paid)
+        assert plan.train.prefix_cache is cached
+        again = max(0.0, 1 - 1 / times)
+        assert f"{again:.0%} of the images were seen before" in plan.reasons["train.prefix_cache"]
+        assert (plan.estimate is None) is cached  # No step with kept features was timed.
 
 
 def test_what_cannot_be_kept_or_recomputed_is_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -23,10 +24,10 @@ from easyseg.plan.adapter_choices import (
 )
 from easyseg.plan.costs import Costs
 from easyseg.plan.input_choices import (
-    COLOURS_FROM_EPOCHS,
-    CROPS_FROM_EPOCHS,
+    COLOURS_FROM_TIMES,
+    CROPS_FROM_TIMES,
     THIN_BELOW_PIXELS,
-    TURNS_FROM_PASSES,
+    TURNS_FROM_TIMES,
     UPRIGHT_ABOVE,
     UPRIGHT_KNOWN_FROM_IMAGES,
 )
@@ -286,8 +287,8 @@ def test_the_number_of_images_makes_epochs_and_those_make_colours_and_crops(coun
     wanted = round(bounds["samples"] / count)
     assert epochs == min(max(wanted, bounds["min_epochs"]), bounds["max_epochs"])
     assert f"{count} an epoch" in reason
-    assert ("colour" in augment) == (epochs >= COLOURS_FROM_EPOCHS)
-    assert ("crop" in augment) == (epochs >= CROPS_FROM_EPOCHS)
+    assert ("colour" in augment) == (epochs >= COLOURS_FROM_TIMES)
+    assert ("crop" in augment) == (epochs >= CROPS_FROM_TIMES)
 
 
 @quick
@@ -298,8 +299,11 @@ def test_images_that_a_limit_lets_a_fit_see_rarely_stay_as_they_are(count, times
     augment, reason = decided(
         "data.augment", facts(count), presets="fast", time_limit=steps, costs=paid
     )
-    assert (augment == ()) == (steps / count < TURNS_FROM_PASSES)
-    assert (f"about {steps / count:.2g} times" in reason) == (augment == ())
+    assert (augment == ()) == (steps / count < TURNS_FROM_TIMES)
+    times = float(re.search(r"seen ([\d.]+) times", reason)[1])
+    assert steps / count - 0.1 < times <= steps / count + 1e-9
+    assert (times < TURNS_FROM_TIMES) == (augment == ())
+    assert (f"your {steps} s pay for {steps} steps" in reason) == (augment == ())
 
 
 # Head, loss, class weights: the number of classes and their shares.

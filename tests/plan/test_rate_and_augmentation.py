@@ -11,7 +11,7 @@ from plan_makers import CPU, facts, plan_for
 
 from easyseg.plan.adapter_choices import ALPHA_PER_RANK
 from easyseg.plan.costs import Costs
-from easyseg.plan.input_choices import COLOURS_FROM_EPOCHS, CROPS_FROM_EPOCHS
+from easyseg.plan.input_choices import COLOURS_FROM_TIMES, CROPS_FROM_TIMES
 from easyseg.plan.optimizer_choices import HIGHEST_LR, HIGHEST_LR_UP_TO_STEPS
 
 
@@ -75,12 +75,12 @@ def test_few_images_do_not_tell_up_from_down():
 def test_longer_fits_change_colours_then_crop_too():
     short, middle, long = (
         plan_for(overrides={"train.epochs": epochs})
-        for epochs in (COLOURS_FROM_EPOCHS - 1, COLOURS_FROM_EPOCHS, CROPS_FROM_EPOCHS)
+        for epochs in (COLOURS_FROM_TIMES - 1, COLOURS_FROM_TIMES, CROPS_FROM_TIMES)
     )
     assert set(middle.data.augment) - set(short.data.augment) == {"colour"}
     assert set(long.data.augment) - set(middle.data.augment) == {"crop"}
-    assert "too few for crops and colours" in short.reasons["data.augment"]
-    assert "too few for crops" in middle.reasons["data.augment"]
+    assert "9 times, too seldom for crops and colours" in short.reasons["data.augment"]
+    assert "10 times, often enough for changed colours" in middle.reasons["data.augment"]
 
 
 def test_too_few_passes_change_nothing_whoever_ends_the_fit():
@@ -88,18 +88,35 @@ def test_too_few_passes_change_nothing_whoever_ends_the_fit():
     paid = Costs(step=1.0, image=0.0, build=0.0, before=0.0, memory_gb=None)
     for options in (
         {"overrides": {"train.epochs": 2}},
-        {"overrides": {"train.epochs": 30, "train.max_steps": 150}},
-        {"overrides": {"train.epochs": 30}, "time_limit": 150.0, "costs": paid},
+        {"overrides": {"train.epochs": 30, "train.max_steps": 130}},
+        {"overrides": {"train.epochs": 30}, "time_limit": 130.0, "costs": paid},
     ):
         plan = plan_for(facts(count=64), presets="fast", **options)
         assert plan.data.augment == ()
-        assert "times: under 3" in plan.reasons["data.augment"]
+        assert "seen 2 times: under 3" in plan.reasons["data.augment"]
     for options in (
         {"overrides": {"train.epochs": 3}},
         {"overrides": {"train.max_steps": 192}},
         {"time_limit": 192.0, "costs": paid},
     ):
         assert "hflip" in plan_for(facts(count=64), presets="fast", **options).data.augment
+
+
+def test_what_ends_a_long_plan_early_leaves_out_crops_and_colours_too():
+    overrides = {"train.epochs": 30, "train.max_steps": 5 * 64}
+    assert set(plan_for(facts(count=64), presets="fast", overrides=overrides).data.augment) == {
+        "hflip",
+        "vflip",
+        "rot90",
+    }
+
+
+def test_a_domain_whose_turns_come_too_early_is_named():
+    few = {"train.epochs": 1}
+    plan = plan_for(presets=["fast", "road"], overrides=few)
+    assert plan.data.augment == ()
+    assert "in longer fits: preset road" in plan.reasons["data.augment"]
+    assert "longer" not in plan_for(presets=["fast", "text"], overrides=few).reasons["data.augment"]
 
 
 def test_the_users_list_wins():

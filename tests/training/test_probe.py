@@ -144,6 +144,22 @@ def test_flips_that_are_left_out_cost_no_second_probe(draft):
     assert "hflip" in seen[0]
 
 
+def test_a_second_probe_of_kept_features_does_not_undo_what_it_was_made_for(draft):
+    """Four images seen twice in a minute: left as they are they come again, and are kept."""
+    seen = []
+
+    def measured(prepared):
+        seen.append(prepared.plan.train.prefix_cache)
+        return Costs(None if seen[-1] else 6.5, 0.1, 0.5, 3.0, 1.0, 0.25)
+
+    values = {k: v for k, v in draft.keywords["hyperparameters"].items() if k != "data.augment"}
+    values |= {"train.max_steps": -1, "train.epochs": 3, "adapter.blocks": 1, "train.batch_size": 1}
+    prepared = draft(hyperparameters=values, presets=["fast", "microscopy"], probe=measured)
+    assert seen == [False, True]
+    assert (prepared.plan.data.augment, prepared.plan.train.prefix_cache) == ((), True)
+    assert (prepared.costs.step, prepared.costs.reading) == (6.5, 0.25)
+
+
 def test_reading_images_that_stay_in_memory_is_counted_once(draft, monkeypatch):
     read = TrainingSet._read
     monkeypatch.setattr(TrainingSet, "_read", lambda *a: time.sleep(0.05) or read(*a))

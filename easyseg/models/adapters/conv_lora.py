@@ -156,7 +156,8 @@ class ConvLoRALinear(LoRALinear):
         else:
             routing = gate(features)
         if self.training:
-            self.routing_counts.scatter_add_(0, routing.expert, torch.ones_like(routing.expert))
+            numbers = torch.arange(len(self.experts), device=routing.expert.device)
+            self.routing_counts.add_((routing.expert[:, None] == numbers).sum(dim=0))
         return routing
 
     def _split(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,6 +184,8 @@ class ConvLoRALinear(LoRALinear):
         return self._all_at_once(maps, chosen)
 
     def _expert_by_expert(self, maps: Tensor, chosen: Tensor) -> Tensor:
+        if not len(maps):
+            return maps
         kernels, biases = (part.unbind() for part in self._stacked(maps.dtype))
         order = chosen.argsort()
         counts = chosen.bincount(minlength=len(kernels)).tolist()

@@ -130,6 +130,9 @@ def axis_products(n: int, scale: int, device: torch.device, dtype: torch.dtype) 
 def apply_expert(z: Tensor, kernel: Tensor, bias: Tensor, scale: int) -> Tensor:
     """Apply one expert to all maps, in few and large products.
 
+    Its gradients have no gradients, and ``torch.func`` does not take it apart. Autocast has to be
+    off.
+
     Args:
         z: Maps ``[S, r, H, W]``.
         kernel: Convolution kernel ``[r, r, 3, 3]``.
@@ -167,9 +170,9 @@ class _Expert(torch.autograd.Function):
         s, r, h, w = ctx.shape
         rows, cols = (axis_products(n, ctx.scale, mix.device, mix.dtype) for n in (h, w))
         places = len(cols.weights)
-        own = gradient.permute(1, 2, 0, 3).reshape(r, 1, h * s * w)
+        own = gradient.permute(1, 2, 0, 3).reshape(r * h * s, w)
         if places > 1:
-            own = (own * rows.weights[:, None]).reshape(-1, w) @ cols.reduce.T
+            own = rows.weights[:, None] * own.mm(cols.reduce.T).view(r, 1, -1)
         own = torch.ops.aten.gelu_backward(own.reshape(before_gelu.shape), before_gelu)
         of_bias = own.sum(dim=(1, 2))
         own = rows.after.T.expand(r, -1, -1).bmm(own).view(r * _TAPS, -1)
@@ -198,8 +201,8 @@ def _convolve(
     before_gelu = torch.baddbmm(bias[:, None, None], rows.after.expand(r, -1, -1), mixed)
     out = F.gelu(before_gelu)
     if places > 1:
+        out = rows.weights.expand(r, 1, -1).bmm(out.view(r, places, -1))
         out = out.view(-1, places * w).mm(cols.reduce)
-        out = rows.weights.expand(r, 1, -1).bmm(out.view(r, places, h * s * w))
     return out.view(r, h, s, w).permute(2, 0, 1, 3), across, mix, before_gelu
 
 
@@ -252,4 +255,5 @@ class ConvExpert(nn.Conv2d):
 
     def forward(self, z: Tensor) -> Tensor:
         """Apply the expert to feature maps ``[S, r, H, W]``, in their dtype; the shape stays."""
-        return apply_expert(z, self.weight.to(z.dtype), self.bias.to(z.dtype), self.scale)
+        with torch.autocast(z.device.type, enabled=False):
+            return apply_expert(z, self.weight.to(z.dtype), self.bias.to(z.dtype), self.scale)
