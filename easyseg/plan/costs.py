@@ -46,6 +46,7 @@ class Costs:
             it is not known.
         reading: Seconds of reading all training images for the first time, where they stay in
             memory then.
+        step_is_bound: Whether steps are shorter than that, as features are kept.
     """
 
     step: float | None
@@ -54,6 +55,7 @@ class Costs:
     before: float
     memory_gb: float | None
     reading: float = 0.0
+    step_is_bound: bool = False
 
     def completed(self, first: Costs) -> Costs:
         """Return these costs of a second plan, with what they leave open from those of the first.
@@ -66,7 +68,7 @@ class Costs:
         """
         costs = replace(self, memory_gb=self.memory_gb or first.memory_gb)
         if self.step is None:
-            costs = replace(costs, step=first.step, reading=first.reading)
+            costs = replace(costs, step=first.step, reading=first.reading, step_is_bound=True)
         return costs
 
     def seconds(self, steps: int, steps_an_epoch: int, validation_images: int) -> float:

@@ -48,7 +48,7 @@ _ORDER = (*_FIRST, *(key for key in DOMAINS if key not in _FIRST))
 # What only a gate makes sense of.
 _ROUTED = ("adapter.routing", "loss.balance_weight")
 # What follows from a time limit and the costs.
-_PAID_FOR = ("train.epochs", "train.validation_images", "data.augment")
+_PAID_FOR = ("train.epochs", "train.validation_images", "train.prefix_cache", "data.augment")
 # Follows the scales where the user sets them, whatever the preset says.
 _FOLLOWING = "adapter.num_experts"
 
@@ -282,8 +282,11 @@ def _is_known(key: str, facts: Facts) -> bool:
     """Return whether it was found out what easyseg would take instead of a given value."""
     if key == "backbone.name":  # Which weights could be had is not asked on a GPU.
         return facts.hardware.accelerator == "cpu"
-    # What a limit pays for takes a probe.
-    return key not in _PAID_FOR or facts.time_limit is None or facts.costs is not None
+    if key not in _PAID_FOR or facts.time_limit is None:
+        return True
+    # What a limit pays for takes a probe, of whose steps the validation knows nothing.
+    timed = facts.costs is not None and facts.costs.step is not None
+    return timed or (key == "train.validation_images" and facts.costs is not None)
 
 
 def _unused_by(key: str, values: Mapping[str, Any]) -> str | None:

@@ -25,9 +25,9 @@ UPRIGHT_ABOVE = 0.5
 UPRIGHT_KNOWN_FROM_IMAGES = 8
 
 # In very short fits every image is news, and changing it only slows learning down. By
-# benchmarks/effects.py flips and turns cost score where images were seen 0.5 to 2.5 times (on one
-# set 4.5), colours where they were seen 5 times; those made no difference at 10. Where flips and
-# turns begin to pay, and crops, is a guess.
+# benchmarks/effects.py flips and turns cost score where images were seen 0.6 to 2.3 times (and 4.5
+# times on one set), colours where they were seen 5 times; those made no difference at 10. Where
+# flips and turns begin to pay, and crops, is a guess.
 TURNS_FROM_TIMES = 3
 COLOURS_FROM_TIMES = 10
 CROPS_FROM_TIMES = 20
@@ -88,17 +88,17 @@ def scale(facts: Facts, values: Mapping[str, Any]) -> Decision:
 def augment(facts: Facts, values: Mapping[str, Any]) -> Decision:
     """Mirror and turn images where that gives what there may be; vary more in long fits."""
     seen, (turned, why) = times_seen(facts, values), _turns(facts)
-    times = f"each image is seen {math.floor(10 * seen.value) / 10:g} times"
+    number = f"{math.floor(10 * seen.value) / 10:g}" if seen.value >= 0.1 else "less than 0.1"
+    times = f"{seen.reason}, images are seen {number} times on average"
     if seen.value < TURNS_FROM_TIMES:
-        # One that a domain forbids anyway needs no word.
-        later = f" (in longer fits: {why})" if facts.symmetries is not None and turned else ""
-        few = f"under {TURNS_FROM_TIMES}, images change too seldom to gain from flips and turns"
-        return Decision((), f"{seen.reason}, {times}: {few}{later}")
+        later = "" if facts.symmetries is None else f"; {why}"
+        few = f"under {TURNS_FROM_TIMES}, too seldom to gain from flips and turns"
+        return Decision((), f"{times}: {few}{later}")
     if seen.value < COLOURS_FROM_TIMES:
-        return Decision(turned, f"{why}; {times}, too seldom for crops and colours")
+        return Decision(turned, f"{why}; {times}: too seldom for crops and colours")
     if seen.value < CROPS_FROM_TIMES:
         enough = "often enough for changed colours, too seldom for crops"
-        return Decision((*turned, "colour"), f"{why}; {times}, {enough}")
+        return Decision((*turned, "colour"), f"{why}; {times}: {enough}")
     return Decision(("crop", *turned, "colour"), f"{why}; {times}: often, so crops and colours")
 
 

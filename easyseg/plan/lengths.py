@@ -33,7 +33,7 @@ def epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
         enough = math.ceil(steps / steps_an_epoch(facts, values))
         return Decision(enough, f"enough for {steps} steps{ends}")
     paid = _paid_steps(facts, values)
-    if paid is not None:
+    if paid is not None and facts.costs is not None and not facts.costs.step_is_bound:
         return _epochs_within(facts, values, paid)
     if "epochs" in budget:
         machine = "a CPU" if facts.hardware.accelerator == "cpu" else "an accelerator"
@@ -104,8 +104,10 @@ def times_seen(facts: Facts, values: Mapping[str, Any]) -> Decision:
     planned, paid = planned_steps(facts, values), _paid_steps(facts, values)
     an_epoch = steps_an_epoch(facts, values)
     if paid is not None and paid < planned:
-        return Decision(paid / an_epoch, f"your {facts.time_limit:.0f} s pay for {paid} steps")
-    return Decision(planned / an_epoch, f"{planned} steps are planned")
+        bound = "at least " if facts.costs is not None and facts.costs.step_is_bound else ""
+        found = f"your {facts.time_limit:.0f} s pay for {bound}{paid} steps"
+        return Decision(paid / an_epoch, found)
+    return Decision(planned / an_epoch, f"steps planned: {planned}")
 
 
 def _paid_steps(facts: Facts, values: Mapping[str, Any]) -> int | None:

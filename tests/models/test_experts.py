@@ -112,7 +112,10 @@ def test_grouped_by_expert_and_all_at_once_agree(scales):
 def test_no_window_at_all(way):
     layer = ConvLoRALinear(nn.Linear(4, 4), rank=2, num_experts=4)
     none = torch.zeros(0, 2, 6, 6)
-    assert getattr(layer, way)(none, torch.zeros(0, dtype=torch.int64)).shape == none.shape
+    out = getattr(layer, way)(none, torch.zeros(0, dtype=torch.int64))
+    assert out.shape == none.shape
+    out.sum().backward()  # They stay in the graph, which DDP asks for.
+    assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in layer.experts.parameters())
 
 
 @pytest.mark.parametrize("way", ["_expert_by_expert", "_all_at_once"])

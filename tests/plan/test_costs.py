@@ -71,6 +71,18 @@ def test_where_no_step_was_timed_the_preset_decides_the_epochs_and_the_limit_the
     assert plan.estimate is None
 
 
+def test_where_steps_are_shorter_than_those_that_were_timed_the_preset_decides_the_epochs():
+    found = facts(count=20)
+    paid = costs(step=2.0)
+    known, bound = (
+        plan_for(found, presets="fast", time_limit=60, costs=each)
+        for each in (paid, replace(paid, step_is_bound=True))
+    )
+    assert "pay for" in known.reasons["train.epochs"]
+    assert bound.train.epochs == plan_for(found, presets="fast").train.epochs > known.train.epochs
+    assert bound.data.augment == known.data.augment == ()
+
+
 def test_a_limit_pays_for_more_epochs_of_few_images_than_the_preset_has():
     """Six images make an epoch of six steps: 30 of them would end long before two minutes."""
     few = facts(count=6)

@@ -71,8 +71,12 @@ def test_what_a_limit_pays_for_is_not_known_without_a_probe(edited):
         plan = changed(plan, "train", epochs=2)
     again = plan_for(found, **limit, given=plan)
     assert again.values() == plan.values()
-    for key in ("train.epochs", "train.validation_images", "data.augment"):
+    for key in ("train.epochs", "train.validation_images", "data.augment", "train.prefix_cache"):
         assert again.reasons[key] == "from the plan you gave"
+    kept = Costs(None, 0.5, 1.0, 5.0, None)
+    untimed = plan_for(found, **limit, given=plan, costs=kept)
+    for key in ("train.epochs", "data.augment", "train.prefix_cache"):
+        assert untimed.reasons[key] == "from the plan you gave"
     known = plan_for(found, **limit, given=plan, costs=Costs(0.7, 0.5, 1.0, 5.0, 2.0))
     assert ("easyseg would take" in known.reasons["train.epochs"]) == edited
 

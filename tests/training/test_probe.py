@@ -158,6 +158,8 @@ def test_a_second_probe_of_kept_features_does_not_undo_what_it_was_made_for(draf
     assert seen == [False, True]
     assert (prepared.plan.data.augment, prepared.plan.train.prefix_cache) == ((), True)
     assert (prepared.costs.step, prepared.costs.reading) == (6.5, 0.25)
+    assert prepared.costs.step_is_bound
+    assert "pay for at least" in prepared.plan.reasons["data.augment"]
 
 
 def test_reading_images_that_stay_in_memory_is_counted_once(draft, monkeypatch):

@@ -185,7 +185,7 @@ class ConvLoRALinear(LoRALinear):
 
     def _expert_by_expert(self, maps: Tensor, chosen: Tensor) -> Tensor:
         if not len(maps):
-            return maps
+            return self._all_at_once(maps, chosen)
         kernels, biases = (part.unbind() for part in self._stacked(maps.dtype))
         order = chosen.argsort()
         counts = chosen.bincount(minlength=len(kernels)).tolist()
