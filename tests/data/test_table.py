@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
+from concurrent.futures import ProcessPoolExecutor
+from copy import copy
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -188,10 +190,12 @@ def test_series_and_columns_of_paths(folder, frame):
 
 
 def test_pictures_are_loaded_before_workers_share_their_file(folder):
+    """To a spawned process, as on Windows and macOS, and back."""
     opened = Image.open(folder / "images/a.png")
     samples = read_samples([opened], label=None)
     (folder / "images/a.png").unlink()
-    again = pickle.loads(pickle.dumps(samples))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        again = pool.submit(copy, samples).result()
     np.testing.assert_array_equal(read_image(again.images[0])[..., 0], PIXELS)
 
 
