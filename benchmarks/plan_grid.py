@@ -5,9 +5,9 @@
 
 A cell is one setting on one set with one seed, as in eight_sets.py: a fresh process of two threads,
 whose 60 seconds run from the call of fit to its return. The settings are the plan as it decides by
-itself, and four that have input size and learning rate set for all sets and the rest automatic. The
-sizes are those that the presets take for lite_medsam on a CPU: 112, and 168 where objects are thin;
-both fill its windows.
+itself, and four that have input size and learning rate set for all sets and the rest automatic: the
+size that lite_medsam was trained at and half of it, and two rates, the higher of which is that of
+the plan. A grid that held the plan's own setting would compare the plan with itself.
 
 Of the four the one with the best mean test score is chosen on one half of the sets and applied to
 the other half, and the other way round: what somebody would have found who tuned on four problems
@@ -30,7 +30,7 @@ import _cells
 from _plan_grid_table import table
 
 AUTOMATIC = "automatic"
-SIZES = (112, 168)
+SIZES = (128, 256)
 RATES = ("3e-4", "1e-3")
 GRID = {
     f"{size}px-{rate}": {"data.size": size, "optim.lr": float(rate)}

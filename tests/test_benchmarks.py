@@ -293,7 +293,7 @@ def test_the_table_of_the_grid_says_what_was_chosen_and_who_is_ahead():
 
 def test_the_grid_is_two_sizes_by_two_rates_and_its_halves_are_all_sets():
     assert [sorted(values.items()) for values in plan_grid.GRID.values()] == [
-        [("data.size", size), ("optim.lr", rate)] for size in (112, 168) for rate in (3e-4, 1e-3)
+        [("data.size", size), ("optim.lr", rate)] for size in (128, 256) for rate in (3e-4, 1e-3)
     ]
     for values in plan_grid.SETTINGS.values():
         planned = plan_for(overrides=values).values()
@@ -312,7 +312,7 @@ def test_finished_cells_of_the_grid_are_read_in_order_and_not_run_again(tmp_path
     def run_cell(cell, data, results, budget, busy):
         ran.append(cell)
         record.write_json(cell.file(results), grid_cell(*cell, 0.5) | {"budget_seconds": budget})
-        return cell.setting != "112px-3e-4"
+        return cell.setting != "128px-3e-4"
 
     def call(*words):
         ran.clear()
@@ -321,17 +321,17 @@ def test_finished_cells_of_the_grid_are_read_in_order_and_not_run_again(tmp_path
         return [cell.setting for cell in ran]
 
     monkeypatch.setattr(plan_grid, "run_cell", run_cell)
-    two = ("--sets", "skin_isic", "--seeds", "0", "--settings", "168px-1e-3", "automatic")
-    assert call(*two) == ["168px-1e-3", "automatic"]
+    two = ("--sets", "skin_isic", "--seeds", "0", "--settings", "256px-1e-3", "automatic")
+    assert call(*two) == ["256px-1e-3", "automatic"]
     assert call(*two) == []
-    assert call(*two, "--budget", "5") == ["168px-1e-3", "automatic"]
+    assert call(*two, "--budget", "5") == ["256px-1e-3", "automatic"]
     found = plan_grid.read_cells(tmp_path, 5.0)
-    assert [cell.setting for cell in found] == ["automatic", "168px-1e-3"]
-    with pytest.raises(SystemExit, match="failed: skin_isic 112px-3e-4 0"):
+    assert [cell.setting for cell in found] == ["automatic", "256px-1e-3"]
+    with pytest.raises(SystemExit, match="failed: skin_isic 128px-3e-4 0"):
         call("--sets", "skin_isic", "leaf_disease", "--seeds", "0", "--budget", "5")
     text = (tmp_path / "plan_grid.md").read_text(encoding="utf-8")
     assert "| skin_isic | `iou@image` |" in text
-    assert "Best on leaf_disease: 112 px, 3e-4 (mean 0.500); applied to skin_isic." in text
+    assert "Best on leaf_disease: 128 px, 3e-4 (mean 0.500); applied to skin_isic." in text
 
 
 def estimated_cell(name, case, seconds, memory=2.0, **other):
