@@ -48,6 +48,10 @@ class Reporter:
         self.verbosity = verbosity
         self._console: Console | None = None
 
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the console, which cannot be pickled: a spawned process opens its own."""
+        return {"verbosity": self.verbosity, "_console": None}
+
     @property
     def console(self) -> Console:
         """The console, on standard error: standard output stays free for results."""

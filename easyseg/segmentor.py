@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -229,6 +230,7 @@ class SemanticSegmentor:
             hardware = detect_hardware(accelerator, devices, num_nodes)
             # Processes that are forked later cannot use a GPU that was woken before.
             forked = strategy in ("ddp_fork", "ddp_notebook")
+            workers = loader_workers(num_workers, hardware)
             prepared = self._prepare(
                 train_data,
                 tuning_data,
@@ -241,6 +243,7 @@ class SemanticSegmentor:
                 index=_index(devices),
                 seed=seed,
                 clock=clock,
+                workers=workers,
                 probed=plan is None and (time_limit or 0) >= PROBED_FROM_SECONDS and not forked,
                 run_folder=run_folder,
                 reporter=reporter,
@@ -251,7 +254,6 @@ class SemanticSegmentor:
             # CPU processes are just a number, and have no indices.
             chosen = isinstance(devices, (list, tuple)) and hardware.accelerator != "cpu"
             used = devices if chosen else hardware.devices
-            workers = loader_workers(num_workers, hardware)
             prepared = train(
                 prepared,
                 seed=seed,
@@ -316,8 +318,10 @@ class SemanticSegmentor:
         from easyseg.clock import Clock
         from easyseg.console import reporting
         from easyseg.plan.hardware import detect_hardware
+        from easyseg.training.fit import loader_workers
         from easyseg.training.probe import PROBED_FROM_SECONDS
 
+        hardware = detect_hardware(accelerator, devices, num_nodes)
         with reporting(self.verbosity) as reporter:
             return self._prepare(
                 train_data,
@@ -327,10 +331,11 @@ class SemanticSegmentor:
                 plan=None,
                 holdout_frac=holdout_frac,
                 groups=groups,
-                hardware=detect_hardware(accelerator, devices, num_nodes),
+                hardware=hardware,
                 index=_index(devices),
                 seed=seed,
                 clock=Clock(started, time_limit),
+                workers=loader_workers("auto", hardware),
                 probed=time_limit is None or time_limit >= PROBED_FROM_SECONDS,
                 run_folder=Path(),
                 reporter=reporter,
@@ -367,8 +372,8 @@ class SemanticSegmentor:
             NotFittedError: Before ``fit`` or ``load``.
             DataError: Images that are missing or cannot be read, all at once and before the first
                 prediction.
-            OptionError: A threshold out of range or for a multi-class model, or masks that would
-                replace files.
+            OptionError: A threshold out of range or for a multi-class model, masks that would
+                replace files, or that no PNG holds.
         """
         import numpy as np
 
@@ -379,7 +384,7 @@ class SemanticSegmentor:
         paths = None
         if output_dir is not None:
             folder = Path(output_dir).expanduser()
-            paths = output_paths(folder, samples, ranks, overwrite=overwrite)
+            paths = output_paths(folder, samples, ranks, self.label_map_, overwrite=overwrite)
         self._check_readable(samples, ranks)
         if paths is not None:
             return self._predict_to(paths, samples, ranks, batch_size, threshold)
@@ -758,8 +763,10 @@ class SemanticSegmentor:
             raise OptionError(
                 f"problem_type is {self.problem_type!r}, expected 'auto', 'binary' or 'multiclass'"
             )
-        if time_limit is not None and not time_limit > 0:
-            raise OptionError(f"time_limit is {time_limit}, expected seconds above 0 or None")
+        if time_limit is not None and not 0 < time_limit < math.inf:
+            raise OptionError(
+                f"time_limit is {time_limit}, expected seconds above 0, or None for no limit"
+            )
         if not (isinstance(seed, int) and 0 <= seed < 2**32):
             raise OptionError(f"seed is {seed!r}, expected a whole number from 0 to 2**32 - 1")
         if num_workers != "auto" and not (isinstance(num_workers, int) and num_workers >= 0):
@@ -781,6 +788,7 @@ class SemanticSegmentor:
         index: int,
         seed: int,
         clock: Clock,
+        workers: int,
         probed: bool,
         run_folder: Path,
         reporter: Reporter,
@@ -795,7 +803,10 @@ class SemanticSegmentor:
         # Of several processes each would measure other costs, and plan another fit.
         if probed and hardware.processes == 1:
             device = _device(hardware.accelerator, index)
-            probe = partial(measure_costs, device=device, seed=seed, clock=clock)
+            beside = (
+                workers if hardware.accelerator != "cpu" else 0
+            )  # On a CPU they take its cores.
+            probe = partial(measure_costs, device=device, seed=seed, clock=clock, workers=beside)
         with reporter.progress("reading the data, planning", None) as advance:
             return prepare(
                 train_data,

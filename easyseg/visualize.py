@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from easyseg.errors import DataError, OptionError
+from easyseg.files import whole_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +124,8 @@ def write_overlays(
     for image, mask in zip(images, masks, strict=True):
         picture = (folder / Path(mask).relative_to(masks_in)).with_suffix(".jpg")
         picture.parent.mkdir(parents=True, exist_ok=True)
-        overlay(image, mask, ignore=ignore, coloured=coloured).save(picture, quality=90)
+        with whole_file(picture) as beside:
+            overlay(image, mask, ignore=ignore, coloured=coloured).save(beside, quality=90)
         on_picture(1)
 
 

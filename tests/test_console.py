@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from types import SimpleNamespace
 
@@ -64,3 +65,9 @@ def test_the_bar_of_a_fit_shows_steps_or_time(colours_asked_for, monkeypatch, li
         seen.append(bar._bar.tasks[0].completed)
     bar.on_train_end(trainer, None)
     assert seen == shares
+
+
+def test_a_console_that_was_used_goes_into_a_spawned_process():
+    reporter = Reporter(1)
+    assert reporter.console is reporter.console
+    assert copy.deepcopy(reporter).verbosity == 1

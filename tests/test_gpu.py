@@ -6,6 +6,8 @@ Skipped with a reason where there is none; `make test-gpu` runs these tests alon
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -182,3 +184,19 @@ def test_fit_predict_save_and_load(tmp_path, precision):
     on_cpu.set_params(data_root=data.root, verbosity=0)
     for one, other in zip(masks, on_cpu.predict(data.test), strict=True):
         assert (one == other).mean() > (0.98 if precision == "32" else 0.9)
+
+
+def test_a_plan_with_costs_wakes_the_gpu_itself(tmp_path):
+    """In a fresh process: here something has used it before."""
+    data = make_synthetic(tmp_path / "data", num_train=8, num_val=2, num_test=1, seed=0)
+    data.train.to_csv(tmp_path / "train.csv", index=False)
+    code = (
+        "import easyseg, sys\n"
+        "segmentor = easyseg.SemanticSegmentor(data_root=sys.argv[2], verbosity=0)\n"
+        "plan = segmentor.plan(sys.argv[1], presets='fast', accelerator='gpu', devices=1,\n"
+        "                      hyperparameters={'data.size': 128})\n"
+        "assert plan.estimate.seconds > 0\n"
+    )
+    files = [tmp_path / "train.csv", data.root]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, files)], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()

@@ -227,7 +227,7 @@ def examine_labelled(
     if unread:
         raise DataError(unread)
     table = with_facts(read[0], lambda count: None, colour=label_map.coloured)
-    audited = Audited((table,), label_map, (), told=True)
+    audited = Audited((table,), label_map, (), named=True, told=True)
     return Examined(audited, run_checks(audited, READING_CHECKS))
 
 

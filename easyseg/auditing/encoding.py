@@ -12,13 +12,16 @@ from easyseg.auditing.smears import look_smeared
 from easyseg.data.colours import palette_colours
 from easyseg.data.io import ImageSource, describe
 from easyseg.data.label_map import LabelMap, infer_label_map
-from easyseg.data.label_rules import Classes, RawValue, some
+from easyseg.data.label_rules import MOST_IDS_WITH_GAPS, Classes, RawValue, some
 from easyseg.errors import DataError
 
 if TYPE_CHECKING:
     from easyseg.auditing.scan import ImageFacts
 
 __all__ = ["MaskEncoding", "black_and_white", "mask_encoding", "told_by_colour"]
+
+# A region fills so much of some mask; levels that smears leave along edges do not.
+_REGION = 0.01
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,15 @@ class MaskEncoding:
         palette: Red, green and blue of each value, if the masks are palette images.
         smeared: Whether they look like masks of 0 and 255 that were smeared, by a JPEG or an
             interpolation.
+        regions: Whether the values fill regions, few of them in a mask, as ids do and smears do
+            not.
     """
 
     values: tuple[int, ...]
     dtype: str
     palette: bytes | None = None
     smeared: bool = False
+    regions: bool = False
 
     def label_map(
         self,
@@ -57,6 +63,7 @@ class MaskEncoding:
             self.dtype,
             palette=self.palette,
             smeared=self.smeared,
+            regions=self.regions,
             problem_type=problem_type,
             classes=classes,
             ignore_index=ignore_index,
@@ -106,8 +113,9 @@ def mask_encoding(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> 
     if not dtypes:
         raise DataError("there are no masks")
     values = tuple(sorted({value for fact in facts for value in fact.mask_counts or ()}))
+    regions = _fill_regions(values, facts)
     if "rgb" in dtypes:
-        return MaskEncoding(values, "rgb")
+        return MaskEncoding(values, "rgb", regions=regions)
     bits = [
         describe(mask) for mask, fact in zip(masks, facts, strict=True) if black_and_white(fact)
     ]
@@ -122,15 +130,31 @@ def mask_encoding(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> 
     dtype = str(np.result_type(*dtypes))
     palette = _common_palette(facts) if dtype == "uint8" else None
     smeared = dtype == "uint8" and palette is None and look_smeared(masks, facts)
-    return MaskEncoding(values, dtype, palette, smeared)
+    return MaskEncoding(values, dtype, palette, smeared, regions)
+
+
+def _fill_regions(values: Sequence[int], facts: Sequence[ImageFacts]) -> bool:
+    """Return whether each mask holds few values, and half of all fill a part of some mask."""
+    if any(fact.lossy or fact.num_values > MOST_IDS_WITH_GAPS for fact in facts):
+        return False
+    filled = set()
+    for fact in facts:
+        counts = fact.mask_counts or {}
+        enough = _REGION * sum(counts.values())
+        filled |= {value for value, number in counts.items() if number >= enough}
+    return 2 * len(filled) >= len(values)
 
 
 def black_and_white(fact: ImageFacts) -> bool:
-    """Return whether the values of a mask are 0 and 1, and 1 is white.
+    """Return whether a mask holds 0 and 1, or 1 alone, and 1 is white.
+
+    One that holds 0 alone is black in any format.
 
     Args:
         fact: What `scan` found about the mask.
     """
+    if 1 not in (fact.mask_counts or ()):
+        return False
     if fact.palette is None or fact.mask_dtype == "rgb":
         return fact.mask_dtype == "bool"
     white = bytes([0, 0, 0, 255, 255, 255])
@@ -138,8 +162,13 @@ def black_and_white(fact: ImageFacts) -> bool:
 
 
 def _common_palette(facts: Sequence[ImageFacts]) -> bytes | None:
-    """Return the longest palette, with the colours of the values in use from where they are."""
+    """Return the longest palette, with the colours of the values in use from where they are.
+
+    None if masks with palettes are all black, and there are others.
+    """
     used = [(fact.palette, fact.mask_counts or ()) for fact in facts if fact.palette is not None]
+    if len(used) < len(facts) and not any(any(values) for _, values in used):
+        return None
     palettes = {palette for palette, _ in used}
     if len(palettes) < 2:
         return next(iter(palettes), None)

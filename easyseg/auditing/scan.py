@@ -121,6 +121,7 @@ def _look(image: ImageSource, mask: ImageSource | None, *, colour: bool = False)
         fact = replace(fact, problems=(_problem("image", image, error),))
     if mask is None:
         return fact
+    same_file = _are_one_file(image, mask)
     if pixels is not None:
         fact = _with_looks(fact, pixels)
     try:
@@ -128,15 +129,23 @@ def _look(image: ImageSource, mask: ImageSource | None, *, colour: bool = False)
         fact = _with_mask(fact, loaded)
         fact = replace(fact, pages=(fact.pages[0], num_pages(mask)))
     except DataError as error:
+        if same_file and pixels is not None:
+            return replace(fact, identical=True)  # that no mask can be read from it follows
         return replace(fact, problems=(*fact.problems, _problem("label", mask, error)))
     if pixels is None:
         return fact
     if fact.mask_size != fact.size:
         return fact
-    same_file = isinstance(image, Path) and isinstance(mask, Path) and image.samefile(mask)
     # A black image with an empty mask is no mistake.
     same = same_file or (not fact.constant and _identical(pixels, loaded))
     return replace(fact, identical=same)
+
+
+def _are_one_file(image: ImageSource, mask: ImageSource) -> bool:
+    try:
+        return isinstance(image, Path) and isinstance(mask, Path) and image.samefile(mask)
+    except OSError:  # It went away since the table was read.
+        return False
 
 
 def _in_colours(fact: ImageFacts, mask: ImageSource) -> ImageFacts:

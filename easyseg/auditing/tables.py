@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from easyseg.auditing.encoding import black_and_white, mask_encoding
 from easyseg.auditing.facts import ImageFacts, Part
 from easyseg.auditing.findings import Evidence
 from easyseg.auditing.scan import MOST_VALUES, scan
+from easyseg.data.colours import GREY
 from easyseg.data.io import ImageSource, describe
 from easyseg.data.label_map import LabelMap
 from easyseg.data.label_rules import NEAR_END, Classes, RawValue
@@ -35,6 +37,8 @@ __all__ = [
 # than the first number and a label of more, by this factor, have changed places.
 _PICTURE_FROM = 64
 _TIMES_MORE = 4
+# Fewer grey levels than that are no picture, even among masks that hold two.
+_SHADES_FROM = 16
 _SAY_WHAT_VALUES_MEAN = "say what the values mean, with classes={value: name, ...} or ignore_index="
 
 
@@ -78,11 +82,19 @@ class Seen(NamedTuple):
         fact = self.fact
         return fact.mask_counts is not None and not fact.identical and not self.swapped
 
-    @property
-    def is_shaded(self) -> bool:
-        """Whether the label holds many grey levels, most pixels far from 0 and 255, as photos."""
+    def is_shaded(self, usual: float) -> bool:
+        """Return whether the label holds many grey levels, most pixels far from 0 and 255.
+
+        Args:
+            usual: How many values the masks of the table hold: a picture has far more.
+        """
         fact, counts = self.fact, self.fact.mask_counts or {}
-        if fact.mask_dtype != "uint8" or fact.palette or fact.covering <= _PICTURE_FROM:
+        most = min(_PICTURE_FROM, max(_SHADES_FROM, _TIMES_MORE * usual))
+        if fact.covering <= most:
+            return False
+        if fact.mask_dtype == "rgb" and all(value % GREY == 0 for value in counts):
+            counts = {value // GREY: number for value, number in counts.items()}
+        elif fact.mask_dtype != "uint8" or fact.palette:
             return False
         between = sum(n for value, n in counts.items() if NEAR_END < value < 255 - NEAR_END)
         return 2 * between > sum(counts.values())
@@ -153,8 +165,15 @@ class AuditTable:
     def pictures(self) -> list[Seen]:
         """The labels that look like grey pictures, if most labels of the table do not."""
         masks = [seen for seen in self if seen.is_mask]
-        shaded = [seen for seen in masks if seen.is_shaded]
+        shaded = self.shaded
         return shaded if 2 * len(shaded) < len(masks) else []
+
+    @property
+    def shaded(self) -> list[Seen]:
+        """The labels that look like grey pictures."""
+        masks = [seen for seen in self if seen.is_mask]
+        usual = statistics.median(seen.fact.num_values for seen in masks) if masks else 0
+        return [seen for seen in masks if seen.is_shaded(usual)]
 
     @property
     def class_masks(self) -> list[Seen]:
@@ -183,12 +202,14 @@ class Audited:
         tables: The training table, then tuning and test if there are any.
         label_map: The label map of the training masks; None if they have none.
         label_problems: Why there is none.
-        told: Whether the user said what the values mean.
+        named: Whether the user named the classes.
+        told: Whether the user did, or named the value that is ignored.
     """
 
     tables: tuple[AuditTable, ...]
     label_map: LabelMap | None
     label_problems: tuple[LabelProblem, ...]
+    named: bool
     told: bool
 
     @property
@@ -206,7 +227,7 @@ class Audited:
         Beside smeared training masks no mask is as shaded, however many of another table are.
         """
         if table.name != "train" and self.label_map is not None and self.label_map.smeared:
-            return [seen for seen in table if seen.is_mask and seen.is_shaded]
+            return table.shaded
         return table.pictures
 
     def masks(self, table: AuditTable | None = None) -> Iterator[Seen]:
@@ -252,7 +273,7 @@ class Audited:
         bits = [seen for seen in masks if black_and_white(seen.fact)]
         others = [seen.fact for seen in masks if not black_and_white(seen.fact)]
         values = {value for fact in others for value in fact.mask_counts or ()}
-        plain = not any(fact.palette for fact in others)
+        plain = not any(fact.palette and any(fact.mask_counts or ()) for fact in others)
         return bits if plain and values in ({0, 255}, {255}) else []
 
     def by_class(self, counts: Mapping[int, int] | None) -> Counter[int]:
@@ -357,5 +378,5 @@ def understand(
     except DataError as error:
         remedy = error.advice or _SAY_WHAT_VALUES_MEAN
         problems = tuple(LabelProblem(found, remedy) for found in error.problems)
-    told = classes is not None or ignore_index is not None
-    return Audited(tables, label_map, problems, told)
+    named = classes is not None
+    return Audited(tables, label_map, problems, named, named or ignore_index is not None)

@@ -16,6 +16,7 @@ everywhere. The rules:
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ _LOSSY_FORMATS = ("JPEG", "MPO")
 _GREY_SPREAD = 8
 _PAGED_FORMATS = ("TIFF", "GIF")
 _UNPAGED_NAMES = (".png", ".jpg", ".jpeg")  # not worth opening once more
+_ARRAY_NAMES = (".npy", ".npz")
 _WEBP_HEADER = 4096  # bytes: chunks of metadata may come before the pixels
 
 
@@ -160,6 +162,8 @@ def load_image(source: ImageSource) -> Picture:
         pixels, mode, turned, _ = _decode(source)
         if isinstance(pixels, Image.Image):
             if pixels.mode not in ("I", "F") and not pixels.mode.startswith("I;"):
+                if pixels.mode == "P" and "transparency" in pixels.info:
+                    pixels = pixels.convert("RGBA")  # PIL warns of the direct way
                 if pixels.mode != "RGB":  # a conversion to the same mode is a copy
                     pixels = pixels.convert("RGB")
                 return Picture(_not_empty(np.array(pixels), source), mode, turned)
@@ -246,7 +250,7 @@ def image_size(source: ImageSource) -> tuple[int, int]:
     with _problems(source, "an image"), _opened(source) as image:
         if isinstance(source, Image.Image):
             image.load()  # turns a TIFF, here and now
-        turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+        turned = turns(_orientation(image))
         width, height = image.size
         tags = getattr(image, "tag_v2", None)
         if tags is not None and image is not source:  # some versions of PIL have turned its size
@@ -301,9 +305,12 @@ def _problems(source: ImageSource, kind: str) -> Iterator[None]:
             " or cut the image into tiles"
         ) from error
     except Exception as error:
+        remedy = "replace the file or drop the row"
+        if isinstance(source, Path) and source.suffix.lower() in _ARRAY_NAMES:
+            remedy = "put the array itself into the cell, as numpy.load reads it"
         raise DataError(
             f"{describe(source)}: cannot be read as {kind} ({type(error).__name__}: {error});"
-            " expected a whole PNG, JPEG, TIFF, BMP or WebP: replace the file or drop the row"
+            f" expected a whole PNG, JPEG, TIFF, BMP or WebP: {remedy}"
         ) from error
 
 
@@ -324,21 +331,26 @@ def _decode(source: ImageSource) -> _Decoded:
     if isinstance(source, Image.Image):
         source.load()  # turns a TIFF, here and now
         lossy, turned = source.format in _LOSSY_FORMATS, _orientation(source)
-        return _Decoded(ImageOps.exif_transpose(source), source.mode, turned, lossy)
+        upright = source if turned == 1 else ImageOps.exif_transpose(source)
+        return _Decoded(upright, source.mode, turned, lossy)
     with _opened(source) as image:
         deep = is_deep_colour(image)
         turned = _orientation(image)  # before the pixels: some versions of PIL turn a TIFF then
         if not deep:
             image.load()
             mode = image.mode
-            ImageOps.exif_transpose(image, in_place=True)  # most need no turn, and no copy then
+            if turned != 1:
+                ImageOps.exif_transpose(image, in_place=True)
             lossy = image.format in _LOSSY_FORMATS or _is_lossy_webp(image, source)
             return _Decoded(image, mode, turned, lossy)
     return _Decoded(read_deep_colour(source), "RGB;16", turned, False)
 
 
 def _orientation(image: Image.Image) -> int:
-    found = image.getexif().get(ExifTags.Base.Orientation)
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
+        return 1  # A damaged block of EXIF, which viewers do not mind either.
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 

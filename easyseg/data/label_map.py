@@ -313,6 +313,7 @@ def infer_label_map(
     *,
     palette: bytes | None = None,
     smeared: bool = False,
+    regions: bool = False,
     problem_type: str = "auto",
     classes: Classes | None = None,
     ignore_index: RawValue | None = None,
@@ -330,6 +331,8 @@ def infer_label_map(
         palette: Red, green and blue of each value, if the masks are palette images.
         smeared: Whether the masks look like masks of 0 and 255 that were smeared: they are read as
             such, unless ``classes`` or ``ignore_index`` say otherwise.
+        regions: Whether the values fill regions, few of them in a mask. Otherwise many values, or
+            fewer with gaps, are taken for grey levels and refused, unless ``classes`` names them.
         problem_type: ``"auto"``, ``"binary"`` (exactly two classes) or ``"multiclass"``.
         classes: ``{raw value: name}``, which lists all classes (one may not occur) in the order of
             their ids; of two classes, one called ``"background"`` has the id 0. Or the names of
@@ -374,7 +377,14 @@ def infer_label_map(
             ignore = void_value(present)
         known = present = [value for value in present if value != ignore]
         names = default_names(known, problem_type, dtype) if classes is None else list(classes)
-    check_classes(known, present, ignore, problem_type, dtype, named=classes is not None)
+    named = classes is not None
+    check_classes(known, present, ignore, problem_type, dtype, named=named, regions=regions)
+    if max(known) > _largest(dtype):
+        raise DataError(
+            f"classes={classes} lists the value {max(known)}, which masks of"
+            f" {'1 bit' if dtype == 'bool' else dtype} cannot hold",
+            advice="correct the value; or, if it is to come, save a mask with more bits",
+        )
     if len(names) != len(known):
         raise DataError(
             f"classes= gives {len(names)} {'name' if len(names) == 1 else 'names'}, but the masks"

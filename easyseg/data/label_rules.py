@@ -177,8 +177,19 @@ def check_classes(
     dtype: str,
     *,
     named: bool,
+    regions: bool,
 ) -> None:
-    """Refuse fewer classes than two, more than ids, and other than two if binary."""
+    """Refuse fewer classes than two, more than ids, and other than two if binary.
+
+    Args:
+        known: The values of the classes.
+        present: Those that occur.
+        ignore: The value that is ignored.
+        problem_type: ``"auto"``, ``"binary"`` or ``"multiclass"``.
+        dtype: The type of the masks, see `LabelMap`.
+        named: Whether the user named the classes.
+        regions: Whether the values fill regions, few in a mask: then many of them are classes.
+    """
     ignored = shown(ignore, dtype)
     if len(present) < 2:
         found = some(present, dtype) if present else "no value that is not ignored"
@@ -194,7 +205,7 @@ def check_classes(
             advice=f"{SMEARED_HINT}; numbers of objects are no classes",
         )
     gaps = dtype == "rgb" or max(known) - min(known) + 1 > len(known)
-    if not named and len(known) > (MOST_IDS_WITH_GAPS if gaps else MOST_IDS):
+    if not (named or regions) and len(known) > (MOST_IDS_WITH_GAPS if gaps else MOST_IDS):
         kind = "shades of few colours" if dtype == "rgb" else "grey levels"
         raise DataError(
             f"the masks hold {some(known, dtype)}: so many are {kind} rather than classes",
@@ -285,8 +296,18 @@ def written(value: int, dtype: str) -> str:
     return repr(shown(value, dtype)) if dtype == "rgb" else str(value)
 
 
-def some(values: Sequence[int], dtype: str = "int32", *, most: int = 12) -> str:
-    """Return the values in words, the first ones if there are many."""
+def some(
+    values: Sequence[int], dtype: str = "int32", *, most: int = 12, number: int | None = None
+) -> str:
+    """Return the values in words, the first ones if there are many.
+
+    Args:
+        values: The values, or the first ones.
+        dtype: Their type, see `LabelMap`.
+        most: How many are named.
+        number: How many there are; None: as many as ``values``.
+    """
+    number = len(values) if number is None else number
     listed = ", ".join(shown(value, dtype) for value in values[:most])
-    more = f", ... ({len(values)} in all)" if len(values) > most else ""
+    more = f", ... ({number} in all)" if number > most else ""
     return f"the {one_or(values, 'value', 'values')} {listed}{more}"

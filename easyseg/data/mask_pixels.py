@@ -105,9 +105,11 @@ def _whole_numbers(values: np.ndarray, where: str) -> np.ndarray:
     low, high = values.min(), values.max()
     if low < 0:
         raise DataError(
-            f"{where}: the mask holds the negative value {int(low)}; give ignored pixels a value"
+            f"{where}: the mask holds the negative value {low:.0f}; give ignored pixels a value"
             " of their own, such as 255, and name it with ignore_index"
         )
     if high > _INT32_MAX:
-        raise DataError(f"{where}: the mask's value {high} exceeds {_INT32_MAX}")
+        raise DataError(
+            f"{where}: the mask's value {high} exceeds {_INT32_MAX}: number the classes from 0"
+        )
     return values.astype(np.int32)

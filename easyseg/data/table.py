@@ -39,6 +39,7 @@ class CellProblem:
         column: Its column.
         name: The file as the table names it; empty if the cell names none.
         text: The file, what was found, and what to do.
+        group: Whether it is the group that is missing.
     """
 
     position: int
@@ -46,6 +47,7 @@ class CellProblem:
     column: str
     name: str
     text: str
+    group: bool = False
 
     def __str__(self) -> str:
         return f"{_row(self.row)}, column {self.column!r}: {self.text}"
@@ -318,7 +320,7 @@ def _read_groups(
     for position, group in enumerate(found):
         if problem := _group_problem(group):
             row = frame.index[position]
-            problems.append(CellProblem(position, row, column, "", problem))
+            problems.append(CellProblem(position, row, column, "", problem, group=True))
     return tuple(found)
 
 

@@ -8,26 +8,38 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from easyseg.data.label_map import LabelMap
 from easyseg.data.table import Samples
 from easyseg.errors import OptionError
-from easyseg.inference.writers import find_conflict, output_names
+from easyseg.inference.writers import PNG_MAX, find_conflict, output_names
 from easyseg.ranks import Ranks
 
 __all__ = ["on_index", "output_paths"]
 
 
-def output_paths(folder: Path, samples: Samples, ranks: Ranks, *, overwrite: bool) -> list[Path]:
+def output_paths(
+    folder: Path, samples: Samples, ranks: Ranks, label_map: LabelMap, *, overwrite: bool
+) -> list[Path]:
     """Return where the masks go, one path a sample.
 
     Args:
         folder: The folder of all masks.
         samples: What is predicted.
         ranks: This process among others.
+        label_map: The raw values of the masks.
         overwrite: Whether files that are there may be replaced; inputs never are.
 
     Raises:
-        OptionError: On every rank, if masks would replace what they must not.
+        OptionError: On every rank, if masks would replace what they must not, or if the files
+            cannot hold their values.
     """
+    largest = max(label_map.values)
+    if not label_map.coloured and largest > PNG_MAX:
+        raise OptionError(
+            f"output_dir={str(folder)!r}: the masks of this model hold values up to {largest}, a"
+            f" PNG holds 0 to {PNG_MAX}: predict without an output folder (in Python), and store"
+            " the arrays; or number the classes from 0 and fit anew"
+        )
     paths = [folder / name for name in output_names(samples.names)]
     # All ranks look before any of them writes.
     for conflict in ranks.gather(find_conflict(paths, samples.images, overwrite=overwrite)):

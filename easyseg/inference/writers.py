@@ -16,11 +16,11 @@ from PIL import Image
 
 from easyseg.errors import DataError
 
-__all__ = ["find_conflict", "output_names", "write_mask"]
+__all__ = ["PNG_MAX", "find_conflict", "output_names", "write_mask"]
 
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
 _NOT_PORTABLE = re.compile(r'[<>:"|?*\x00-\x1f]')
-_PNG_MAX = 2**16 - 1  # PNG holds at most 16 bits a channel
+PNG_MAX = 2**16 - 1  # PNG holds at most 16 bits a channel
 _NAMED = 3
 
 
@@ -147,9 +147,9 @@ def _png_array(mask: np.ndarray, path: Path) -> np.ndarray:
         )
     if mask.dtype == np.int32:
         low, high = int(mask.min()), int(mask.max())
-        if low < 0 or high > _PNG_MAX:
+        if low < 0 or high > PNG_MAX:
             raise DataError(
-                f"{path}: a PNG holds values in 0..{_PNG_MAX}, the mask has {low}..{high}; "
+                f"{path}: a PNG holds values in 0..{PNG_MAX}, the mask has {low}..{high}; "
                 "predict without an output folder and store the arrays in another format."
             )
         mask = mask.astype(np.uint16)

@@ -21,6 +21,11 @@ class Estimate:
     seconds: float
     memory_gb: float | None
 
+    def __post_init__(self) -> None:
+        for value in (self.seconds, 0.0 if self.memory_gb is None else self.memory_gb):
+            if not isinstance(value, (int, float)):
+                raise TypeError(f"an estimate of {value!r}, expected a number")
+
     def __str__(self) -> str:
         minutes, seconds = divmod(round(self.seconds), 60)
         hours, left = divmod(minutes, 60)

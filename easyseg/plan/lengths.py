@@ -60,15 +60,18 @@ def _epochs_within(facts: Facts, values: Mapping[str, Any], steps: int) -> Decis
     most = int(budget.get("epochs", budget.get("max_epochs")))
     at_least = math.ceil(LEAST_STEPS_WITHIN / an_epoch)
     wanted = math.ceil(SPARE_STEPS * steps / an_epoch)
-    kept = f", kept to the preset's most of {most}" if wanted > most else ""
+    most_in_words = f"the preset's most of {most}"
     if wanted > most and at_least > most:
-        most = at_least
-        kept = f", kept to {LEAST_STEPS_WITHIN} steps" if wanted > most else ""
+        most, most_in_words = at_least, f"{LEAST_STEPS_WITHIN} steps"
+    tail = "some more are planned, for the limit ends the fit"
+    if wanted > most:
+        tail += f", kept to {most_in_words}"
+    if steps > most * an_epoch:
+        tail = f"fewer are planned, kept to {most_in_words}: they end the fit before the limit"
     return Decision(
         min(max(1, wanted), most),
         f"your {facts.time_limit:.0f} s pay for about {steps} steps of {costs.step:.2g} s, "
-        f"{an_epoch} an epoch, and validations of {validated * costs.image:.2g} s; some more are "
-        f"planned, for the limit ends the fit{kept}",
+        f"{an_epoch} an epoch, and validations of {validated * costs.image:.2g} s; {tail}",
     )
 
 

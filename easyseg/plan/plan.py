@@ -144,6 +144,13 @@ class Plan:
         """
         rest = dict(data)
         reasons, estimate = rest.pop("reasons", {}), rest.pop("estimate", None)
+        if not isinstance(reasons, Mapping):
+            raise OptionError(f"plan: reasons = {reasons!r}, expected words by key: leave it out.")
+        for key, reason in reasons.items():
+            if not isinstance(reason, str):
+                raise OptionError(
+                    f"plan: the reason of {key} is {reason!r}, expected words: leave it out."
+                )
         plan = cls.from_values(flatten(rest, where="plan"), reasons)
         if estimate is None:
             return plan

@@ -17,6 +17,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 
 from easyseg.artifact import write_artifact
 from easyseg.clock import Clock
@@ -26,7 +27,7 @@ from easyseg.metrics.catalogue import higher_is_better
 from easyseg.models.network import load_trainable_state, trainable_state
 from easyseg.training.module import SegmentationModule, expert_layers
 
-__all__ = ["AverageWeights", "BestModel", "Progress", "StopInTime"]
+__all__ = ["AverageWeights", "BestModel", "Progress", "StopInTime", "StopWithoutProgress"]
 
 log = logging.getLogger("easyseg")
 
@@ -56,8 +57,11 @@ class BestModel(L.Callback):
         assert isinstance(module, SegmentationModule)
         row = self._row(trainer, module)
         value = self.sign * row[self.metric]
-        value = -math.inf if math.isnan(value) else value
-        better = not self.rows or value > self.best
+        # No number: nothing was to be found, and nothing was. Of such epochs the last has learnt
+        # most; one with false alarms has 0.
+        undefined = math.isnan(value)
+        better = not self.rows or undefined or value > self.best
+        value = math.inf if undefined else value
         self.rows.append(row)
         if better:
             self.best = value
@@ -165,6 +169,15 @@ class AverageWeights(L.Callback):
         self._weights = {}
 
 
+class StopWithoutProgress(EarlyStopping):
+    """Stop after epochs without a better score; one without a score, nan, is none of them."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Count the epoch, if it has a score."""
+        if not trainer.callback_metrics[self.monitor].isnan():
+            super().on_train_epoch_end(trainer, module)
+
+
 class StopInTime(L.Callback):
     """Stop before the time is up, at the first Ctrl-C or the last step, with a last validation.
 
@@ -193,6 +206,7 @@ class StopInTime(L.Callback):
         self.out_of_time = False
         self._step_seconds = 0.0
         self._validation_seconds: float | None = None
+        self._stopped = False
         self._last = 0.0
         self._step = 0
 
@@ -232,17 +246,20 @@ class StopInTime(L.Callback):
         now = time.monotonic()
         self._step_seconds = max(0.7 * self._step_seconds, now - self._last)
         self._last, self._step = now, trainer.global_step
+        if self._must_stop(trainer, module):
+            self._stopped = not trainer.should_stop
+            trainer.should_stop = True
         # Lightning would skip the validation after the last step of a part of an epoch.
-        if self._must_stop(trainer, module) or trainer.global_step == trainer.max_steps:
+        elif trainer.global_step == trainer.max_steps:
             trainer.should_stop = True
 
     def _must_stop(self, trainer: L.Trainer, module: L.LightningModule) -> bool:
         """Decide, for all ranks alike."""
         assert isinstance(module, SegmentationModule)
-        self.out_of_time = self.clock.remaining() < self.needed(module.build_seconds)
-        stop = self.interrupted or self.out_of_time
+        stop = self.interrupted or self.clock.remaining() < self.needed(module.build_seconds)
         if trainer.world_size > 1:
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        self.out_of_time = stop and not self.interrupted  # Perhaps by another rank's clock.
         return stop
 
     def needed(self, build_seconds: float) -> float:
@@ -265,13 +282,21 @@ class StopInTime(L.Callback):
         self._validation_start = time.monotonic()
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Remember how long a validation took, saving included; stop if another has no time."""
+        """Remember how long a validation took, saving included; stop if another has no time.
+
+        Go on if there was none for it by the guess before the first one, and there is now.
+        """
         self._last = time.monotonic()
         took = self._last - self._validation_start
         self._validation_seconds = max(took, self._validation_seconds or 0.0)
         planned = trainer.global_step >= trainer.estimated_stepping_batches
-        if not planned and self._must_stop(trainer, module):
+        if planned:
+            return
+        if self._must_stop(trainer, module):
             trainer.should_stop = True
+        elif self._stopped:
+            trainer.should_stop = False
+        self._stopped = False
 
 
 class Progress(L.Callback):

@@ -15,7 +15,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.nn.parallel import DistributedDataParallel
@@ -29,7 +29,13 @@ from easyseg.metrics.catalogue import higher_is_better
 from easyseg.plan.hardware import Hardware
 from easyseg.preparation import Prepared
 from easyseg.ranks import is_first_process, leave_group_at_exit
-from easyseg.training.callbacks import AverageWeights, BestModel, Progress, StopInTime
+from easyseg.training.callbacks import (
+    AverageWeights,
+    BestModel,
+    Progress,
+    StopInTime,
+    StopWithoutProgress,
+)
 from easyseg.training.module import SegmentationModule
 from easyseg.training.prefix_cache import remove_caches
 
@@ -215,7 +221,7 @@ def train(
             *([AverageWeights(plan.train.average)] if plan.train.average else []),
             *sharing,
             stop,
-            EarlyStopping(
+            StopWithoutProgress(
                 plan.metric,
                 mode="max" if higher_is_better(plan.metric) else "min",
                 patience=plan.train.patience,

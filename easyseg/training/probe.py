@@ -45,7 +45,9 @@ _GROWTH = 1.15
 _SCORED = 4
 
 
-def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Clock) -> Costs:
+def measure_costs(
+    prepared: Prepared, device: torch.device, seed: int, clock: Clock, workers: int = 0
+) -> Costs:
     """Build the network of a draft plan, take a few of its steps, score a few validation images.
 
     No step is taken where features of the frozen part are kept: whole ones tell little of it. The
@@ -57,6 +59,8 @@ def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Cl
         device: Where the fit will train.
         seed: Seed of the fit.
         clock: The time budget of the fit.
+        workers: Loader processes of the fit which read the next images while an accelerator
+            computes.
 
     Returns:
         The costs.
@@ -65,6 +69,7 @@ def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Cl
     if plan.backbone.weights == "pretrained":
         find_weights(get_spec(plan.backbone.name))  # A download is no part of building.
     if device.type == "cuda":
+        torch.cuda.init()  # The next call does not wake a GPU, and fails while it sleeps.
         torch.cuda.reset_peak_memory_stats(device)
     before = _peak_gb(device)
     forked = [device] if device.type == "cuda" else []
@@ -76,7 +81,7 @@ def measure_costs(prepared: Prepared, device: torch.device, seed: int, clock: Cl
         network.to(device)
         steps = _Steps(None, 0.0, False)
         if not plan.train.prefix_cache:
-            steps = _measure_steps(prepared, network, device, seed, end)
+            steps = _measure_steps(prepared, network, device, seed, end, workers)
         image = _image_seconds(prepared, network, device, seed, end)
     peak = _peak_gb(device)
     # Without a step its memory is not known; nor if this process has held more before.
@@ -107,7 +112,12 @@ class _Steps(NamedTuple):
 
 
 def _measure_steps(
-    prepared: Prepared, network: Network, device: torch.device, seed: int, end: float
+    prepared: Prepared,
+    network: Network,
+    device: torch.device,
+    seed: int,
+    end: float,
+    workers: int,
 ) -> _Steps:
     """Return what steps cost.
 
@@ -120,6 +130,8 @@ def _measure_steps(
         device: Where it is.
         seed: Seed of order and augmentation.
         end: When the probe should end, in ``time.monotonic()``.
+        workers: Loader processes of the fit: a step takes as long as they or the network need,
+            whichever is longer.
     """
     plan = prepared.plan
     samples = prepared.training_samples()
@@ -137,8 +149,11 @@ def _measure_steps(
     network.train()
 
     def loss() -> Tensor:
-        rows = [data[key] for key in coming.pop()]
-        batch = collate_training(rows)
+        if workers:
+            _wait_for(device)  # Nothing is computed while the images are read: both are timed.
+        started = time.monotonic()
+        batch = collate_training([data[key] for key in coming.pop()])
+        fetched.append(time.monotonic() - started)
         with autocast_for(plan.train.precision, device):
             output = network(batch.images.to(device))
             return training_loss(network, plan, output, batch.targets.to(device))[1]
@@ -149,11 +164,13 @@ def _measure_steps(
             for key in chain.from_iterable(coming):
                 started = time.monotonic()
                 data[key]
-                read.append(time.monotonic() - started)
+                read.append((time.monotonic() - started) / max(1, workers))
+        fetched.clear()
         started = time.monotonic()
         work()
         _wait_for(device)
-        return time.monotonic() - started
+        seconds, fetching = time.monotonic() - started, sum(fetched)
+        return max(seconds - fetching, fetching / workers) if workers else seconds
 
     def step() -> None:
         for _ in range(passes):
@@ -166,6 +183,7 @@ def _measure_steps(
 
     coming: list[list[tuple[int, int]]] = []
     read: list[float] = []
+    fetched: list[float] = []
     forward = torch.no_grad()(loss)
     seconds = _STEP_PER_FORWARD * passes * seconds_of(forward)
     if not is_time_for(seconds):  # The first pass takes longer than others.

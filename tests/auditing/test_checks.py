@@ -408,7 +408,7 @@ def audited(counts, label_map, border=None):
     samples = read_samples(pd.DataFrame({"image": [np.zeros((1, 1))], "label": [np.zeros((1, 1))]}))
     samples = samples.take([0] * len(facts))
     table = AuditTable("train", samples, facts, (), tuple(range(len(facts))))
-    return Audited((table,), label_map, (), told=False)
+    return Audited((table,), label_map, (), named=False, told=False)
 
 
 @given(
@@ -712,3 +712,116 @@ def test_checks_are_pure(tmp_path):
     data = audited([{0: 5, 1: 5}] * 6, LabelMap((0, 1), ("a", "b"), None, "uint8"))
     assert run_checks(data) == run_checks(data)
     assert isinstance(next(iter(data)), Seen)
+
+
+# What a few masks do to all.
+
+
+def spoilt(table, row, change):
+    """Change the values of one mask of a set, in its file."""
+    with Image.open(table["label"][row]) as mask:
+        values = np.array(mask)
+    change(values)
+    Image.fromarray(values).save(table["label"][row])
+    return table
+
+
+def test_a_slip_in_one_mask_does_not_make_the_foreground_ignored(tmp_path):
+    def slip(values):
+        values[5, 5] = 1
+
+    table = spoilt(write_set(tmp_path / "a", PAIRS), 3, slip)
+    error = only(audit_of(table), "mixed-encodings")
+    assert str(error.severity) == "error"
+    assert "7 masks hold 0 and 255, a single one 1 beside 255" in error.found
+    assert "mask_3.png" in error.found
+    assert any("mask_3.png" in line for line in fit_refuses(table))
+    assert "mixed-encodings" not in checks(audit_of(table, ignore_index=255))
+    both = spoilt(spoilt(write_set(tmp_path / "b", PAIRS), 3, slip), 4, slip)
+    assert "mixed-encodings" not in checks(audit_of(both))
+
+
+@pytest.mark.parametrize("coloured", [False, True])
+def test_a_picture_of_few_grey_levels_is_no_mask(tmp_path, coloured):
+    encode = (lambda ids: COLOURS[ids]) if coloured else (lambda ids: ids * np.uint8(255))
+    table = write_set(tmp_path, scenes(12), encode)
+    rows = np.linspace(90, 170, SIZE[0]).astype(np.uint8) // 4 * 4
+    Image.fromarray(np.repeat(rows[:, None], SIZE[1], axis=1)).save(table["label"][7])
+    report = audit_of(table)
+    picture = only(report, "grey-picture")
+    assert [item.position for item in picture.evidence] == [7]
+    assert "smeared-masks" not in checks(report)
+    assert report.label_map.num_classes == 2
+
+
+def test_gaps_between_ids_of_32_bits_are_counted(tmp_path):
+    values = np.array([0, 5, 2**31 - 1], np.int32)
+    table = pd.DataFrame(CLASSES, columns=["image", "label"])
+    table["label"] = [values[ids] for ids in table["label"]]
+    found = only(audit_of(table), "gaps-in-ids").found
+    number = 2**31 - 3
+    assert f"1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, ... ({number} in all) of 0 to" in found
+
+
+@pytest.mark.parametrize("save", ["1", "P"])
+@pytest.mark.parametrize("multiclass", [False, True])
+def test_an_empty_mask_is_empty_in_any_format(tmp_path, save, multiclass):
+    encode = (lambda ids: ids) if multiclass else (lambda ids: ids * np.uint8(255))
+    table = write_set(tmp_path, CLASSES if multiclass else PAIRS, encode)
+    empty = Image.new(save, SIZE[::-1], 0)
+    if save == "P":
+        empty.putpalette([0, 0, 0, 255, 255, 255])
+    empty.save(table["label"][2])
+    report = audit_of(table)
+    assert report.errors == ()
+    assert fit_prepares(table).label_map == audit_of(table.drop(2)).label_map
+
+
+def test_many_ids_of_which_a_mask_holds_few_are_classes(tmp_path):
+    names = range(0, 120, 3)
+    pairs = []
+    for i, (image, _) in enumerate(scenes(20)):
+        ids = np.full(SIZE, names[2 * i], np.uint8)
+        ids[30:60, 40:90] = names[2 * i + 1]
+        pairs.append((image, ids))
+    report = audit_of(write_set(tmp_path, pairs, lambda ids: ids))
+    assert report.label_map.values == tuple(names)
+    assert report.ok
+
+
+def test_values_of_which_nobody_can_tell_are_shown_where_they_are(tmp_path):
+    def grey(values):
+        values[5:9, 5:9] = 128
+
+    table = spoilt(write_set(tmp_path, scenes(12)), 3, grey)
+    error = only(audit_of(table), "label-values")
+    assert error.found.endswith("Few masks hold some of them: " + table["label"][3])
+    assert [item.position for item in error.evidence] == [3]
+    assert fit_refuses(table) == (error.line(),)
+
+
+def test_an_image_in_both_columns_is_said_though_no_mask_can_be_read_from_it(tmp_path):
+    table = write_set(tmp_path, PAIRS)
+    cmyk = tmp_path / "print.jpg"
+    Image.fromarray(PAIRS[0][0]).convert("CMYK").save(cmyk)
+    table.loc[0] = [str(cmyk), str(cmyk)]
+    assert [finding.check for finding in audit_of(table).errors] == ["label-is-image"]
+
+
+def test_an_ignored_value_answers_no_other_question(tmp_path):
+    def inverted(ids):
+        coded = (1 - ids) * np.uint8(255)
+        coded[40:44, 40:44] = 128
+        return coded
+
+    report = audit_of(write_set(tmp_path, PAIRS, inverted), ignore_index=128)
+    assert "inverted-foreground" in checks(report)
+
+
+def test_rows_without_a_group_are_not_to_be_dropped(tmp_path):
+    table = write_set(tmp_path, PAIRS).assign(patient=["a", None, *"bbccdd"])
+    with pytest.raises(DataError) as refused:
+        fit_prepares(table, groups="patient")
+    assert len(refused.value.problems) == 1
+    assert "there is no group" in str(refused.value)
+    assert "--fix" not in str(refused.value)

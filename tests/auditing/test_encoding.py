@@ -68,9 +68,9 @@ def test_one_mask_in_colours_makes_colours_of_all():
     ]
     assert [fact.upper_shares for fact in facts[:2]] == [{BLACK: 0.5}, {WHITE: 0.5}]
     found = mask_encoding(samples.labels, facts)
-    assert found == MaskEncoding((BLACK, ROAD, GREY, WHITE), "rgb")
+    assert found == MaskEncoding((BLACK, ROAD, GREY, WHITE), "rgb", regions=True)
     # The same files without the one in colours are grey in disguise.
-    assert encoding_of(flat(BLACK), flat(WHITE)) == MaskEncoding((0, 255), "uint8")
+    assert encoding_of(flat(BLACK), flat(WHITE)) == MaskEncoding((0, 255), "uint8", regions=True)
 
 
 def test_colours_are_read_alike_in_a_table_that_holds_only_grey_ones():
@@ -87,7 +87,7 @@ def test_colours_are_read_alike_in_a_table_that_holds_only_grey_ones():
 
 def test_a_palette_is_kept():
     found = encoding_of(indexed(IDS, PALETTE), indexed(IDS, PALETTE), IDS)
-    assert found == MaskEncoding((0, 1, 2), "uint8", bytes(PALETTE))
+    assert found == MaskEncoding((0, 1, 2), "uint8", bytes(PALETTE), regions=True)
     assert found.label_map().palette == tuple(PALETTE)
     assert encoding_of(indexed(IDS, PALETTE), IDS.astype(np.uint16)).palette is None
 
@@ -142,7 +142,7 @@ def test_palettes_that_disagree_are_told_by_colour():
 
 def test_a_palette_mask_among_colours_shows_its_colours():
     found = encoding_of(indexed(IDS, PALETTE), half(BLACK, ROAD))
-    assert found == MaskEncoding((BLACK, 0x00FF00, ROAD), "rgb")
+    assert found == MaskEncoding((BLACK, 0x00FF00, ROAD), "rgb", regions=True)
 
 
 def test_camvid_in_colours_means_the_same(shared_data, tmp_path):

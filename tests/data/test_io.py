@@ -496,3 +496,32 @@ def test_a_damaged_list_of_pages_is_an_error_of_ours(tmp_path):
     assert read_mask(tmp_path / "damaged.tif").shape == (8, 8)
     with pytest.raises(DataError, match=r"damaged\.tif: cannot be read"):
         num_pages(tmp_path / "damaged.tif")
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_damaged_exif_does_not_make_an_image_unreadable(tmp_path, suffix):
+    path = tmp_path / f"camera.{suffix}"
+    Image.fromarray(RGB).save(path, exif=b"Exif\0\0no header of TIFF", lossless=True)
+    assert (load_image(path).pixels == RGB).all()
+    assert image_size(path) == RGB.shape[:2]
+    assert orientation(path) == 1
+
+
+def test_a_palette_with_transparency_warns_of_nothing(tmp_path, recwarn):
+    image = Image.fromarray(GREY % 4)
+    image.putpalette([0, 0, 0, 128, 64, 128, 0, 255, 0, 9, 9, 9])
+    image.save(tmp_path / "a.png", transparency=bytes([0, 255, 128, 255]))
+    expected = image.convert("RGB")
+    assert (read_image(tmp_path / "a.png") == np.array(expected)).all()
+    assert not recwarn.list
+
+
+def test_files_of_numpy_are_to_be_read_by_the_user(tmp_path):
+    np.save(tmp_path / "mask.npy", GREY)
+    with pytest.raises(DataError, match=r"put the array itself into the cell, as numpy\.load"):
+        read_mask(tmp_path / "mask.npy")
+
+
+def test_infinity_is_no_class():
+    with pytest.raises(DataError, match="the negative value -inf"):
+        read_mask(np.array([[0.0, -np.inf]]))

@@ -218,7 +218,11 @@ def test_a_list_names_the_values_that_occur():
         ([0, 1, 2], {"problem_type": "binary"}, "problem_type='binary' needs two classes"),
         ([0, 1], {"problem_type": "binary", "classes": {0: "a", 1: "b", 2: "c"}}, "needs two"),
         (range(300), {"ignore_index": 255}, "at most 255 classes"),
-        ([0, 1], {"classes": {0: "a", 70000: "b", 1: "c"}}, "70000 does not fit uint16"),
+        (
+            [0, 1],
+            {"classes": {0: "a", 70000: "b", 1: "c"}},
+            "70000, which masks of uint16 cannot hold",
+        ),
     ],
 )
 def test_masks_that_give_no_map(values, options, message):
@@ -485,3 +489,9 @@ def test_ids_do_not_fit_smeared_masks(values, dtype, dim, fits):
     line = label_map.misfit(values, dtype, where="m.png", dim=dim)
     assert (line is None) == fits
     assert fits or line.startswith("m.png: the mask holds the value")
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("bool", 2), ("uint8", 300)])
+def test_a_listed_value_that_the_masks_cannot_hold_is_named(dtype, value):
+    with pytest.raises(DataError, match=f"lists the value {value}, which masks of .* cannot hold"):
+        infer_label_map([0, 1], dtype, classes={0: "ground", 1: "lesion", value: "pen"})

@@ -229,6 +229,7 @@ def test_unknown_options_are_refused_before_any_image_is_read(tmp_path):
         {"holdout_frac": 2},
         {"num_nodes": 0},
         {"time_limit": 0},
+        {"time_limit": float("inf")},
     ],
     ids=str,
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
@@ -20,7 +22,9 @@ from easyseg.data.dataset import TrainingSet
 from easyseg.errors import WeightsError
 from easyseg.models.adapters.gate import NoisyTopOneGate
 from easyseg.models.network import trainable_state
-from easyseg.training.callbacks import StopInTime
+from easyseg.training import callbacks
+from easyseg.training.callbacks import BestModel, StopInTime, StopWithoutProgress
+from easyseg.training.module import SegmentationModule
 
 
 def fit(table, path, **options) -> SemanticSegmentor:
@@ -276,6 +280,78 @@ def test_no_model_is_validated_twice(table, tmp_path):
     hyperparameters = TINY | {"train.batch_size": 4, "train.micro_batch_size": 1}
     segmentor = fit(table, tmp_path, hyperparameters=hyperparameters, callbacks=[Interrupt()])
     assert list(segmentor.history_["step"]) == [2, 3]
+
+
+def test_a_fit_goes_on_when_the_first_validation_takes_less_than_was_guessed(
+    table, tmp_path, caplog
+):
+    """The first step is slow: by it, a validation of all images would take the whole limit."""
+
+    class Slow(L.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            time.sleep(0 if trainer.global_step else 3)
+
+    hyperparameters = TINY | {"train.batch_size": 1, "train.micro_batch_size": 1}
+    hyperparameters |= {"train.epochs": 2, "train.patience": 9}
+    with caplog.at_level("INFO", "easyseg"):
+        segmentor = fit(
+            table[:3],
+            tmp_path,
+            tuning_data=pd.concat([table[3:]] * 4, ignore_index=True),
+            hyperparameters=hyperparameters,
+            time_limit=20,
+            callbacks=[Slow()],
+        )
+    assert list(segmentor.history_["step"]) == [1, 3, 6]
+    assert "all planned epochs are done" in caplog.text
+    assert "hardly learnt" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("scores", "saved"),
+    [
+        ([0.2, 0.1, 0.3, 0.3], [1, 3]),
+        ([math.nan, math.nan], [1, 2]),
+        ([0.0, math.nan, 0.0, math.nan], [1, 2, 4]),
+    ],
+)
+def test_without_a_score_the_last_epoch_is_kept(tmp_path, monkeypatch, scores, saved):
+    """Where nothing is to be found, the score of false alarms is 0, and there is none otherwise."""
+    written = []
+    rows = [
+        {"epoch": epoch, "train_loss": 1.0, "iou@image": score}
+        for epoch, score in enumerate(scores, start=1)
+    ]
+    monkeypatch.setattr(BestModel, "_row", lambda self, trainer, module: rows[len(self.rows)])
+    monkeypatch.setattr(SegmentationModule, "trained_model", lambda self: None)
+    monkeypatch.setattr(
+        callbacks, "write_artifact", lambda model, folder: written.append(len(best.rows))
+    )
+    best = BestModel(tmp_path, "iou@image", Clock(0.0))
+    trainer = SimpleNamespace(is_global_zero=True, max_epochs=4)
+    module = SegmentationModule.__new__(SegmentationModule)
+    for _ in scores:
+        best.on_validation_end(trainer, module)
+    assert written == saved
+
+
+def test_epochs_without_a_score_are_none_without_progress():
+    trainer = SimpleNamespace(
+        state=SimpleNamespace(fn="fit"),
+        sanity_checking=False,
+        fast_dev_run=False,
+        should_stop=False,
+        current_epoch=3,
+        callback_metrics={},
+        strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, **options: decision),
+    )
+    stop = StopWithoutProgress("iou@image", patience=2, mode="max", check_on_train_epoch_end=True)
+    ended = []
+    for score in [0.4, math.nan, math.nan, math.nan, 0.3, 0.2]:
+        trainer.callback_metrics = {"iou@image": torch.tensor(score)}
+        stop.on_train_epoch_end(trainer, None)
+        ended.append(trainer.should_stop)
+    assert ended == [False] * 5 + [True]
 
 
 def test_time_is_kept_for_the_last_validation():

@@ -5,14 +5,19 @@ import string
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from easyseg.data.io import read_mask
-from easyseg.errors import DataError
+from easyseg.data.label_map import infer_label_map
+from easyseg.data.table import read_samples
+from easyseg.errors import DataError, OptionError
+from easyseg.inference.collect import output_paths
 from easyseg.inference.writers import output_names, write_mask
+from easyseg.ranks import Ranks
 
 PARTS = st.sampled_from(
     ["a", "A", "b.jpg", "B.JPG", "b.png", "b.jpg.png", "..", ".", "", "a.png", "ä", "a\u0308", ".x"]
@@ -193,3 +198,12 @@ def test_others_may_read_the_file_as_any_other(tmp_path):
     write_mask(tmp_path / "m.png", np.zeros((2, 2), np.uint8))
     (tmp_path / "plain").touch()
     assert (tmp_path / "m.png").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_ids_that_no_png_holds_are_refused_before_the_first_prediction(tmp_path):
+    samples = read_samples(pd.DataFrame({"image": [np.zeros((4, 4), np.uint8)]}), label=None)
+    label_map = infer_label_map([0, 70_000], "int32")
+    with pytest.raises(OptionError, match="values up to 70000, a PNG holds 0 to 65535"):
+        output_paths(tmp_path, samples, Ranks(), label_map, overwrite=False)
+    small = infer_label_map([0, 7], "int32")
+    assert len(output_paths(tmp_path, samples, Ranks(), small, overwrite=False)) == 1

@@ -93,7 +93,9 @@ def test_a_limit_pays_for_more_epochs_of_few_images_than_the_preset_has():
     assert "kept to" not in slow.reasons["train.epochs"]
     fast = plan_for(few, **options, costs=costs(0.05, image=0.001))
     assert fast.train.epochs * 6 == LEAST_STEPS_WITHIN
-    assert f"kept to {LEAST_STEPS_WITHIN} steps" in fast.reasons["train.epochs"]
+    reason = fast.reasons["train.epochs"]
+    assert f"fewer are planned, kept to {LEAST_STEPS_WITHIN} steps: they end the fit" in reason
+    assert "some more" not in reason
 
 
 @given(st.floats(60, 3000))

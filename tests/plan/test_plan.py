@@ -135,3 +135,18 @@ def test_text_and_table_show_value_and_reason(plan):
 def test_what_stands_above_the_sections_has_its_type(plan, key, value):
     with pytest.raises(OptionError, match=f"{key} = {value!r} is not possible"):
         Plan.from_dict(plan.to_dict() | {key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("reasons", None, "reasons = None"),
+        ("reasons", "because", "expected words by key"),
+        ("reasons", {"adapter.rank": None}, r"the reason of adapter\.rank is None"),
+        ("estimate", {"seconds": "x", "memory_gb": 1}, "the estimate is"),
+        ("estimate", {"seconds": 2.0, "memory_gb": []}, "the estimate is"),
+    ],
+)
+def test_what_is_beside_the_decisions_is_checked_too(plan, key, value, words):
+    with pytest.raises(OptionError, match=f"{words}.*leave it out"):
+        Plan.from_dict(plan.to_dict() | {key: value})

@@ -279,3 +279,48 @@ def test_a_step_that_is_too_long_for_the_limit_is_guessed(draft, monkeypatch):
     assert costs.memory_gb is None
     with pytest.raises(AssertionError, match="a step was taken"):
         measure_costs(prepared, CPU, 0, clock(limit=None))
+
+
+@pytest.mark.parametrize(
+    ("workers", "step", "reading"), [(0, 5.0, 1.0), (1, 3.0, 1.0), (4, 3.0, 0.25)]
+)
+def test_loader_processes_read_while_the_network_computes(
+    draft, monkeypatch, workers, step, reading
+):
+    """By a clock of its own: an image takes 1 s, a forward pass 1, a step 3."""
+    prepared, now = draft(), [0.0]
+    loss, optimizer, read = probe.training_loss, probe.new_optimizer, TrainingSet.__getitem__
+
+    def slow_loss(*arguments):
+        now[0] += 1.0
+        return loss(*arguments)
+
+    def slow_optimizer(*arguments):
+        made = optimizer(*arguments)
+        take = made.step
+
+        def slow_step():
+            now[0] += 2.0
+            take()
+
+        made.step = slow_step
+        return made
+
+    def slow_read(self, key):
+        now[0] += 1.0
+        return read(self, key)
+
+    monkeypatch.setattr(probe, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(probe, "training_loss", slow_loss)
+    monkeypatch.setattr(probe, "new_optimizer", slow_optimizer)
+
+    def slow_score(model, samples, **options):
+        now[0] += len(samples)
+
+    monkeypatch.setattr(TrainingSet, "__getitem__", slow_read)
+    monkeypatch.setattr(probe, "score", slow_score)
+    train = replace(prepared.plan.train, batch_size=2, micro_batch_size=2)
+    prepared = replace(prepared, plan=replace(prepared.plan, train=train))
+    costs = measure_costs(prepared, CPU, 0, clock(10_000.0), workers)
+    assert costs.step == step
+    assert costs.reading == reading * prepared.fingerprint.num_images

@@ -12,6 +12,9 @@ from easyseg.data.label_rules import some
 # The second coding of the same classes has values so many times as large (1 and 100, say): smaller
 # gaps are between classes.
 _FAR_TIMES = 10
+# So many masks of 0 and 255 are not believed to hold the background and ignored pixels alone, where
+# one mask holds the foreground.
+_MANY_WHITES = 5
 
 
 def check_mixed_bits(audited: Audited) -> Iterator[Finding]:
@@ -43,24 +46,34 @@ def check_mixed_encodings(audited: Audited) -> Iterator[Finding]:
     """Yield an error for sets in which some masks hold 0 and 1, others 0 and 255, and none both.
 
     255 after consecutive ids is read as ignored. Where no mask shows 1 beside 255, it is as likely
-    that two people saved the foreground in two ways. Where no training mask holds 255, those of
-    other tables that do are of unknown values.
+    that two people saved the foreground in two ways; where a single one does, that a few of its
+    pixels were spoilt. Where no training mask holds 255, those of other tables that do are of
+    unknown values.
     """
     label_map = audited.label_map
     if audited.told or label_map is None:
         return
     if label_map.values != (0, 1) or label_map.ignore != IGNORE:
         return
-    ones, whites = [], []
+    both, ones, whites = [], [], []
     for seen in audited.masks():
         values = set(seen.fact.mask_counts or ())
         if {1, IGNORE} <= values:
-            return
-        if 1 in values:
+            both.append(seen)
+        elif 1 in values:
             ones.append(seen)
         elif IGNORE in values:
             whites.append(seen)
-    if ones and whites:
+    if len(both) == 1 and len(whites) >= _MANY_WHITES:
+        yield Finding(
+            Severity.ERROR,
+            "mixed-encodings",
+            f"{len(whites)} masks hold 0 and {IGNORE}, a single one 1 beside {IGNORE}"
+            f" ({both[0].label}): is {IGNORE} the foreground, and 1 a slip, or is it ignored?",
+            f"correct that mask; or, if {IGNORE} is ignored, say ignore_index={IGNORE}",
+            tuple(seen.evidence("label") for seen in (*both, *ones)),
+        )
+    elif ones and whites and not both:
         fewer = min(ones, whites, key=len)
         others = f"0 and {1 if fewer is whites else IGNORE}"
         yield Finding(
@@ -87,7 +100,7 @@ def check_two_codings(audited: Audited) -> Iterator[Finding]:
     1, 2, ... and those of the other far above: the same classes seem to be coded in two ways.
     """
     label_map = audited.label_map
-    if label_map is None or label_map.smeared or audited.told or label_map.values == (0, 1):
+    if label_map is None or label_map.smeared or audited.named or label_map.values == (0, 1):
         return
     if audited.mixed_bits():
         return  # that is said, and can be repaired

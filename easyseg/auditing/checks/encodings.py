@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice, pairwise
 
 from easyseg.auditing.findings import Finding, Severity, counted
 from easyseg.auditing.scan import MOST_VALUES
@@ -66,15 +67,18 @@ def _values(values: list[int], found: list[Seen]) -> str:
 
 def _gaps(audited: Audited) -> Iterator[Finding]:
     label_map = audited.label_map
-    if label_map is None or label_map.binary or label_map.dtype == "rgb" or audited.told:
+    if label_map is None or label_map.binary or label_map.dtype == "rgb" or audited.named:
         return
     first, last = label_map.values[0], label_map.values[-1]
-    missing = sorted(set(range(first, last)) - set(label_map.values))
+    missing = last - first + 1 - len(label_map.values)
     if missing:
+        # One after the other: 32 bit ids may leave out billions.
+        left_out = (v for low, high in pairwise(label_map.values) for v in range(low + 1, high))
+        words = some(list(islice(left_out, _SHOWN)), most=_SHOWN, number=missing)
         yield Finding(
             Severity.NOTE,
             "gaps-in-ids",
-            f"the class ids have gaps: {some(missing)} of {first} to {last} never occur",
+            f"the class ids have gaps: {words} of {first} to {last} never occur",
             "nothing, if that is so: the values become ids in ascending order, and predictions"
             " come back in the values; name them with classes={value: name, ...}",
         )

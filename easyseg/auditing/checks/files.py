@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from easyseg.auditing.facts import ProblemKind
-from easyseg.auditing.findings import Evidence, Finding, Severity, counted
+from easyseg.auditing.findings import Evidence, Finding, Repair, Severity, counted
 from easyseg.auditing.tables import Audited
+from easyseg.data.table import CellProblem
 
 _KINDS: dict[ProblemKind, tuple[str, str, str]] = {
     "missing": ("missing-file", "not found", "put the file back or drop the row"),
@@ -42,10 +43,12 @@ def check_files(audited: Audited) -> Iterator[Finding]:
 
 
 def check_cells(audited: Audited) -> Iterator[Finding]:
-    """Yield an error for cells that name no file, and one for files that are not there."""
-    for named, check, words, remedy in (
-        (True, "missing-file", "naming a file that is not there", _KINDS["missing"][2]),
-        (False, "empty-cell", "without an image", "fill them in or drop the rows"),
+    """Yield errors for cells that name no file, for files that are not there, for no groups."""
+    drop: Repair = "drop the row"
+    for kind, check, words, remedy, repair in (
+        ("file", "missing-file", "naming a file that is not there", _KINDS["missing"][2], drop),
+        ("cell", "empty-cell", "without an image", "fill them in or drop the rows", drop),
+        ("group", "missing-group", "without a group", "fill them in, or correct groups=", None),
     ):
         evidence = tuple(
             Evidence(
@@ -58,8 +61,14 @@ def check_cells(audited: Audited) -> Iterator[Finding]:
             )
             for table in audited.tables
             for cell in table.cells
-            if bool(cell.name) == named
+            if _what_is_missing(cell) == kind
         )
         if evidence:
             title = f"{counted(len(evidence), 'cell')} {words}"
-            yield Finding(Severity.ERROR, check, title, remedy, evidence, repair="drop the row")
+            yield Finding(Severity.ERROR, check, title, remedy, evidence, repair=repair)
+
+
+def _what_is_missing(cell: CellProblem) -> str:
+    if cell.group:
+        return "group"
+    return "file" if cell.name else "cell"

@@ -71,7 +71,7 @@ def check_blended_colours(audited: Audited) -> Iterator[Finding]:
     A single one may be a class by chance; three are not.
     """
     label_map = audited.label_map
-    if label_map is None or not label_map.coloured or audited.told:
+    if label_map is None or not label_map.coloured or audited.named:
         return
     masks = list(audited.masks(audited.train))
     pixels = sum((Counter(seen.fact.mask_counts) for seen in masks), Counter[int]())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from easyseg.auditing.findings import Evidence, Finding, Repair, Severity, counted
 from easyseg.auditing.scan import MOST_VALUES
-from easyseg.auditing.tables import Audited
+from easyseg.auditing.tables import Audited, Seen
 
 # A mask of more values is a probability map: pictures of a hundred classes hold some dozens each.
 _MOST_IN_A_MASK = 64
+# A value in so small a share of the masks may be what spoils them; so many are named.
+_FEW, _NAMED = 0.1, 3
 
 
 def check_many_values(audited: Audited) -> Iterator[Finding]:
@@ -38,11 +41,33 @@ def check_many_values(audited: Audited) -> Iterator[Finding]:
 
 
 def check_label_map(audited: Audited) -> Iterator[Finding]:
-    """Yield an error for each reason why the training masks cannot be read as classes."""
+    """Yield an error for each reason why the training masks cannot be read as classes.
+
+    The masks that alone hold some of the values are shown: they may be what is wrong.
+    """
     if audited.mixed_bits() or not audited.train.class_masks:
         return  # other findings say why
+    few = _holding_what_few_do(audited.train.class_masks)
+    where = ""
+    if few:
+        named = ", ".join(seen.label for seen in few[:_NAMED])
+        where = f". Few masks hold some of them: {named}{', ...' if len(few) > _NAMED else ''}"
     for problem in audited.label_problems:
-        yield Finding(Severity.ERROR, "label-values", problem.found, problem.remedy)
+        yield Finding(
+            Severity.ERROR,
+            "label-values",
+            problem.found + where,
+            problem.remedy,
+            tuple(seen.evidence("label") for seen in few),
+        )
+
+
+def _holding_what_few_do(masks: Sequence[Seen]) -> list[Seen]:
+    """Return the masks that hold a value which at most a tenth of them hold; none if most do."""
+    holding = Counter(value for seen in masks for value in seen.fact.mask_counts or ())
+    rare = {value for value, number in holding.items() if number <= max(1, _FEW * len(masks))}
+    found = [seen for seen in masks if not rare.isdisjoint(seen.fact.mask_counts or ())]
+    return found if 2 * len(found) < len(masks) else []
 
 
 def check_unknown_values(audited: Audited) -> Iterator[Finding]:
@@ -80,7 +105,7 @@ def check_unknown_values(audited: Audited) -> Iterator[Finding]:
 def check_soft_masks(audited: Audited) -> Iterator[Finding]:
     """Yield an error if most masks hold so many values that they are probability maps."""
     label_map = audited.label_map
-    if label_map is None or label_map.smeared or label_map.coloured or audited.told:
+    if label_map is None or label_map.smeared or label_map.coloured or audited.named:
         return
     masks = list(audited.masks(audited.train))
     soft = [seen for seen in masks if seen.fact.num_values > _MOST_IN_A_MASK]

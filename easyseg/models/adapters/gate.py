@@ -56,6 +56,9 @@ class NoisyTopOneGate(nn.Module):
 
     def sample_noise(self, logits: Tensor) -> Tensor:
         """Draw the standard normal noise of the training mode, in the shape of ``logits``."""
+        if logits.device.type == "mps":
+            # Gradient checkpointing replays the CPU's random state, not that of Apple's GPUs.
+            return torch.randn(logits.shape, dtype=logits.dtype).to(logits.device)
         return torch.randn_like(logits)
 
     def forward(self, features: Tensor) -> Routing:
