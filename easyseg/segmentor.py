@@ -66,7 +66,8 @@ class SemanticSegmentor:
         plan_: All decisions of the fit, each with its reason.
         label_map_: Raw mask values and class ids.
         classes_: Names of the classes in the order of their ids.
-        history_: One row an epoch: losses, scores, seconds (empty after ``load`` of an artifact).
+        history_: One row a validation, after each epoch: losses, scores, seconds (empty after
+            ``load`` of an artifact).
         best_score_: Validation score of the saved epoch: the highest, of an error the lowest.
         path_: The run folder, or the folder that was loaded.
 

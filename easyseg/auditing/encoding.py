@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,8 +35,8 @@ class MaskEncoding:
         palette: Red, green and blue of each value, if the masks are palette images.
         smeared: Whether they look like masks of 0 and 255 that were smeared, by a JPEG or an
             interpolation.
-        regions: Whether the values fill regions, few of them in a mask, as ids do and smears do
-            not.
+        regions: Whether the values fill regions in several masks, few of them in each, as ids do;
+            smears and numbers of objects do not.
     """
 
     values: tuple[int, ...]
@@ -116,11 +117,11 @@ def mask_encoding(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> 
     regions = _fill_regions(values, facts)
     if "rgb" in dtypes:
         return MaskEncoding(values, "rgb", regions=regions)
-    bits = [
-        describe(mask) for mask, fact in zip(masks, facts, strict=True) if black_and_white(fact)
-    ]
+    pairs = [pair for pair in zip(masks, facts, strict=True) if black_and_white(pair[1])]
+    bits = [describe(mask) for mask, _ in pairs]
     grey = {value for fact in facts if fact.palette is None for value in fact.mask_counts or ()}
-    if bits and max(values if "bool" in dtypes else grey, default=0) > 1:
+    of_one_bit = any(fact.mask_dtype == "bool" for _, fact in pairs)
+    if bits and max(values if of_one_bit else grey, default=0) > 1:
         raise DataError(
             f"{len(bits)} of {len(facts)} masks have 1 bit, or a palette of black and white, such"
             f" as {', '.join(bits[:3])}; all together hold {some(values)}: their foreground reads"
@@ -134,15 +135,18 @@ def mask_encoding(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> 
 
 
 def _fill_regions(values: Sequence[int], facts: Sequence[ImageFacts]) -> bool:
-    """Return whether each mask holds few values, and half of all fill a part of some mask."""
+    """Return whether each mask holds few values, and half of all fill a part of several masks.
+
+    Numbers of objects, or colours of them, are in one mask each.
+    """
     if any(fact.lossy or fact.num_values > MOST_IDS_WITH_GAPS for fact in facts):
         return False
-    filled = set()
+    filled: Counter[int] = Counter()
     for fact in facts:
         counts = fact.mask_counts or {}
         enough = _REGION * sum(counts.values())
-        filled |= {value for value, number in counts.items() if number >= enough}
-    return 2 * len(filled) >= len(values)
+        filled.update(value for value, number in counts.items() if number >= enough)
+    return 2 * sum(masks > 1 for masks in filled.values()) >= len(values)
 
 
 def black_and_white(fact: ImageFacts) -> bool:

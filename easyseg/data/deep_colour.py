@@ -45,25 +45,30 @@ def is_deep_colour(image: Image.Image) -> bool:
     return bool(raws) and all(raw in _OTHER_BYTE or raw == _GREY_ALPHA for raw in raws)
 
 
-def read_deep_colour(path: Path) -> np.ndarray:
+def read_deep_colour(path: Path, *, turned: bool) -> np.ndarray:
     """Read such a file, upright.
 
     Args:
         path: A file of which `is_deep_colour` is true.
+        turned: Whether its EXIF orientation is another one than upright.
 
     Returns:
         uint16 ``[H, W, 3]``, or ``[H, W]`` for grey with alpha; alpha is dropped.
     """
     with Image.open(path) as image:
         grey = _raw_mode(image.tile[0]) == _GREY_ALPHA
-        high = None if grey else np.array(ImageOps.exif_transpose(image)).astype(np.uint16)
+        high = None if grey else _upright(image, turned).astype(np.uint16)
     with Image.open(path) as image:
         tiles: Any = [_other_byte(tile) for tile in image.tile]
         image.tile = tiles
-        low = np.array(ImageOps.exif_transpose(image))
+        low = _upright(image, turned)
     if high is None:
         return low[..., 0].astype(np.uint16) << 8 | low[..., 1]
     return (high << 8 | low)[..., :3]
+
+
+def _upright(image: Image.Image, turned: bool) -> np.ndarray:
+    return np.array(ImageOps.exif_transpose(image) if turned else image)
 
 
 def _raw_mode(tile: Any) -> str:

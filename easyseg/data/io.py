@@ -163,7 +163,8 @@ def load_image(source: ImageSource) -> Picture:
         if isinstance(pixels, Image.Image):
             if pixels.mode not in ("I", "F") and not pixels.mode.startswith("I;"):
                 if pixels.mode == "P" and "transparency" in pixels.info:
-                    pixels = pixels.convert("RGBA")  # PIL warns of the direct way
+                    # PIL warns of the direct way, and changes the palette that it converts.
+                    pixels = pixels.copy().convert("RGBA")
                 if pixels.mode != "RGB":  # a conversion to the same mode is a copy
                     pixels = pixels.convert("RGB")
                 return Picture(_not_empty(np.array(pixels), source), mode, turned)
@@ -343,13 +344,15 @@ def _decode(source: ImageSource) -> _Decoded:
                 ImageOps.exif_transpose(image, in_place=True)
             lossy = image.format in _LOSSY_FORMATS or _is_lossy_webp(image, source)
             return _Decoded(image, mode, turned, lossy)
-    return _Decoded(read_deep_colour(source), "RGB;16", turned, False)
+    return _Decoded(read_deep_colour(source, turned=turned != 1), "RGB;16", turned, False)
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format == "PNG" and "exif" not in image.info:
+        image.load()  # It may come behind the pixels; what is wrong with them is not passed over.
     try:
         found = image.getexif().get(ExifTags.Base.Orientation)
-    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
+    except (SyntaxError, ValueError, TypeError, KeyError, struct.error):
         return 1  # A damaged block of EXIF, which viewers do not mind either.
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 

@@ -331,8 +331,9 @@ def infer_label_map(
         palette: Red, green and blue of each value, if the masks are palette images.
         smeared: Whether the masks look like masks of 0 and 255 that were smeared: they are read as
             such, unless ``classes`` or ``ignore_index`` say otherwise.
-        regions: Whether the values fill regions, few of them in a mask. Otherwise many values, or
-            fewer with gaps, are taken for grey levels and refused, unless ``classes`` names them.
+        regions: Whether the values fill regions in several masks, few of them in each. Otherwise
+            many values, or fewer with gaps, are taken for grey levels and refused, unless
+            ``classes`` names them.
         problem_type: ``"auto"``, ``"binary"`` (exactly two classes) or ``"multiclass"``.
         classes: ``{raw value: name}``, which lists all classes (one may not occur) in the order of
             their ids; of two classes, one called ``"background"`` has the id 0. Or the names of

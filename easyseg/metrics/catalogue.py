@@ -8,6 +8,7 @@ A key is ``metric@averaging``. ``@image`` is the mean over images of the score o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ __all__ = [
     "blind_spot",
     "check_metrics",
     "default_metric",
+    "gain",
     "higher_is_better",
     "known_metrics",
     "metric_keys",
@@ -191,6 +193,27 @@ def higher_is_better(key: str) -> bool:
     if metric not in METRICS:
         raise OptionError(f"Unknown metric {key!r}. {nearest(metric, tuple(METRICS))}")
     return not METRICS[metric].error
+
+
+def gain(score: float, key: str) -> float:
+    """Return a score as a number of which more is better, to compare it with others.
+
+    A score that is no number says that nothing was to be found, or that nothing was found: it beats
+    0, which false alarms alone have, and no other.
+
+    Args:
+        score: The score, perhaps nan.
+        key: ``metric@averaging``.
+
+    Example:
+        >>> gain(0.3, "iou@image") > gain(float("nan"), "iou@image") > gain(0.0, "iou@image")
+        True
+        >>> gain(0.1, "mae@image") > gain(0.2, "mae@image") > gain(float("nan"), "mae@image")
+        True
+    """
+    if not higher_is_better(key):
+        return -math.inf if math.isnan(score) else -score
+    return math.ulp(0.0) if math.isnan(score) else score
 
 
 def blind_spot(key: str, binary: bool) -> str | None:

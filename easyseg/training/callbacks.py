@@ -23,7 +23,7 @@ from easyseg.artifact import write_artifact
 from easyseg.clock import Clock
 from easyseg.console import Reporter
 from easyseg.files import write_text
-from easyseg.metrics.catalogue import higher_is_better
+from easyseg.metrics.catalogue import gain
 from easyseg.models.network import load_trainable_state, trainable_state
 from easyseg.training.module import SegmentationModule, expert_layers
 
@@ -47,8 +47,7 @@ class BestModel(L.Callback):
         self.folder = folder
         self.metric = metric
         self.clock = clock
-        self.sign = 1 if higher_is_better(metric) else -1
-        self.best = -math.inf  # of sign * score: the best of errors is the lowest
+        self.best = -math.inf  # As `gain` compares.
         self.rows: list[dict[str, float]] = []
         self.expert_rows: list[dict[str, float | str]] = []
 
@@ -56,12 +55,11 @@ class BestModel(L.Callback):
         """Log, and save if better."""
         assert isinstance(module, SegmentationModule)
         row = self._row(trainer, module)
-        value = self.sign * row[self.metric]
-        # No number: nothing was to be found, and nothing was. Of such epochs the last has learnt
-        # most; one with false alarms has 0.
-        undefined = math.isnan(value)
-        better = not self.rows or undefined or value > self.best
-        value = math.inf if undefined else value
+        score = row[self.metric]
+        value = gain(score, self.metric)
+        # Of epochs without a score the last has learnt most.
+        later = value == self.best and math.isnan(score)
+        better = not self.rows or value > self.best or later
         self.rows.append(row)
         if better:
             self.best = value
@@ -170,11 +168,15 @@ class AverageWeights(L.Callback):
 
 
 class StopWithoutProgress(EarlyStopping):
-    """Stop after epochs without a better score; one without a score, nan, is none of them."""
+    """Stop after epochs without a better score.
+
+    An epoch without a score, nan, is none of them where there is nothing to find: as long as no
+    epoch has scored more than 0.
+    """
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Count the epoch, if it has a score."""
-        if not trainer.callback_metrics[self.monitor].isnan():
+        """Count the epoch."""
+        if self.best_score > 0 or not trainer.callback_metrics[self.monitor].isnan():
             super().on_train_epoch_end(trainer, module)
 
 
@@ -259,7 +261,10 @@ class StopInTime(L.Callback):
         stop = self.interrupted or self.clock.remaining() < self.needed(module.build_seconds)
         if trainer.world_size > 1:
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
-        self.out_of_time = stop and not self.interrupted  # Perhaps by another rank's clock.
+            if stop:  # Why: the interrupt, or the clock, may be another rank's.
+                reduce = trainer.strategy.reduce_boolean_decision
+                self.interrupted = reduce(self.interrupted, all=False)
+        self.out_of_time = stop and not self.interrupted
         return stop
 
     def needed(self, build_seconds: float) -> float:
@@ -291,6 +296,7 @@ class StopInTime(L.Callback):
         self._validation_seconds = max(took, self._validation_seconds or 0.0)
         planned = trainer.global_step >= trainer.estimated_stepping_batches
         if planned:
+            self.out_of_time = False
             return
         if self._must_stop(trainer, module):
             trainer.should_stop = True

@@ -141,7 +141,8 @@ def _measure_steps(
         prepared.label_map,
         plan.data.augment,
         seed,
-        keep=KEPT_BYTES if _kept_bytes(prepared)[0] <= KEPT_BYTES else 0,
+        # Loader processes keep nothing.
+        keep=KEPT_BYTES if not workers and _kept_bytes(prepared)[0] <= KEPT_BYTES else 0,
     )
     keys = cycle(EpochSampler(len(samples), seed))
     optimizer = new_optimizer(network, plan, device)
@@ -164,7 +165,7 @@ def _measure_steps(
             for key in chain.from_iterable(coming):
                 started = time.monotonic()
                 data[key]
-                read.append((time.monotonic() - started) / max(1, workers))
+                read.append(time.monotonic() - started)
         fetched.clear()
         started = time.monotonic()
         work()

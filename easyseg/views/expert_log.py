@@ -43,7 +43,7 @@ def read_training_use(segmentor: SemanticSegmentor) -> pd.DataFrame:
         )
     log = pd.read_csv(file)
     rows = log.to_dict("records")
-    return pd.DataFrame(
+    use = pd.DataFrame(
         {
             "epoch": int(row["epoch"]),
             "block": layers[row["layer"]].block,
@@ -54,3 +54,6 @@ def read_training_use(segmentor: SemanticSegmentor) -> pd.DataFrame:
         for row in rows
         for expert, scale in enumerate(layers[row["layer"]].scales)
     )
+    # A limited fit may validate within its first epoch, too: the mean of both parts.
+    whole = use.groupby(["epoch", "block", "layer", "scale"], sort=False)
+    return whole["share"].mean().reset_index()

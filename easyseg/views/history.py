@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from easyseg.metrics.catalogue import higher_is_better
+from easyseg.metrics.catalogue import gain
 from easyseg.views.figures import new_figure, plain
 
 if TYPE_CHECKING:
@@ -21,10 +21,12 @@ _WIDTH, _TALL, _SHORT = 6.4, 2.1, 1.3  # inches
 
 
 def saved_row(history: pd.DataFrame, metric: str) -> int:
-    """Return the position of the epoch whose model is kept: the first one with the best score.
+    """Return the position of the validation whose model is kept: the first with the best score.
+
+    If that is no number, nan, the last one without a score (`easyseg.metrics.catalogue.gain`).
 
     Args:
-        history: One row an epoch, at least one.
+        history: One row a validation, at least one.
         metric: The validation metric, a column; errors are best where they are lowest.
 
     Example:
@@ -32,8 +34,9 @@ def saved_row(history: pd.DataFrame, metric: str) -> int:
         1
     """
     scores = history[metric].to_numpy(float)
-    scores = scores if higher_is_better(metric) else -scores
-    return int(np.where(np.isnan(scores), -np.inf, scores).argmax())
+    gains = np.array([gain(score, metric) for score in scores])
+    best = np.flatnonzero(gains == gains.max())
+    return int(best[-1 if np.isnan(scores[best[0]]) else 0])
 
 
 def plot_history(history: pd.DataFrame, metric: str) -> Figure:

@@ -780,13 +780,16 @@ def test_an_empty_mask_is_empty_in_any_format(tmp_path, save, multiclass):
 def test_many_ids_of_which_a_mask_holds_few_are_classes(tmp_path):
     names = range(0, 120, 3)
     pairs = []
-    for i, (image, _) in enumerate(scenes(20)):
-        ids = np.full(SIZE, names[2 * i], np.uint8)
-        ids[30:60, 40:90] = names[2 * i + 1]
+    for i, (image, _) in enumerate(scenes(40)):
+        ids = np.full(SIZE, names[i], np.uint8)
+        ids[30:60, 40:90] = names[i - 1]
         pairs.append((image, ids))
-    report = audit_of(write_set(tmp_path, pairs, lambda ids: ids))
+    report = audit_of(write_set(tmp_path / "a", pairs, lambda ids: ids))
     assert report.label_map.values == tuple(names)
     assert report.ok
+    # Numbers of objects: each in one mask alone.
+    report = audit_of(write_set(tmp_path / "b", pairs[1::2], lambda ids: ids))
+    assert "so many are grey levels" in only(report, "label-values").found
 
 
 def test_values_of_which_nobody_can_tell_are_shown_where_they_are(tmp_path):
@@ -798,6 +801,18 @@ def test_values_of_which_nobody_can_tell_are_shown_where_they_are(tmp_path):
     assert error.found.endswith("Few masks hold some of them: " + table["label"][3])
     assert [item.position for item in error.evidence] == [3]
     assert fit_refuses(table) == (error.line(),)
+
+
+def test_an_ignored_value_leaves_no_gap(tmp_path):
+    values = np.array([0, 1, 4], np.uint8)
+
+    def coded(ids):
+        found = values[ids]
+        found[:4] = 2
+        return found
+
+    report = audit_of(write_set(tmp_path, CLASSES, coded), ignore_index=2)
+    assert "the value 3 of 0 to 4 never occur" in only(report, "gaps-in-ids").found
 
 
 def test_an_image_in_both_columns_is_said_though_no_mask_can_be_read_from_it(tmp_path):

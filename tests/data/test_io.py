@@ -507,6 +507,33 @@ def test_damaged_exif_does_not_make_an_image_unreadable(tmp_path, suffix):
     assert orientation(path) == 1
 
 
+def test_damaged_exif_does_not_make_deep_colours_unreadable(tmp_path):
+    path = deep_png(tmp_path / "camera.png", DEEP, 2)
+    content, exif = path.read_bytes(), b"no header of TIFF"
+    body = (
+        struct.pack(">I", len(exif))
+        + b"eXIf"
+        + exif
+        + struct.pack(">I", zlib.crc32(b"eXIf" + exif))
+    )
+    end_of_header = 8 + 25
+    path.write_bytes(content[:end_of_header] + body + content[end_of_header:])
+    assert (load_image(path).pixels == stretched(DEEP)).all()
+
+
+def test_damaged_pixels_are_no_pixels(tmp_path):
+    """The orientation of a PNG may stand behind its pixels: whoever asks for it decodes them."""
+    path = tmp_path / "mask.png"
+    Image.fromarray(RNG.integers(0, 256, (64, 64), dtype=np.uint8)).save(path)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"IDAT") + 4
+    content[start + 1000 : start + 1400] = b"\xff" * 400
+    path.write_bytes(content)
+    for read in (load_image, load_mask, image_size):
+        with pytest.raises(DataError, match=r"mask\.png: cannot be read"):
+            read(path)
+
+
 def test_a_palette_with_transparency_warns_of_nothing(tmp_path, recwarn):
     image = Image.fromarray(GREY % 4)
     image.putpalette([0, 0, 0, 128, 64, 128, 0, 255, 0, 9, 9, 9])

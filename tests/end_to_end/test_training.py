@@ -299,7 +299,7 @@ def test_a_fit_goes_on_when_the_first_validation_takes_less_than_was_guessed(
             tmp_path,
             tuning_data=pd.concat([table[3:]] * 4, ignore_index=True),
             hyperparameters=hyperparameters,
-            time_limit=20,
+            time_limit=40,
             callbacks=[Slow()],
         )
     assert list(segmentor.history_["step"]) == [1, 3, 6]
@@ -313,6 +313,7 @@ def test_a_fit_goes_on_when_the_first_validation_takes_less_than_was_guessed(
         ([0.2, 0.1, 0.3, 0.3], [1, 3]),
         ([math.nan, math.nan], [1, 2]),
         ([0.0, math.nan, 0.0, math.nan], [1, 2, 4]),
+        ([math.nan, 0.3, math.nan], [1, 2]),  # precision: nothing was found
     ],
 )
 def test_without_a_score_the_last_epoch_is_kept(tmp_path, monkeypatch, scores, saved):
@@ -335,23 +336,32 @@ def test_without_a_score_the_last_epoch_is_kept(tmp_path, monkeypatch, scores, s
     assert written == saved
 
 
-def test_epochs_without_a_score_are_none_without_progress():
+@pytest.mark.parametrize(
+    ("scores", "ended"),
+    [
+        ([0.4, 0.3, 0.2], [False, False, True]),
+        ([0.0, math.nan, math.nan, math.nan], [False] * 4),
+        ([math.nan] * 4, [False] * 4),
+        ([math.nan, 0.4, math.nan, math.nan], [False, False, False, True]),
+    ],
+)
+def test_epochs_without_a_score_are_counted_where_there_is_something_to_find(scores, ended):
     trainer = SimpleNamespace(
         state=SimpleNamespace(fn="fit"),
         sanity_checking=False,
         fast_dev_run=False,
         should_stop=False,
         current_epoch=3,
-        callback_metrics={},
         strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, **options: decision),
     )
-    stop = StopWithoutProgress("iou@image", patience=2, mode="max", check_on_train_epoch_end=True)
-    ended = []
-    for score in [0.4, math.nan, math.nan, math.nan, 0.3, 0.2]:
+    options = {"check_on_train_epoch_end": True, "check_finite": False}
+    stop = StopWithoutProgress("iou@image", patience=2, mode="max", **options)
+    found = []
+    for score in scores:
         trainer.callback_metrics = {"iou@image": torch.tensor(score)}
         stop.on_train_epoch_end(trainer, None)
-        ended.append(trainer.should_stop)
-    assert ended == [False] * 5 + [True]
+        found.append(trainer.should_stop)
+    assert found == ended
 
 
 def test_time_is_kept_for_the_last_validation():

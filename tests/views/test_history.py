@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -11,7 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from easyseg import SemanticSegmentor
+from easyseg.clock import Clock
 from easyseg.errors import ArtifactError, NotFittedError
+from easyseg.training import callbacks
+from easyseg.training.callbacks import BestModel
+from easyseg.training.module import SegmentationModule
 from easyseg.views.history import plot_history, saved_row
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib: the extra 'plots'")
@@ -32,18 +39,30 @@ def history_of(scores, metric="iou@image", **columns) -> pd.DataFrame:
 
 
 @given(
-    scores=st.lists(st.sampled_from([0.1, 0.2, 0.3, math.nan]), min_size=1, max_size=6),
+    scores=st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3, math.nan]), min_size=1, max_size=6),
     metric=st.sampled_from(["iou@image", "ber@dataset"]),
 )
 def test_the_saved_row_is_the_one_that_the_fit_saves(scores, metric):
-    """The rule of the callback, step by step: save the first one, then what is better."""
-    sign = -1 if metric.startswith("ber") else 1
-    best, kept = -math.inf, 0
-    for position, score in enumerate(scores):
-        value = -math.inf if math.isnan(score) else sign * score
-        if position == 0 or value > best:
-            best, kept = value, position
-    assert saved_row(history_of(scores, metric), metric) == kept
+    history, kept = history_of(scores, metric), []
+    rows = iter(history.to_dict("records"))
+
+    class Callback(BestModel):
+        def _row(self, trainer, module):
+            return next(rows)
+
+    def save(model, folder):
+        kept.append(len(callback.rows) - 1)
+
+    callback = Callback(Path(), metric, Clock(0.0))
+    module = SegmentationModule.__new__(SegmentationModule)
+    with (
+        patch.object(callbacks, "write_artifact", save),
+        patch.object(callbacks, "_write_csv"),
+        patch.object(SegmentationModule, "trained_model"),
+    ):
+        for _ in scores:
+            callback.on_validation_end(SimpleNamespace(is_global_zero=True, max_epochs=6), module)
+    assert saved_row(history, metric) == kept[-1]
 
 
 @pytest.mark.parametrize(("metric", "best"), [("dice@image", 2), ("mae@image", 0)])

@@ -64,14 +64,14 @@ def check_mixed_encodings(audited: Audited) -> Iterator[Finding]:
             ones.append(seen)
         elif IGNORE in values:
             whites.append(seen)
-    if len(both) == 1 and len(whites) >= _MANY_WHITES:
+    if len(both) == 1 and not ones and len(whites) >= _MANY_WHITES:
         yield Finding(
             Severity.ERROR,
             "mixed-encodings",
             f"{len(whites)} masks hold 0 and {IGNORE}, a single one 1 beside {IGNORE}"
             f" ({both[0].label}): is {IGNORE} the foreground, and 1 a slip, or is it ignored?",
             f"correct that mask; or, if {IGNORE} is ignored, say ignore_index={IGNORE}",
-            tuple(seen.evidence("label") for seen in (*both, *ones)),
+            tuple(seen.evidence("label") for seen in both),
         )
     elif ones and whites and not both:
         fewer = min(ones, whites, key=len)

@@ -70,10 +70,12 @@ def _gaps(audited: Audited) -> Iterator[Finding]:
     if label_map is None or label_map.binary or label_map.dtype == "rgb" or audited.named:
         return
     first, last = label_map.values[0], label_map.values[-1]
-    missing = last - first + 1 - len(label_map.values)
+    ignored = [v for v in (label_map.ignore,) if v is not None and first < v < last]
+    held = sorted([*label_map.values, *ignored])
+    missing = last - first + 1 - len(held)
     if missing:
         # One after the other: 32 bit ids may leave out billions.
-        left_out = (v for low, high in pairwise(label_map.values) for v in range(low + 1, high))
+        left_out = (v for low, high in pairwise(held) for v in range(low + 1, high))
         words = some(list(islice(left_out, _SHOWN)), most=_SHOWN, number=missing)
         yield Finding(
             Severity.NOTE,

@@ -23,7 +23,7 @@ def check_lone_values(audited: Audited) -> Iterator[Finding]:
         return
     masks = list(audited.masks(audited.train))
     files = Counter(value for seen in masks for value in seen.fact.mask_counts or ())
-    if len(masks) < _FEW_MASKS or len(files) > _MANY_VALUES:
+    if len(masks) < _FEW_MASKS or (audited.label_map is None and len(files) > _MANY_VALUES):
         return
     lone = [value for value, count in sorted(files.items()) if count == 1]
     if len(lone) > _MOST_FINDINGS:

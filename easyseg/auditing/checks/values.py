@@ -63,8 +63,13 @@ def check_label_map(audited: Audited) -> Iterator[Finding]:
 
 
 def _holding_what_few_do(masks: Sequence[Seen]) -> list[Seen]:
-    """Return the masks that hold a value which at most a tenth of them hold; none if most do."""
+    """Return the masks that hold a value which at most a tenth of them hold.
+
+    None if most of them do, or if there are no more than two values.
+    """
     holding = Counter(value for seen in masks for value in seen.fact.mask_counts or ())
+    if len(holding) <= 2:
+        return []
     rare = {value for value, number in holding.items() if number <= max(1, _FEW * len(masks))}
     found = [seen for seen in masks if not rare.isdisjoint(seen.fact.mask_counts or ())]
     return found if 2 * len(found) < len(masks) else []
