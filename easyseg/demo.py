@@ -20,6 +20,7 @@ from easyseg.datasets.synthetic import make_synthetic
 from easyseg.errors import DataError
 from easyseg.files import new_folder, write_text
 from easyseg.segmentor import SemanticSegmentor
+from easyseg.views.colours import raw_background
 from easyseg.visualize import overlay, write_overlays
 
 __all__ = ["DemoResult", "contact_sheet", "run_demo"]
@@ -142,15 +143,19 @@ def run_demo(
     write_text(folder / "scores.json", json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
 
     masks = segmentor.predict(test, output_dir=folder / "masks")
+    drawing: dict[str, Any] = {
+        "background": raw_background(labels, segmentor.plan_.problem_type),
+        "ignore": labels.ignore,
+        "coloured": labels.coloured,
+    }
     write_overlays(
         test["image"],
         masks,
         masks_in=folder / "masks",
         folder=folder / "overlays",
-        ignore=labels.ignore,
-        coloured=labels.coloured,
+        **drawing,
     )
-    sheet = contact_sheet(test.assign(mask=masks), ignore=labels.ignore, coloured=labels.coloured)
+    sheet = contact_sheet(test.assign(mask=masks), **drawing)
     sheet.save(folder / "contact_sheet.png")
     return DemoResult(
         name=name,
@@ -169,6 +174,7 @@ def run_demo(
 def contact_sheet(
     table: pd.DataFrame,
     *,
+    background: int = 0,
     ignore: int | None = None,
     coloured: bool = False,
     rows: int = _SHEET_ROWS,
@@ -177,7 +183,8 @@ def contact_sheet(
 
     Args:
         table: Columns ``image``, ``label``, ``mask``: paths.
-        ignore: Raw mask value that is not drawn.
+        background: Raw mask value of the background, which is not drawn.
+        ignore: Raw mask value that is not drawn either.
         coloured: The masks are coded in colours.
         rows: At most this many, evenly spread over the table.
 
@@ -195,7 +202,13 @@ def contact_sheet(
         entry = table.iloc[position]
         image = Image.fromarray(read_image(Path(entry["image"])))
         drawn = [
-            overlay(entry["image"], entry[name], ignore=ignore, coloured=coloured)
+            overlay(
+                entry["image"],
+                entry[name],
+                background=background,
+                ignore=ignore,
+                coloured=coloured,
+            )
             for name in ("label", "mask")
         ]
         _paste_row(sheet, [image, *drawn], (_GAP, row * height + _TITLE + _GAP))

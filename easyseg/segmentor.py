@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -768,11 +769,11 @@ class SemanticSegmentor:
             raise OptionError(
                 f"time_limit is {time_limit}, expected seconds above 0, or None for no limit"
             )
-        if not (isinstance(seed, int) and 0 <= seed < 2**32):
+        if not (isinstance(seed, Integral) and 0 <= seed < 2**32):
             raise OptionError(f"seed is {seed!r}, expected a whole number from 0 to 2**32 - 1")
-        if num_workers != "auto" and not (isinstance(num_workers, int) and num_workers >= 0):
+        if num_workers != "auto" and not (isinstance(num_workers, Integral) and num_workers >= 0):
             raise OptionError(f"num_workers is {num_workers!r}, expected 'auto' or at least 0")
-        if not isinstance(num_nodes, int) or num_nodes < 1:
+        if not isinstance(num_nodes, Integral) or num_nodes < 1:
             raise OptionError(f"num_nodes is {num_nodes!r}, expected at least 1")
 
     def _prepare(
@@ -904,9 +905,9 @@ class SemanticSegmentor:
 
         if batch_size == "auto":
             return auto_batch_size(self._fitted().plan, self._device())
-        if not isinstance(batch_size, int) or batch_size < 1:
+        if not isinstance(batch_size, Integral) or batch_size < 1:
             raise OptionError(f"batch_size is {batch_size!r}, expected 'auto' or at least 1")
-        return batch_size
+        return int(batch_size)
 
     def _threshold(self, threshold: float | None) -> float | None:
         if threshold is None:
@@ -968,8 +969,10 @@ def _read_plan(plan: Any) -> Plan | None:
     """Return the plan that a user gave, read if it is a file."""
     from easyseg.plan.plan import Plan
 
-    if plan is None or isinstance(plan, Plan):
-        return plan
+    if plan is None:
+        return None
+    if isinstance(plan, Plan):  # dataclasses.replace checks nothing.
+        return Plan.from_values(plan.values(), plan.reasons)
     if isinstance(plan, (str, os.PathLike)):
         return Plan.load(plan)
     raise OptionError(

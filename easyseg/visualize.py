@@ -41,13 +41,14 @@ def overlay(
     mask: Source,
     *,
     alpha: float = 0.45,
+    background: int = 0,
     ignore: int | None = None,
     colors: Mapping[int, str | tuple[int, int, int]] | Sequence[str] | None = None,
     coloured: bool = False,
 ) -> Image.Image:
     """Draw a mask over its image: a tint inside every class, an opaque line along its border.
 
-    Value 0 is the background and stays as it is. The colour of any other value depends on the
+    The background stays as it is. The colour of any other value depends on the
     value alone, so that one class has one colour in all pictures of a set. Masks coded in colours
     show those, and black is their background.
 
@@ -56,6 +57,7 @@ def overlay(
         mask: Path, array ``[H, W]`` or PIL image of raw label values, of the image's size; or
             ``[H, W, 3]`` coded in colours.
         alpha: Strength of the tint, 0 (only lines) to 1 (opaque).
+        background: Raw value of the background.
         ignore: Raw value of ignored pixels; they stay as they are.
         colors: Colours by raw value, which win over the palette; or a palette to take instead.
             A colour is a name or ``"#rrggbb"`` as Pillow reads it, or a tuple (red, green, blue).
@@ -91,7 +93,7 @@ def overlay(
         )
     border = _border(values, 2 if max(values.shape) >= _THICK_FROM else 1)
     for value in np.unique(values).tolist():
-        if value in (0, ignore):
+        if value in (background, ignore):
             continue
         inside = values == value
         color = np.array(_color(value, colors, coloured=loaded.dtype == "rgb"), np.float32)
@@ -106,6 +108,7 @@ def write_overlays(
     *,
     masks_in: Path,
     folder: Path,
+    background: int = 0,
     ignore: int | None = None,
     coloured: bool = False,
     on_picture: Callable[[int], None] = lambda count: None,
@@ -117,6 +120,7 @@ def write_overlays(
         masks: Their mask files, in the same order.
         masks_in: The folder of the masks.
         folder: The folder of the pictures, which mirrors that of the masks.
+        background: As for :func:`overlay`.
         ignore: As for :func:`overlay`.
         coloured: As for :func:`overlay`.
         on_picture: Called with 1 after each picture.
@@ -125,7 +129,8 @@ def write_overlays(
         picture = (folder / Path(mask).relative_to(masks_in)).with_suffix(".jpg")
         picture.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(picture) as beside:
-            overlay(image, mask, ignore=ignore, coloured=coloured).save(beside, quality=90)
+            drawn = overlay(image, mask, background=background, ignore=ignore, coloured=coloured)
+            drawn.save(beside, quality=90)
         on_picture(1)
 
 

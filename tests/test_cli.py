@@ -471,15 +471,18 @@ def test_wrong_usage_is_exit_code_2(arguments):
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_ctrl_c_is_exit_code_130(wrapped, tmp_path, monkeypatch):
+def test_scores_do_not_replace_the_table_they_are_of(tmp_path):
+    table = tmp_path / "test.csv"
+    table.write_text("image,label\n", encoding="utf-8")
+    done = invoke("evaluate", tmp_path, table, "--per-image", table)
+    assert done.exit_code == 2
+    assert "is DATA itself" in done.stderr
+    assert table.read_text(encoding="utf-8") == "image,label\n"
+
+
+def test_ctrl_c_is_exit_code_130(tmp_path, monkeypatch):
     def interrupted(*arguments: object, **options: object) -> None:
-        try:
-            raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            if wrapped:  # as Lightning does
-                sys.exit(1)
-            raise
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(SemanticSegmentor, "load", interrupted)
     done = invoke("predict", tmp_path, tmp_path, "--output-dir", tmp_path / "out", "-q")

@@ -150,3 +150,11 @@ def test_import_is_light_and_the_public_name_is_the_function():
         "assert easyseg.overlay(*pair).size == overlay(*pair).size == (6, 4)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_background_may_have_another_value_than_0():
+    mask = np.full((4, 6), 255, np.uint8)
+    mask[:, 3:] = 0
+    picture = overlay(np.zeros((4, 6, 3), np.uint8), mask, alpha=1.0, background=255)
+    assert picture.getpixel((0, 0)) == (0, 0, 0)
+    assert picture.getpixel((5, 0)) != (0, 0, 0)

@@ -33,10 +33,6 @@ class _Commands(TyperGroup):
             _fail(str(error), 1)
         except KeyboardInterrupt:
             _fail("interrupted", _INTERRUPTED)
-        except SystemExit as error:  # Lightning turns a Ctrl-C into sys.exit(1).
-            if isinstance(error.__context__, KeyboardInterrupt):
-                _fail("interrupted", _INTERRUPTED)
-            raise
 
 
 def _fail(message: str, code: int) -> NoReturn:

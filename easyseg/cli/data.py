@@ -53,6 +53,7 @@ def audit(
     if fix is not None:
         from easyseg.auditing.repair import check_target
 
+        fix = fix.expanduser()
         check_target(fix)
     with reporting(verbosity) as reporter:
         examined = examine(

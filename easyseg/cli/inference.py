@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ def predict(
     """Predict a mask for each image and write it as a PNG; names mirror the input."""
     verbosity = 0 if quiet else verbosity
     size = parse_count(batch_size, "--batch-size", least=1)
+    output_dir = output_dir.expanduser()
+    overlays = None if overlays is None else overlays.expanduser()
     if overlays is not None and overlays.is_dir() and any(overlays.iterdir()):
         raise typer.BadParameter(f"{overlays} is not empty.", param_hint="--overlays")
     segmentor = _load(model, device, verbosity, image=image, data_root=data_root)
@@ -100,6 +103,10 @@ def evaluate(
     which is an error.
     """
     verbosity = 0 if quiet else verbosity
+    if per_image is not None:
+        per_image = per_image.expanduser()
+        if per_image.exists() and per_image.samefile(data):
+            raise typer.BadParameter(f"{per_image} is DATA itself.", param_hint="--per-image")
     segmentor = _load(model, device, verbosity, image=image, label=label, data_root=data_root)
     from easyseg.data.table import read_samples
 
@@ -108,11 +115,11 @@ def evaluate(
     )
     samples = read_samples(data, image=segmentor.image, label=None, data_root=segmentor.data_root)
     rows.insert(0, segmentor.image, list(samples.names))
+    say(verbosity, _worst(rows, segmentor.image, [*scores]))
+    print_scores(scores, bounds, as_json=as_json)
     if per_image is not None:
         _write_per_image(per_image, rows)
         say(verbosity, f"scores of each image: {per_image}")
-    say(verbosity, _worst(rows, segmentor.image, [*scores]))
-    print_scores(scores, bounds, as_json=as_json)
 
 
 @app.command(epilog="Example:\n\neasyseg info lesions")
@@ -129,7 +136,7 @@ def info(model: opt.Model) -> None:
     print_scores(about.metrics)
     print_rows([("artifact", str(folder)), ("size", f"{size / 1e6:.1f} MB")])
     typer.echo()
-    typer.echo(about.plan)
+    typer.echo(dataclasses.replace(about.plan, estimate=None))  # Of another machine, perhaps.
 
 
 def _load(model: Path, device: str | None, verbosity: int, **changes: Any) -> SemanticSegmentor:
@@ -147,6 +154,7 @@ def _draw(
     """Draw the masks that were written over their images."""
     from easyseg.console import reporting
     from easyseg.data.table import read_samples
+    from easyseg.views.colours import raw_background
     from easyseg.visualize import write_overlays
 
     if not is_first():
@@ -161,6 +169,7 @@ def _draw(
             masks,
             masks_in=masks_in,
             folder=folder,
+            background=raw_background(segmentor.label_map_, segmentor.plan_.problem_type),
             ignore=segmentor.label_map_.ignore,
             coloured=segmentor.label_map_.coloured,
             on_picture=advance,

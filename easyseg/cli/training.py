@@ -141,6 +141,7 @@ def plan(
     verbosity = 0 if quiet else verbosity
     named, ignored = parse_classes(classes), parse_raw_value(ignore_index)
     asked, hyperparameters = parse_devices(devices), parse_overrides(overrides or ())
+    output = None if output is None else output.expanduser()
     if output is not None and output.exists():
         raise typer.BadParameter(f"{output} exists.", param_hint="--output")
     say(verbosity, f"reading {train_data} ...")

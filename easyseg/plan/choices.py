@@ -173,7 +173,8 @@ def _batch_size(facts: Facts, values: Mapping[str, Any]) -> Decision:
     preset, devices = int(facts.budget["batch_size"]), facts.hardware.processes
     count = facts.fingerprint.num_images
     wanted = max(preset, LEAST_NORMALISED) if trains_batch_statistics(values) else preset
-    size = math.ceil(min(wanted, count) / devices) * devices
+    passes = facts.overrides.get("train.micro_batch_size", 1)
+    size = math.ceil(min(wanted, count) / (devices * passes)) * devices * passes
     if size == wanted == 4:
         return Decision(size, "the paper's batch")
     if size == wanted > preset:
@@ -183,6 +184,8 @@ def _batch_size(facts: Facts, values: Mapping[str, Any]) -> Decision:
         return Decision(size, f"the preset's batch{few}")
     if size < wanted:
         return Decision(size, f"there are only {count} images")
+    if passes > 1:
+        return Decision(size, f"whole passes of the {passes} images you set")
     return Decision(size, f"a share for each of {devices} devices")
 
 

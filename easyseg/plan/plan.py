@@ -162,7 +162,7 @@ class Plan:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON: beside the file first, then moved into its place."""
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
-        write_text(Path(path), text + "\n")
+        write_text(Path(path).expanduser(), text + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
@@ -172,7 +172,7 @@ class Plan:
             OptionError: If the file cannot be read, is no JSON object, or holds no plan.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
         except OSError as error:
             raise OptionError(f"{path} cannot be read as a plan: {error.strerror}.") from error
         except ValueError as error:

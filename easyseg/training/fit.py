@@ -121,6 +121,17 @@ def _interactive() -> bool:
 
 
 @contextmanager
+def _interrupts() -> Iterator[None]:
+    """Raise a second Ctrl-C as what it is: Lightning makes sys.exit(1) of it."""
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+
+
+@contextmanager
 def _same_random_state_after() -> Iterator[None]:
     """Put the global random states back afterwards, whatever happens.
 
@@ -239,7 +250,7 @@ def train(
         chosen_by,
         f" of {of_all}" if chosen_by < of_all else "",
     )
-    with _same_random_state_after(), stop.catch_interrupt(), keeping:
+    with _same_random_state_after(), stop.catch_interrupt(), keeping, _interrupts():
         try:
             trainer.fit(module)
         finally:

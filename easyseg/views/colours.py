@@ -8,7 +8,7 @@ from easyseg.data.colours import hex_colour, palette_colours
 from easyseg.data.label_map import LabelMap
 from easyseg.visualize import PALETTE
 
-__all__ = ["background_of", "class_colours"]
+__all__ = ["background_of", "class_colours", "raw_background"]
 
 
 def background_of(label_map: LabelMap, problem_type: str) -> int | None:
@@ -32,6 +32,22 @@ def background_of(label_map: LabelMap, problem_type: str) -> int | None:
         if value == 0 and name.lower() in ("background", f"class_{label_map.shown(0)}"):
             return index
     return None
+
+
+def raw_background(label_map: LabelMap, problem_type: str) -> int:
+    """Return the raw value of the background, which overlays leave as it is; 0 if there is none.
+
+    Args:
+        label_map: The classes.
+        problem_type: ``"binary"`` or ``"multiclass"``.
+
+    Example:
+        >>> inverted = LabelMap((255, 0), ("background", "lesion"), None, "uint8")
+        >>> raw_background(inverted, "binary")
+        255
+    """
+    background = background_of(label_map, problem_type)
+    return 0 if background is None else label_map.values[background]
 
 
 def class_colours(label_map: LabelMap) -> tuple[str, ...]:

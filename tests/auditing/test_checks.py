@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageFilter
 
+from easyseg.auditing.audit import examine_labelled
 from easyseg.auditing.checks import run_checks
 from easyseg.auditing.checks.classes import check_rare_classes
 from easyseg.auditing.checks.inverted import check_inverted
 from easyseg.auditing.facts import ImageFacts
+from easyseg.auditing.repair import repair
 from easyseg.auditing.tables import Audited, AuditTable, Seen
 from easyseg.data.label_map import LabelMap
 from easyseg.data.table import read_samples
@@ -840,3 +842,25 @@ def test_rows_without_a_group_are_not_to_be_dropped(tmp_path):
     assert len(refused.value.problems) == 1
     assert "there is no group" in str(refused.value)
     assert "--fix" not in str(refused.value)
+
+
+def test_one_bit_masks_of_other_tables_are_mended_with_those_of_training(tmp_path):
+    tables = []
+    for name, pairs in (("train", PAIRS), ("tuning", scenes(8, seed=5))):
+        bits = write_set(tmp_path / name / "a", pairs[:3], lambda ids: ids > 0)
+        tables.append(pd.concat([bits, write_set(tmp_path / name / "b", pairs[3:])]))
+    mixed = only(audit_of(*tables), "mixed-bits")
+    assert [item.table for item in mixed.evidence] == ["train"] * 3 + ["tuning"] * 3
+    assert "6 of 16 masks" in mixed.found
+    repaired = repair(*tables, folder=tmp_path / "repaired", verbosity=0)
+    assert repaired.left == ()
+    assert fit_refuses(*(pd.read_csv(repaired.tables[name]) for name in ("train", "tuning"))) == ()
+
+
+@pytest.mark.parametrize("warned", [False, True])
+def test_a_foreground_that_the_model_ignores_is_asked_about(tmp_path, warned):
+    table = write_set(tmp_path, PAIRS, lambda ids: ids * np.uint8(255 if warned else 1))
+    label_map = LabelMap((0, 1), ("background", "pad"), 255, "uint8")
+    options = {"image": "image", "label": "label", "data_root": None}
+    findings = examine_labelled(table, label_map, **options).findings
+    assert [finding.check for finding in findings] == ["ignored-foreground"] * warned

@@ -96,6 +96,9 @@ def test_a_wrong_request_ends_before_any_image_is_read(planned, tmp_path):
         segmentor.fit("nowhere.csv", plan=planned.to_dict())
     with pytest.raises(OptionError, match="cannot be read as a plan"):
         segmentor.fit("nowhere.csv", plan=tmp_path / "nowhere.json")
+    edited = replace(planned, train=replace(planned.train, epochs=0))  # which checks nothing
+    with pytest.raises(OptionError, match=r"train\.epochs = 0 is not possible"):
+        segmentor.fit("nowhere.csv", plan=edited)
     assert not (tmp_path / "run").exists()
 
 

@@ -193,6 +193,14 @@ def test_a_backbone_must_fit_in_the_precision_that_was_set():
     assert first["bf16"] < first["32"]
 
 
+@pytest.mark.parametrize(("passes", "batch"), [(1, 2), (2, 2), (4, 4), (3, 3)])
+def test_the_batch_is_made_of_passes_of_the_size_that_the_user_set(passes, batch):
+    plan = plan_for(overrides={"train.micro_batch_size": passes})
+    assert (plan.train.batch_size, plan.train.micro_batch_size) == (batch, passes)
+    named = f"whole passes of the {passes} images you set"
+    assert (plan.reasons["train.batch_size"] == named) == (batch > 2)
+
+
 def test_devices_share_the_batch():
     two = plan_for(hardware=replace(CPU, devices=2))
     assert (two.train.batch_size, two.train.micro_batch_size) == (2, 1)

@@ -13,7 +13,13 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from easyseg.errors import OptionError
 from easyseg.plan.hardware import Hardware
-from easyseg.training.fit import Devices, _same_random_state_after, _strategy, train
+from easyseg.training.fit import (
+    Devices,
+    _interrupts,
+    _same_random_state_after,
+    _strategy,
+    train,
+)
 
 
 def numbers() -> tuple[float, ...]:
@@ -59,3 +65,18 @@ def test_fsdp_needs_frozen_weights(tiny_plan):
     prepared = SimpleNamespace(plan=tiny_plan({"adapter.kind": "full"}))
     with pytest.raises(OptionError, match=r"'full' trains the encoder's own weights: use .*'ddp'"):
         train(prepared, seed=0, clock=None, devices=devices, reporter=None)
+
+
+def test_a_second_interrupt_is_no_exit():
+    """Lightning leaves with sys.exit(1), which a script could not catch as an interrupt."""
+
+    def leave():
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)
+
+    with pytest.raises(KeyboardInterrupt), _interrupts():
+        leave()
+    with pytest.raises(SystemExit), _interrupts():
+        sys.exit(2)

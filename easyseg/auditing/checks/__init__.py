@@ -29,7 +29,7 @@ from easyseg.auditing.checks.emptiness import check_empty_masks
 from easyseg.auditing.checks.encodings import check_encodings
 from easyseg.auditing.checks.files import check_cells, check_files
 from easyseg.auditing.checks.groups import check_groups
-from easyseg.auditing.checks.ignored import check_ignored
+from easyseg.auditing.checks.ignored import check_ignored, check_ignored_foreground
 from easyseg.auditing.checks.inverted import check_inverted, check_inverted_masks
 from easyseg.auditing.checks.lone_values import check_lone_values
 from easyseg.auditing.checks.orientations import check_orientations
@@ -58,6 +58,7 @@ READING_CHECKS: tuple[Check, ...] = (
     check_mask_sizes,
     check_many_values,
     check_unknown_values,
+    check_ignored_foreground,
 )
 """Whether a table can be read, as far as a single sample tells."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from easyseg.auditing.encoding import black_and_white
 from easyseg.auditing.findings import Finding, Severity
 from easyseg.auditing.tables import Audited, Seen
 from easyseg.data.label_map import IGNORE
@@ -18,10 +19,19 @@ _MANY_WHITES = 5
 
 
 def check_mixed_bits(audited: Audited) -> Iterator[Finding]:
-    """Yield an error for masks of 1 bit, whose foreground is 1, among masks of 0 and 255."""
+    """Yield an error for masks of 1 bit, whose foreground is 1, among masks of 0 and 255.
+
+    If they are among the training masks, those of other tables are meant, too.
+    """
     bits = audited.mixed_bits()
     if bits:
-        total = len(list(audited.masks(audited.train)))
+        bits += [
+            seen
+            for table in audited.tables[1:]
+            for seen in audited.masks(table)
+            if black_and_white(seen.fact)
+        ]
+        total = len(list(audited.masks()))
         palette = "a palette of black and white"
         words = f" or {palette}" if any(seen.fact.palette for seen in bits) else ""
         yield Finding(

@@ -66,3 +66,28 @@ def _share(masks: list[Seen], value: int) -> tuple[float, list[Seen]]:
     holding = [seen for seen in masks if value in (seen.fact.mask_counts or {})]
     pixels = sum((seen.fact.mask_counts or {})[value] for seen in holding)
     return pixels / max(1, sum(sum((s.fact.mask_counts or {}).values()) for s in masks)), holding
+
+
+def check_ignored_foreground(audited: Audited) -> Iterator[Finding]:
+    """Yield a warning where a model ignores what may be the foreground of the masks to score on."""
+    label_map = audited.label_map
+    if label_map is None or label_map.ignore is None or not label_map.binary:
+        return
+    for table in audited.tables:
+        masks = list(audited.masks(table))
+        share, holding = _share(masks, label_map.ignore)
+        if table.name != "data" or not holding:
+            continue
+        if not any(audited.by_class(seen.fact.mask_counts)[1] for seen in masks):
+            foreground, ignored = (
+                label_map.shown(value) for value in (label_map.values[1], label_map.ignore)
+            )
+            yield Finding(
+                Severity.WARNING,
+                "ignored-foreground",
+                f"no mask holds the foreground ({foreground}), {len(holding)} of {len(masks)} hold"
+                f" {ignored}, which this model ignores: {share:.2%} of the pixels do not count",
+                f"if {ignored} is the foreground here, write {foreground} for it; nothing, if there"
+                " is none",
+                tuple(seen.evidence("label") for seen in holding),
+            )
