@@ -854,7 +854,7 @@ def test_one_bit_masks_of_other_tables_are_mended_with_those_of_training(tmp_pat
     assert "6 of 16 masks" in mixed.found
     repaired = repair(*tables, folder=tmp_path / "repaired", verbosity=0)
     assert repaired.left == ()
-    assert fit_refuses(*(pd.read_csv(repaired.tables[name]) for name in ("train", "tuning"))) == ()
+    assert fit_refuses(*(repaired.tables[name] for name in ("train", "tuning"))) == ()
 
 
 @pytest.mark.parametrize("warned", [False, True])
