@@ -70,7 +70,7 @@ def test_one_mask_in_colours_makes_colours_of_all():
     found = mask_encoding(samples.labels, facts)
     assert found == MaskEncoding((BLACK, ROAD, GREY, WHITE), "rgb", regions=True)
     # The same files without the one in colours are grey in disguise.
-    assert encoding_of(flat(BLACK), flat(WHITE)) == MaskEncoding((0, 255), "uint8", regions=True)
+    assert encoding_of(flat(BLACK), flat(WHITE)) == MaskEncoding((0, 255), "uint8")
 
 
 def test_colours_are_read_alike_in_a_table_that_holds_only_grey_ones():
