@@ -48,9 +48,9 @@ def overlay(
 ) -> Image.Image:
     """Draw a mask over its image: a tint inside every class, an opaque line along its border.
 
-    The background stays as it is. The colour of any other value depends on the
-    value alone, so that one class has one colour in all pictures of a set. Masks coded in colours
-    show those, and black is their background.
+    The background stays as it is. The colour of any other value depends on the value alone, so that
+    one class has one colour in all pictures of a set. Masks coded in colours show those, and black
+    is their background.
 
     Args:
         image: Path, array ``[H, W]`` or ``[H, W, 3]``, or PIL image.

@@ -231,10 +231,10 @@ def test_the_first_scored_image_warms_up_and_others_follow_if_there_is_time(draf
     assert scored == [1]
 
 
-@pytest.mark.parametrize(("limit", "steps", "scored"), [(160.0, 1, [1, 1]), (200.0, 2, [1, 1])])
-def test_a_second_step_leaves_time_for_scoring(draft, monkeypatch, limit, steps, scored):
-    """By a clock of its own: a forward pass takes 1 s, a step 3, an image 1; a probe 5 %."""
-    prepared, now, done, images = draft(), [0.0], [], []
+@pytest.fixture
+def slow_steps(monkeypatch):
+    """A clock of its own, on which a forward pass takes 1 s and a step 3; with the steps taken."""
+    now, done = [0.0], []
     loss, optimizer = probe.training_loss, probe.new_optimizer
 
     def slow_loss(*arguments):
@@ -252,17 +252,31 @@ def test_a_second_step_leaves_time_for_scoring(draft, monkeypatch, limit, steps,
         made.step = step
         return made
 
+    monkeypatch.setattr(probe, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(probe, "training_loss", slow_loss)
+    monkeypatch.setattr(probe, "new_optimizer", slow_optimizer)
+    return now, done
+
+
+def of_two_images(prepared):
+    """Return the same with batches of two images."""
+    train = replace(prepared.plan.train, batch_size=2, micro_batch_size=2)
+    return replace(prepared, plan=replace(prepared.plan, train=train))
+
+
+@pytest.mark.parametrize(("limit", "steps", "scored"), [(160.0, 1, [1, 1]), (200.0, 2, [1, 1])])
+def test_a_second_step_leaves_time_for_scoring(
+    draft, monkeypatch, slow_steps, limit, steps, scored
+):
+    """An image takes 1 s, the probe 5 %."""
+    (now, done), images = slow_steps, []
+
     def slow_score(model, samples, **options):
         now[0] += len(samples)
         images.append(len(samples))
 
-    monkeypatch.setattr(probe, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(probe, "training_loss", slow_loss)
-    monkeypatch.setattr(probe, "new_optimizer", slow_optimizer)
     monkeypatch.setattr(probe, "score", slow_score)
-    train = replace(prepared.plan.train, batch_size=2, micro_batch_size=2)
-    prepared = replace(prepared, plan=replace(prepared.plan, train=train))
-    costs = measure_costs(prepared, CPU, 0, clock(limit))
+    costs = measure_costs(of_two_images(draft()), CPU, 0, clock(limit))
     assert (costs.step, costs.image) == (3.0, 1.0)
     assert (len(done), images) == (steps, scored)
 
@@ -285,42 +299,20 @@ def test_a_step_that_is_too_long_for_the_limit_is_guessed(draft, monkeypatch):
     ("workers", "step", "reading"), [(0, 5.0, 1.0), (1, 3.0, 0.0), (4, 3.0, 0.0)]
 )
 def test_loader_processes_read_while_the_network_computes(
-    draft, monkeypatch, workers, step, reading
+    draft, monkeypatch, slow_steps, workers, step, reading
 ):
-    """By a clock of its own: an image takes 1 s, a forward pass 1, a step 3."""
-    prepared, now = draft(), [0.0]
-    loss, optimizer, read = probe.training_loss, probe.new_optimizer, TrainingSet.__getitem__
-
-    def slow_loss(*arguments):
-        now[0] += 1.0
-        return loss(*arguments)
-
-    def slow_optimizer(*arguments):
-        made = optimizer(*arguments)
-        take = made.step
-
-        def slow_step():
-            now[0] += 2.0
-            take()
-
-        made.step = slow_step
-        return made
+    """An image takes 1 s, to read and to score."""
+    prepared, (now, _), read = of_two_images(draft()), slow_steps, TrainingSet.__getitem__
 
     def slow_read(self, key):
         now[0] += 1.0
         return read(self, key)
-
-    monkeypatch.setattr(probe, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(probe, "training_loss", slow_loss)
-    monkeypatch.setattr(probe, "new_optimizer", slow_optimizer)
 
     def slow_score(model, samples, **options):
         now[0] += len(samples)
 
     monkeypatch.setattr(TrainingSet, "__getitem__", slow_read)
     monkeypatch.setattr(probe, "score", slow_score)
-    train = replace(prepared.plan.train, batch_size=2, micro_batch_size=2)
-    prepared = replace(prepared, plan=replace(prepared.plan, train=train))
     costs = measure_costs(prepared, CPU, 0, clock(10_000.0), workers)
     assert costs.step == step
     assert costs.reading == reading * prepared.fingerprint.num_images

@@ -60,7 +60,7 @@ READING_CHECKS: tuple[Check, ...] = (
     check_unknown_values,
     check_ignored_foreground,
 )
-"""Whether a table can be read, as far as a single sample tells."""
+"""Whether a table can be read, and scored, by a label map that is there."""
 
 CHECKS: tuple[Check, ...] = (
     *READING_CHECKS,

@@ -11,7 +11,7 @@ from easyseg.data.label_rules import shown
 
 # In fewer masks than these, a class that one of them holds is no surprise.
 _FEW_MASKS = 5
-# Beyond, the values are grey levels, which other checks report.
+# Beyond, values that make no classes are grey levels, which other checks report.
 _MANY_VALUES = 64
 # More lone values have one cause, and are one finding.
 _MOST_FINDINGS = 5
