@@ -129,8 +129,63 @@ def table(
     result = _differences(scores, choices, automatic)
     texts = [f"{mean:.3f}" for mean in means]
     lines.append(row("mean", "", *texts, f"{statistics.mean(result.values()):+.3f}"))
-    parts = [_choices(choices, grid), _result(scores, choices, automatic), _about_scores(used)]
-    return "\n\n".join(["\n".join(lines), *parts, about_differences(), about_measurement(used)])
+    pairs = more_seeds(cells, choices, automatic)
+    further = [cell for cell in pairs if cell not in used]
+    parts = [
+        _choices(choices, grid),
+        _result(scores, choices, automatic),
+        _about_scores(used),
+        about_differences(),
+        *([_by_seed(pairs, choices, automatic, grid)] if further else []),
+        about_measurement([*used, *further]),
+    ]
+    return "\n\n".join(["\n".join(lines), *parts])
+
+
+def more_seeds(cells: Cells, choices: Mapping[str, Choice], automatic: str) -> Cells:
+    """Return the cells of the automatic plan and of what was chosen, of all seeds that both have.
+
+    Args:
+        cells: Finished cells.
+        choices: What was chosen for each set.
+        automatic: Name of the automatic plan.
+    """
+    return [
+        cell
+        for name, choice in choices.items()
+        for cell in whole([c for c in cells if c["set"] == name], (automatic, choice.setting))
+    ]
+
+
+def _by_seed(
+    pairs: Cells, choices: Mapping[str, Choice], automatic: str, grid: Mapping[str, str]
+) -> str:
+    """Return a table of the differences seed by seed, and the result over all of them."""
+    seeds = sorted({cell["seed"] for cell in pairs})
+    headings = ("set", "automatic", "chosen", "difference", *(f"seed {seed}" for seed in seeds))
+    lines = [row(*headings), "|---" * len(headings) + "|"]
+    scores = mean_scores(pairs)
+    by_set = {
+        name: {(c["setting"], c["seed"]): c["score"] for c in pairs if c["set"] == name}
+        for name in choices
+    }
+    for name, choice in choices.items():
+        own = by_set[name]
+        ours, theirs = scores[name][automatic], scores[name][choice.setting]
+        differences = [
+            f"{own[automatic, seed] - own[choice.setting, seed]:+.3f}"
+            if (automatic, seed) in own
+            else ""
+            for seed in seeds
+        ]
+        chosen = f"{theirs:.3f} ({grid[choice.setting]})"
+        lines.append(row(name, f"{ours:.3f}", chosen, f"{ours - theirs:+.3f}", *differences))
+    many = sorted({sum(key[0] == automatic for key in own) for own in by_set.values()})
+    about = (
+        "The automatic plan and the setting that was chosen, with"
+        f" {' or '.join(map(str, many))} seeds:"
+    )
+    return "\n\n".join([about, "\n".join(lines), _result(scores, choices, automatic)])
 
 
 def _took(cells: Cells) -> str:

@@ -12,7 +12,8 @@ the plan. A grid that held the plan's own setting would compare the plan with it
 Of the four the one with the best mean test score is chosen on one half of the sets and applied to
 the other half, and the other way round: what somebody would have found who tuned on four problems
 and kept the setting for the next one. The halves take turns in the list of sets, so that both hold
-binary and multi-class ones.
+binary and multi-class ones. Further seeds of the plan and of what was chosen alone (--settings
+automatic 128px-1e-3 --seeds 2 3) are compared in a table of their own.
 
 Finished cells are kept as JSON below benchmarks/results/plan_grid/ and not run again (--again
 does). The table goes to standard output, to benchmarks/results/plan_grid.md and into

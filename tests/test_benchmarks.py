@@ -291,6 +291,25 @@ def test_the_table_of_the_grid_says_what_was_chosen_and_who_is_ahead():
     assert "has all its cells yet" in plan_grid_table.table(only_a, "auto", GRID, HALVES)
 
 
+def test_further_seeds_of_the_plan_and_of_what_was_chosen_stand_in_a_table_of_their_own():
+    chosen = {"a": "slow", "b": "fast", "c": "slow"}
+    further = [
+        grid_cell(name, setting, 2, GRID_SCORES[name][setting] + (setting == "auto") * 0.03)
+        for name in ("a", "c")
+        for setting in ("auto", chosen[name])
+    ]
+    alone = [grid_cell("b", "auto", 2, 0.9)]
+    two = plan_grid_table.table(grid_cells(), "auto", GRID, HALVES)
+    text = plan_grid_table.table([*grid_cells(), *further, *alone], "auto", GRID, HALVES)
+    assert "with 2 or 3 seeds:" in text
+    assert "seeds:" not in two
+    assert text.startswith(two[: two.index("18 cells.")])
+    assert "| c | 0.410 | 0.460 (112 px, 3e-4) | -0.050 | -0.060 | -0.060 | -0.030 |" in text
+    assert "| b | 0.600 | 0.630 (112 px, 1e-3) | -0.030 | -0.030 | -0.030 |  |" in text
+    assert "**higher, and on no set more than 0.05 lower** (its worst set: c, -0.050)" in text
+    assert "22 cells." in text
+
+
 def test_the_grid_is_two_sizes_by_two_rates_and_its_halves_are_all_sets():
     assert [sorted(values.items()) for values in plan_grid.GRID.values()] == [
         [("data.size", size), ("optim.lr", rate)] for size in (128, 256) for rate in (3e-4, 1e-3)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from easyseg.data.geometry import Geometry, Normalization, Window, normalize, value_span
 from easyseg.data.io import describe, read_image, read_mask
@@ -22,20 +19,7 @@ from easyseg.data.pairing import fit_to_image
 from easyseg.data.table import Samples
 from easyseg.data.transforms import augment, random_window, wants_own_pixels
 
-__all__ = [
-    "EpochSampler",
-    "PredictionBatch",
-    "PredictionItem",
-    "PredictionSet",
-    "Preprocess",
-    "SeenWindow",
-    "ShardSampler",
-    "TrainingBatch",
-    "TrainingSet",
-    "WindowLoader",
-    "collate_training",
-    "ignore_interrupt",
-]
+__all__ = ["PredictionItem", "PredictionSet", "Preprocess", "TrainingSet"]
 
 
 @dataclass(frozen=True)
@@ -71,20 +55,6 @@ class Preprocess:
             yield window, self.finish(part, value_span(part, whole))
 
 
-class TrainingBatch(NamedTuple):
-    """What a training step reads.
-
-    Attributes:
-        images: float32 ``[B, 3, H, W]``.
-        targets: Class ids uint8 ``[B, H, W]``, 255 ignored.
-        keys: A hash of each image as the network sees it, if they were asked for.
-    """
-
-    images: Tensor
-    targets: Tensor
-    keys: tuple[str, ...] | None = None
-
-
 class PredictionItem(NamedTuple):
     """An image as a loader reads it.
 
@@ -99,34 +69,6 @@ class PredictionItem(NamedTuple):
     content: Tensor
     own: tuple[int, int]
     target: np.ndarray | None
-
-
-class SeenWindow(NamedTuple):
-    """Which part of which image a row of a batch is.
-
-    Attributes:
-        position: Row of the image in its samples.
-        own: The image's own height and width.
-        target: The image's class ids uint8 ``[*own]``, or ``None``.
-        window: The window.
-    """
-
-    position: int
-    own: tuple[int, int]
-    target: np.ndarray | None
-    window: Window
-
-
-class PredictionBatch(NamedTuple):
-    """Windows, those of an image one after the other, with what puts their logits together.
-
-    Attributes:
-        images: float32 ``[B, 3, H, W]``.
-        windows: What each of them shows.
-    """
-
-    images: Tensor
-    windows: list[SeenWindow]
 
 
 class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
@@ -208,21 +150,14 @@ class PredictionSet(Dataset[PredictionItem]):
         samples: Images, and labels if there is a label map.
         preprocess: How images enter the network.
         label_map: For class ids; ``None`` to read no labels.
-        keep: Bytes of labelled samples that stay in memory, for sets that are scored again.
     """
 
     def __init__(
-        self,
-        samples: Samples,
-        preprocess: Preprocess,
-        label_map: LabelMap | None,
-        *,
-        keep: int = 0,
+        self, samples: Samples, preprocess: Preprocess, label_map: LabelMap | None
     ) -> None:
         self.samples = samples
         self.preprocess = preprocess
         self.label_map = label_map
-        self._kept: Kept[tuple[Tensor, np.ndarray]] = Kept(keep)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -230,111 +165,12 @@ class PredictionSet(Dataset[PredictionItem]):
 
     def __getitem__(self, position: int) -> PredictionItem:
         """Return the resized image, and its class ids if there is a label map."""
-        label_map = self.label_map
-        if label_map is None:
-            content, own = self._content(position)
-            return PredictionItem(position, content, own, None)
-
-        def labelled() -> tuple[Tensor, np.ndarray]:
-            content, own = self._content(position)
-            return content, _read_ids(self.samples, position, own, label_map)
-
-        content, ids = self._kept.get(position, labelled)
-        return PredictionItem(position, content, (ids.shape[0], ids.shape[1]), ids)
-
-    def _content(self, position: int) -> tuple[Tensor, tuple[int, int]]:
-        """Return the resized image and its own height and width."""
         image = _channels_first(read_image(self.samples.images[position]))
         own = (image.shape[-2], image.shape[-1])
-        return self.preprocess.geometry.resize(image), own
-
-
-class WindowLoader:
-    """Reads the images of a rank, one after the other, and yields batches of their windows.
-
-    A batch holds the next windows, whether they are of one image or of several: many small images
-    fill it together, and a large one takes as many batches as it needs. An image is read once and
-    lies in memory as uint8; only the windows of a batch are float32. All windows of an image are on
-    one rank.
-
-    Args:
-        samples: Images, and labels if there is a label map.
-        preprocess: How images enter the network.
-        label_map: For class ids; ``None`` to read no labels.
-        batch_size: Windows of a batch; the last one may have less.
-        rank: Number of this process.
-        world: Number of processes.
-        num_workers: Processes that read ahead.
-        keep: Bytes of labelled images that stay in memory, for sets that are scored again.
-    """
-
-    def __init__(
-        self,
-        samples: Samples,
-        preprocess: Preprocess,
-        label_map: LabelMap | None,
-        *,
-        batch_size: int,
-        rank: int = 0,
-        world: int = 1,
-        num_workers: int = 0,
-        keep: int = 0,
-    ) -> None:
-        self.preprocess = preprocess
-        self.batch_size = batch_size
-        self.images: DataLoader[PredictionItem] = DataLoader(
-            PredictionSet(samples, preprocess, label_map, keep=keep),
-            batch_size=None,
-            sampler=ShardSampler(len(samples), rank=rank, world=world),
-            collate_fn=_as_it_is,
-            num_workers=num_workers,
-            worker_init_fn=ignore_interrupt,
-            persistent_workers=num_workers > 0,
-            # An own generator: a loader draws from it at each start, and the gate's noise must not
-            # depend on that.
-            generator=torch.Generator(),
-        )
-
-    def __iter__(self) -> Iterator[PredictionBatch]:
-        """Read the images anew."""
-        windows = self._windows()
-        while rows := list(islice(windows, self.batch_size)):
-            seen, images = zip(*rows, strict=True)
-            yield PredictionBatch(torch.stack(images), list(seen))
-
-    def close(self) -> None:
-        """End the processes that read ahead; reading again starts new ones."""
-        end_processes(self.images)
-
-    def _windows(self) -> Iterator[tuple[SeenWindow, Tensor]]:
-        for item in self.images:
-            for window, image in self.preprocess.windows(item.content, item.own):
-                yield SeenWindow(item.position, item.own, item.target, window), image
-
-
-def end_processes(loader: DataLoader[Any]) -> None:
-    """End the processes that a loader keeps for its next round.
-
-    PyTorch ends them when nobody holds the loader's iterator any more. After an error a traceback
-    does, and a garbage collection would wait five seconds for each of them.
-    """
-    iterator = loader._iterator
-    if iterator is not None:
-        iterator._shutdown_workers()  # type: ignore[attr-defined]
-        loader._iterator = None
-
-
-def ignore_interrupt(worker: int) -> None:
-    """Let a loader process sleep through Ctrl-C, which a terminal sends to all of them.
-
-    The training process decides when it ends: after its step, with images that they still read.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _as_it_is(item: Any) -> Any:
-    """Keep what a data set returns: a loader would make tensors of arrays."""
-    return item
+        content, ids = self.preprocess.geometry.resize(image), None
+        if self.label_map is not None:
+            ids = _read_ids(self.samples, position, own, self.label_map)
+        return PredictionItem(position, content, own, ids)
 
 
 def _channels_first(image: np.ndarray) -> Tensor:
@@ -350,65 +186,3 @@ def _read_ids(
     raw = read_mask(mask, colour=label_map.coloured)
     raw = fit_to_image(raw, own, samples.images[position], mask)
     return label_map.encode(raw, where=f"{samples.row(position)}: {describe(mask)}")
-
-
-def collate_training(
-    items: list[tuple[Tensor, Tensor]], *, with_keys: bool = False
-) -> TrainingBatch:
-    """Stack training samples.
-
-    Args:
-        items: What :class:`TrainingSet` returns.
-        with_keys: Hash each image: equal keys, equal images, whatever made them.
-    """
-    images, targets = zip(*items, strict=True)
-    keys = None
-    if with_keys:
-        keys = tuple(
-            hashlib.blake2b(image.numpy().tobytes(), digest_size=16).hexdigest() for image in images
-        )
-    return TrainingBatch(torch.stack(images), torch.stack(targets), keys)
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Shuffled ``(epoch, position)`` keys; the order depends on (seed, epoch) alone.
-
-    Each rank gets every world-th key; the last ones are filled from the start of the order, so that
-    all ranks take the same number of steps.
-    """
-
-    def __init__(self, count: int, seed: int, *, rank: int = 0, world: int = 1) -> None:
-        self.count = count
-        self.seed = seed
-        self.rank = rank
-        self.world = world
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls it before each one."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        """Return the number of keys of this rank."""
-        return -(-self.count // self.world)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Yield the keys of the epoch."""
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
-        filled = np.resize(order, len(self) * self.world)
-        return ((self.epoch, int(position)) for position in filled[self.rank :: self.world])
-
-
-class ShardSampler(Sampler[int]):
-    """Every world-th position in order, none twice and none missing over all ranks."""
-
-    def __init__(self, count: int, *, rank: int = 0, world: int = 1) -> None:
-        self.positions = range(rank, count, world)
-
-    def __len__(self) -> int:
-        """Return the number of positions of this rank."""
-        return len(self.positions)
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield the positions of this rank."""
-        return iter(self.positions)

@@ -52,6 +52,10 @@ class Kept(Generic[T]):
         self._values: dict[int, T] = {}
         self.used = 0
 
+    def __contains__(self, position: int) -> bool:
+        """Tell whether the value of a position is kept."""
+        return position in self._values
+
     def get(self, position: int, make: Callable[[], T]) -> T:
         """Return what is kept for a position, or make it, and keep it if there is room.
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from easyseg.allocator import give_back_freed_memory
 from easyseg.artifact import TrainedModel, preprocess_of
-from easyseg.data.dataset import PredictionBatch, WindowLoader
 from easyseg.data.geometry import Geometry
+from easyseg.data.loaders import PredictionBatch, WindowLoader
 from easyseg.data.table import Samples
 from easyseg.inference.mosaic import Mosaic
 from easyseg.plan.hardware import native_bf16

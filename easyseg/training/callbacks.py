@@ -197,6 +197,8 @@ class StopInTime(L.Callback):
 
     RESERVE_SECONDS = 2.0
     MARGIN = 1.3
+    # What one step or validation took is expected of the next ones, too, but less and less.
+    FADING = 0.7
 
     def __init__(
         self, clock: Clock, validation_share: float, validation_seconds: float | None = None
@@ -246,7 +248,7 @@ class StopInTime(L.Callback):
         if trainer.global_step == self._step:
             return
         now = time.monotonic()
-        self._step_seconds = max(0.7 * self._step_seconds, now - self._last)
+        self._step_seconds = max(self.FADING * self._step_seconds, now - self._last)
         self._last, self._step = now, trainer.global_step
         if self._must_stop(trainer, module):
             self._stopped = not trainer.should_stop
@@ -293,7 +295,7 @@ class StopInTime(L.Callback):
         """
         self._last = time.monotonic()
         took = self._last - self._validation_start
-        self._validation_seconds = max(took, self._validation_seconds or 0.0)
+        self._validation_seconds = max(took, self.FADING * (self._validation_seconds or 0.0))
         planned = trainer.global_step >= trainer.estimated_stepping_batches
         if planned:
             self.out_of_time = False

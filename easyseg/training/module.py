@@ -6,28 +6,18 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from easyseg.artifact import TrainedModel, preprocess_of
 from easyseg.clock import Clock
-from easyseg.data.dataset import (
-    EpochSampler,
-    PredictionBatch,
-    TrainingBatch,
-    TrainingSet,
-    WindowLoader,
-    collate_training,
-    end_processes,
-    ignore_interrupt,
-)
+from easyseg.data.dataset import TrainingSet
 from easyseg.data.kept import KEPT_BYTES
 from easyseg.data.label_map import LabelMap
+from easyseg.data.loaders import EpochLoader, PredictionBatch, TrainingBatch, WindowLoader
 from easyseg.errors import OptionError
 from easyseg.inference.predict import Assembler, auto_batch_size
 from easyseg.metrics.evaluate import new_scores, take_in
@@ -97,7 +87,7 @@ class SegmentationModule(L.LightningModule):
         self._train_losses: list[Tensor] = []
         self._time_used = 0.0
         self._cache: PrefixCache | None = None
-        self._training_loader: DataLoader[Any] | None = None
+        self._training_loader: EpochLoader | None = None
         self._validation_loader: WindowLoader | None = None
 
     @property
@@ -183,30 +173,26 @@ class SegmentationModule(L.LightningModule):
                 )
             self.build_seconds = time.monotonic() - started
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> EpochLoader:
         """Return this rank's share of the shuffled training samples."""
-        samples = self.prepared.training_samples()
         trainer, plan, seed = self.trainer, self.plan, self.seed_of_fit
-        self._training_loader = DataLoader(
-            TrainingSet(
-                samples,
-                preprocess_of(plan),
-                self.label_map,
-                plan.data.augment,
-                seed,
-                keep=KEPT_BYTES,
-            ),
+        data = TrainingSet(
+            self.prepared.training_samples(),
+            preprocess_of(plan),
+            self.label_map,
+            plan.data.augment,
+            seed,
+            keep=KEPT_BYTES,
+        )
+        self._training_loader = EpochLoader(
+            data,
             batch_size=plan.train.micro_batch_size,
-            sampler=EpochSampler(
-                len(samples), seed, rank=trainer.global_rank, world=trainer.world_size
-            ),
-            collate_fn=partial(collate_training, with_keys=plan.train.prefix_cache),
+            epochs=plan.train.epochs,
+            seed=seed,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
             num_workers=self.num_workers,
-            worker_init_fn=ignore_interrupt,
-            persistent_workers=self.num_workers > 0,
-            # An own generator: a loader draws from it at each start, and the gate's noise must not
-            # depend on that.
-            generator=torch.Generator(),
+            with_keys=plan.train.prefix_cache,
             pin_memory=self.device.type == "cuda",
         )
         return self._training_loader
@@ -278,7 +264,7 @@ class SegmentationModule(L.LightningModule):
             self._cache.close()
             self._cache = None
         if self._training_loader is not None:
-            end_processes(self._training_loader)
+            self._training_loader.close()
         if self._validation_loader is not None:
             self._validation_loader.close()
 

@@ -6,7 +6,8 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import chain, cycle, islice
 from typing import NamedTuple
 
@@ -16,8 +17,9 @@ from torch import Tensor
 from easyseg.allocator import keep_freed_memory
 from easyseg.artifact import preprocess_of
 from easyseg.clock import Clock
-from easyseg.data.dataset import EpochSampler, TrainingSet, collate_training
+from easyseg.data.dataset import TrainingSet
 from easyseg.data.kept import KEPT_BYTES
+from easyseg.data.loaders import EpochSampler, collate_training
 from easyseg.data.transforms import wants_own_pixels
 from easyseg.inference.predict import auto_batch_size, autocast_for
 from easyseg.metrics.evaluate import score
@@ -36,6 +38,10 @@ PROBED_FROM_SECONDS = 60.0
 # What a probe may take of the limit; a step that would take more is guessed from its forward pass.
 _SHARE = 0.05
 _STEP_PER_FORWARD = 3.0
+# Steps that are timed if there is time, the last of which counts: the first one warms up, on an
+# accelerator the next ones, too.
+_STEPS_OF_A_CPU = 2
+_STEPS_OF_AN_ACCELERATOR = 5
 # A fit takes more of a machine's memory than its first step and validation: what the allocator
 # keeps gets gaps, and validations come while the optimizer's state is there. With this factor, fits
 # of two minutes peaked at 0.99 to 1.03 of their estimates, of one at 0.85 to 0.97
@@ -79,10 +85,10 @@ def measure_costs(
         network = build_network(plan, seed=seed)
         build = time.monotonic() - started
         network.to(device)
-        steps = _Steps(None, 0.0, False)
+        steps = _Steps(None, 0.0, False, 0.0)
         if not plan.train.prefix_cache:
             steps = _measure_steps(prepared, network, device, seed, end, workers)
-        image = _image_seconds(prepared, network, device, seed, end)
+        image = _image_seconds(prepared, network, device, seed, end + steps.loading)
     peak = _peak_gb(device)
     # Without a step its memory is not known; nor if this process has held more before.
     known = steps.taken and before is not None and peak is not None and peak > before
@@ -104,11 +110,14 @@ class _Steps(NamedTuple):
         seconds: Seconds of a step; None if it is not known.
         reading: Seconds of reading an image for the first time, where images stay in memory.
         taken: Whether a step was taken.
+        loading: Seconds that the first pass and the first step took longer than others, on an
+            accelerator: it loads what the fit would load, and is no part of the probe.
     """
 
     seconds: float | None
     reading: float
     taken: bool
+    loading: float
 
 
 def _measure_steps(
@@ -120,9 +129,6 @@ def _measure_steps(
     workers: int,
 ) -> _Steps:
     """Return what steps cost.
-
-    The first step warms up, if there is time for another one and for scoring some images. If there
-    is no time for a step, it is guessed: three times a forward pass.
 
     Args:
         prepared: Samples and draft plan.
@@ -153,7 +159,8 @@ def _measure_steps(
         if workers:
             _wait_for(device)  # Nothing is computed while the images are read: both are timed.
         started = time.monotonic()
-        batch = collate_training([data[key] for key in coming.pop()])
+        with _one_thread() if workers else nullcontext():
+            batch = collate_training([data[key] for key in coming.pop()])
         fetched.append(time.monotonic() - started)
         with autocast_for(plan.train.precision, device):
             output = network(batch.images.to(device))
@@ -179,22 +186,80 @@ def _measure_steps(
         optimizer.step()
         optimizer.zero_grad()
 
-    def is_time_for(seconds: float) -> bool:
-        return time.monotonic() + seconds <= end
-
     coming: list[list[tuple[int, int]]] = []
     read: list[float] = []
     fetched: list[float] = []
     forward = torch.no_grad()(loss)
-    seconds = _STEP_PER_FORWARD * passes * seconds_of(forward)
-    if not is_time_for(seconds):  # The first pass takes longer than others.
-        seconds = _STEP_PER_FORWARD * passes * seconds_of(forward)
-    taken = is_time_for(seconds)
-    if taken:
-        seconds = seconds_of(step, passes)
+    seconds, taken, loading = _time_steps(
+        lambda: seconds_of(forward),
+        lambda: seconds_of(step, passes),
+        _STEP_PER_FORWARD * passes,
+        end,
+        _is_accelerator(device),
+    )
+    return _Steps(seconds, statistics.median(read) if read else 0.0, taken, loading)
+
+
+def _time_steps(
+    forward: Callable[[], float],
+    step: Callable[[], float],
+    per_forward: float,
+    end: float,
+    accelerator: bool,
+) -> tuple[float, bool, float]:
+    """Take steps for as long as there is time for them and for scoring some images.
+
+    The first step warms up, if there is time for another one. If there is no time for a step, it is
+    guessed from a forward pass. An accelerator takes many times as long for its first pass and its
+    first step, which load its libraries: they tell nothing of the others.
+
+    Args:
+        forward: Does a forward pass; returns its seconds.
+        step: Takes a step; returns its seconds.
+        per_forward: Forward passes that take as long as a step: a guess.
+        end: When the probe should end, in ``time.monotonic()``.
+        accelerator: Whether the passes run on one.
+
+    Returns:
+        Seconds of a step; whether one was taken; what an accelerator took to load.
+    """
+    loading = 0.0
+
+    def is_time_for(seconds: float) -> bool:
+        return time.monotonic() + seconds <= end + loading
+
+    first = seconds = forward()
+    if accelerator or not is_time_for(per_forward * seconds):
+        seconds = forward()  # The first pass takes longer than others.
+    if accelerator:
+        loading += max(0.0, first - seconds)
+    seconds *= per_forward
+    if not is_time_for(seconds):
+        return seconds, False, loading
+    first = step()
+    if accelerator:
+        loading += max(0.0, first - seconds)
+    else:
+        seconds = first
+    for _ in range(1, _STEPS_OF_AN_ACCELERATOR if accelerator else _STEPS_OF_A_CPU):
         if is_time_for(2 * seconds):
-            seconds = seconds_of(step, passes)
-    return _Steps(seconds, statistics.median(read) if read else 0.0, taken)
+            seconds = step()
+    return seconds, True, loading
+
+
+def _is_accelerator(device: torch.device) -> bool:
+    return device.type != "cpu"
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread, as loader processes do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _wait_for(device: torch.device) -> None:
@@ -208,7 +273,10 @@ def _wait_for(device: torch.device) -> None:
 def _image_seconds(
     prepared: Prepared, network: Network, device: torch.device, seed: int, end: float
 ) -> float:
-    """Return the seconds of an image: the first one warms up, if there is time for some more."""
+    """Return the seconds of an image: the first one warms up, if there is time for some more.
+
+    An accelerator scores it twice: it loads what the fit would load, which is no part of the probe.
+    """
     samples = prepared.validation_samples()
 
     def seconds_of(positions: range) -> float:
@@ -223,6 +291,9 @@ def _image_seconds(
         return (time.monotonic() - started) / len(positions)
 
     first = seconds_of(range(1))
+    if _is_accelerator(device):
+        end += first
+        first = seconds_of(range(1))
     paid = (end - time.monotonic()) / first
     more = range(1, 1 + int(min(_SCORED, len(samples) - 1, max(0, paid))))
     return seconds_of(more) if more else first

@@ -1,8 +1,11 @@
-"""Samples as tensors: each one at its turn, the same whoever loads it."""
+"""Samples as tensors, and their loaders: each one at its turn, the same whoever loads it."""
 
 from __future__ import annotations
 
+import multiprocessing
 import re
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,26 +13,21 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
 
 from easyseg.data import dataset
-from easyseg.data.dataset import (
-    EpochSampler,
-    PredictionSet,
-    Preprocess,
-    ShardSampler,
-    TrainingSet,
-    WindowLoader,
-    collate_training,
-)
+from easyseg.data.dataset import PredictionSet, Preprocess, TrainingSet
 from easyseg.data.geometry import Geometry, normalize
 from easyseg.data.label_map import IGNORE, LabelMap
+from easyseg.data.loaders import EpochLoader, EpochSampler, ShardSampler, WindowLoader
 from easyseg.data.table import Samples
 from easyseg.errors import DataError
 
 PREPROCESS = Preprocess(Geometry("letterbox", (64, 64)), "minmax")
 TILES = Preprocess(Geometry("tile", (32, 32)), "minmax")
 LABELS = LabelMap((0, 255), ("background", "lesion"), 7, "uint8")
+FORKED = pytest.mark.skipif(
+    multiprocessing.get_start_method() != "fork", reason="patches what a forked process reads with"
+)
 SIZES = [(40, 60), (64, 64), (90, 30), (33, 71), (20, 20), (64, 10)]
 
 
@@ -109,24 +107,61 @@ def test_random_numbers_come_from_seed_epoch_and_position(samples):
 
 
 @pytest.mark.parametrize("preprocess", [PREPROCESS, TILES], ids=["letterbox", "tile"])
-def test_workers_change_nothing(samples, preprocess):
-    batches = []
-    for workers in (0, 2):
-        sampler = EpochSampler(len(samples), 0)
-        sampler.set_epoch(3)
-        loader = DataLoader(
-            training_set(samples, preprocess=preprocess),
-            batch_size=4,
-            sampler=sampler,
-            num_workers=workers,
-            collate_fn=collate_training,
-            generator=torch.Generator(),
-        )
-        batches.append(list(loader))
-    assert [len(batch.images) for batch in batches[0]] == [4, 2]
-    for one, other in zip(*batches, strict=True):
-        assert torch.equal(one.images, other.images)
-        assert torch.equal(one.targets, other.targets)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_epochs_hold_the_same_samples_whoever_reads_them(samples, preprocess, workers):
+    """One after the other, again, with one left out, and after one that ended early."""
+    data = training_set(samples, preprocess=preprocess)
+    loader = EpochLoader(data, batch_size=4, epochs=7, seed=5, num_workers=workers)
+    assert len(loader) == 2
+    try:
+        for epoch, taken in ((0, 2), (1, 2), (1, 2), (4, 1), (4, 1), (5, 2), (6, 2)):
+            loader.sampler.set_epoch(epoch)
+            keys = list(loader.sampler)
+            batches = [batch for batch, _ in zip(loader, range(taken), strict=False)]
+            assert [len(batch.images) for batch in batches] == [4, 2][:taken]
+            for batch, own in zip(batches, (keys[:4], keys[4:]), strict=False):
+                images, targets = zip(*(data[key] for key in own), strict=True)
+                assert torch.equal(batch.images, torch.stack(images))
+                assert torch.equal(batch.targets, torch.stack(targets))
+    finally:
+        loader.close()
+    assert loader._loader._iterator is None
+
+
+class NotedSet(TrainingSet):
+    """Leaves a file for each sample that is read, in whatever process."""
+
+    folder: Path
+
+    def __getitem__(self, key):
+        (self.folder / f"{key[0]}-{key[1]}-{time.monotonic_ns()}").touch()
+        return super().__getitem__(key)
+
+
+def test_loader_processes_read_into_the_next_epoch(samples, tmp_path):
+    data = NotedSet(samples, PREPROCESS, LABELS, (), 0)
+    data.folder = tmp_path
+    loader = EpochLoader(data, batch_size=4, epochs=2, seed=0, num_workers=8)
+    assert loader._loader.num_workers == 2
+
+    def wait_for(epoch):
+        end = time.monotonic() + 60
+        while len(list(tmp_path.glob(f"{epoch}-*"))) < len(SIZES) and time.monotonic() < end:
+            time.sleep(0.01)
+
+    try:
+        for epoch in range(2):
+            loader.sampler.set_epoch(epoch)
+            batches = iter(loader)
+            wait_for(epoch)  # Nothing was asked for yet.
+            for _ in range(len(loader)):  # A trainer does not ask for more than the last one.
+                next(batches)
+        wait_for(1)
+        # Each was read once, and nothing of an epoch that will not be.
+        assert len(list(tmp_path.iterdir())) == 2 * len(SIZES)
+        assert not list(tmp_path.glob("2-*"))
+    finally:
+        loader.close()
 
 
 def located(height, width):
@@ -278,32 +313,33 @@ def test_training_images_are_read_once_and_stay_as_they_are(samples, reads, augm
             assert torch.equal(target, fresh[epoch, position][1])
 
 
-def test_images_that_are_scored_again_are_read_once(samples, reads):
-    rounds = {}
-    for keep in (0, 2**20):
-        loader = WindowLoader(samples, TILES, LABELS, batch_size=4, keep=keep)
-        rounds[keep] = [list(loader), list(loader)]
-        assert len(reads) == len(SIZES) * (1 if keep else 2)
-        reads.clear()
-    for batches in (*rounds[0], rounds[2**20][1]):
-        for one, other in zip(batches, rounds[2**20][0], strict=True):
-            assert torch.equal(one.images, other.images)
-            for a, b in zip(one.windows, other.windows, strict=True):
-                assert (a.position, a.own, a.window) == (b.position, b.own, b.window)
-                assert np.array_equal(a.target, b.target)
+@pytest.mark.parametrize(("keep", "again"), [(0, 6), (20_000, 4), (2**20, 0)])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=FORKED)])
+def test_images_that_are_scored_again_are_read_once(samples, tmp_path, keep, again, workers):
+    """As far as there is room for them, whoever reads them; only then are there processes left."""
 
+    def noted(image):
+        (tmp_path / f"{time.monotonic_ns()}-{image.shape}").touch()
+        return image.copy()
 
-def test_batches_of_processes_that_read_ahead_are_the_same_in_each_epoch(samples):
-    loader = WindowLoader(samples, TILES, LABELS, batch_size=4, num_workers=2, keep=2**20)
     alone = list(WindowLoader(samples, TILES, LABELS, batch_size=4))
-    try:
-        for _ in range(2):
-            batches = list(loader)
-            assert len(batches) == len(alone)
-            for one, other in zip(batches, alone, strict=True):
-                assert torch.equal(one.images, other.images)
-    finally:
-        loader.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, "read_image", noted)
+        loader = WindowLoader(samples, TILES, LABELS, batch_size=4, num_workers=workers, keep=keep)
+        try:
+            for expected in (len(SIZES), again, again):
+                for one, other in zip(list(loader), alone, strict=True):
+                    assert torch.equal(one.images, other.images)
+                    for a, b in zip(one.windows, other.windows, strict=True):
+                        assert (a.position, a.own, a.window) == (b.position, b.own, b.window)
+                        assert np.array_equal(a.target, b.target)
+                found = list(tmp_path.iterdir())
+                assert len(found) == expected
+                for file in found:
+                    file.unlink()
+            assert (loader._images._iterator is not None) == (workers > 0 and again > 0)
+        finally:
+            loader.close()
 
 
 def test_an_unknown_mask_value_names_its_sample(samples):

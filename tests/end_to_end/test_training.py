@@ -18,6 +18,7 @@ from tiny_sets import TINY
 
 from easyseg import SemanticSegmentor
 from easyseg.clock import Clock
+from easyseg.data import loaders
 from easyseg.data.dataset import TrainingSet
 from easyseg.errors import WeightsError
 from easyseg.models.adapters.gate import NoisyTopOneGate
@@ -373,6 +374,24 @@ def test_time_is_kept_for_the_last_validation():
     assert stop.needed(build_seconds=3) == pytest.approx(1.3 * (2 + 5 + 3) + 2)
 
 
+def test_a_first_long_validation_keeps_less_and_less_time(monkeypatch):
+    """On a GPU the first one takes many times as long as others."""
+    now = [0.0]
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    stop, module = StopInTime(Clock(0.0, None), 1.0), object.__new__(SegmentationModule)
+    module.build_seconds = 0.0
+    trainer = SimpleNamespace(
+        global_step=1, estimated_stepping_batches=9, world_size=1, should_stop=False
+    )
+    kept = []
+    for seconds in (4.0, 1.0, 3.0, 1.0):
+        stop.on_validation_start(trainer, module)
+        now[0] += seconds
+        stop.on_validation_end(trainer, module)
+        kept.append((stop.needed(0.0) - stop.RESERVE_SECONDS) / stop.MARGIN)
+    assert kept == pytest.approx([4.0, 2.8, 3.0, 2.1])
+
+
 def test_an_interrupt_during_a_validation_ends_the_fit_with_it(table, tmp_path):
     class Interrupt(L.Callback):
         def on_validation_start(self, trainer, module):
@@ -381,6 +400,23 @@ def test_an_interrupt_during_a_validation_ends_the_fit_with_it(table, tmp_path):
     segmentor = fit(table, tmp_path, callbacks=[Interrupt()])
     assert list(segmentor.history_["epoch"]) == [1]
     assert len(segmentor.predict(table)) == len(table)
+
+
+def test_loader_processes_start_once_and_read_through_all_epochs(table, tmp_path, monkeypatch):
+    started, begin = [], loaders._BatchesOfEpochs.__iter__
+
+    def counted(self):
+        started.append(self.first_epoch)  # when its first batch is asked for
+        yield from begin(self)
+
+    monkeypatch.setattr(loaders._BatchesOfEpochs, "__iter__", counted)
+    hyperparameters = TINY | {"train.epochs": 3, "train.patience": 3}
+    read_ahead = fit(table, tmp_path / "a", hyperparameters=hyperparameters, num_workers=2)
+    assert started == [0]
+    alone = fit(table, tmp_path / "b", hyperparameters=hyperparameters, num_workers=0)
+    assert started == [0, 0]
+    assert list(read_ahead.history_["epoch"]) == [1, 2, 3]
+    assert list(read_ahead.history_["train_loss"]) == list(alone.history_["train_loss"])
 
 
 @pytest.mark.parametrize("ending", ["done", "failed", "failed in validation"])

@@ -17,7 +17,7 @@ from plan_makers import CPU, facts, plan_for
 from tiny_sets import TINY, make_table
 
 from easyseg import SemanticSegmentor
-from easyseg.data.dataset import collate_training
+from easyseg.data.loaders import collate_training
 from easyseg.data.transforms import augment
 from easyseg.models.network import build_network, trainable_state
 from easyseg.plan.choices import CACHE_FROM_SHARE

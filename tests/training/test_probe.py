@@ -15,7 +15,8 @@ from tiny_sets import TINY, make_table
 
 from easyseg.artifact import preprocess_of
 from easyseg.clock import Clock
-from easyseg.data.dataset import PredictionSet, TrainingSet
+from easyseg.data.dataset import TrainingSet
+from easyseg.data.loaders import WindowLoader
 from easyseg.plan.costs import Costs
 from easyseg.plan.hardware import detect_hardware
 from easyseg.plan.plan import Plan
@@ -72,11 +73,12 @@ def test_the_images_that_stay_in_memory_are_foreseen(draft, names):
     training = TrainingSet(
         prepared.training_samples(), preprocess_of(plan), labels, plan.data.augment, 0, keep=2**30
     )
-    tuning = PredictionSet(prepared.validation_samples(), preprocess_of(plan), labels, keep=2**30)
+    tuning = WindowLoader(
+        prepared.validation_samples(), preprocess_of(plan), labels, batch_size=4, keep=2**30
+    )
     for position in range(len(training)):
         training[0, position]
-    for position in range(len(tuning)):
-        tuning[position]
+    assert list(tuning)
     # The images are of different sizes, and all count as the middle one.
     expected = training._kept.used, tuning._kept.used
     assert probe._kept_bytes(prepared) == pytest.approx(expected, rel=0.02)
@@ -279,6 +281,38 @@ def test_a_second_step_leaves_time_for_scoring(
     costs = measure_costs(of_two_images(draft()), CPU, 0, clock(limit))
     assert (costs.step, costs.image) == (3.0, 1.0)
     assert (len(done), images) == (steps, scored)
+
+
+@pytest.mark.parametrize(
+    ("limit", "steps", "scored"),
+    [(60.0, 0, [1, 1]), (100.0, 1, [1, 1]), (200.0, 1, [1, 1, 1]), (400.0, 5, [1, 1, 1])],
+)
+def test_what_an_accelerator_loads_at_first_is_no_cost_of_a_step(
+    draft, monkeypatch, slow_steps, limit, steps, scored
+):
+    """It takes 20 s for its first pass, and for its first step, which others do in 1 s and 3 s."""
+    (now, done), images, passes = slow_steps, [], []
+    loss, backward = probe.training_loss, torch.Tensor.backward
+
+    def cold_loss(*arguments):
+        now[0] += 0.0 if passes else 19.0
+        passes.append(1)
+        return loss(*arguments)
+
+    def cold_backward(self):
+        now[0] += 0.0 if done else 17.0
+        backward(self)
+
+    def slow_score(model, samples, **options):
+        now[0] += len(samples)
+        images.append(len(samples))
+
+    monkeypatch.setattr(probe, "_is_accelerator", lambda device: True)
+    monkeypatch.setattr(probe, "training_loss", cold_loss)
+    monkeypatch.setattr(torch.Tensor, "backward", cold_backward)
+    monkeypatch.setattr(probe, "score", slow_score)
+    costs = measure_costs(of_two_images(draft()), CPU, 0, clock(limit))
+    assert (costs.step, len(done), images) == (3.0, steps, scored)
 
 
 def test_a_step_that_is_too_long_for_the_limit_is_guessed(draft, monkeypatch):
