@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Ranks", "current_ranks", "is_first_process", "leave_group_at_exit", "local_rank"]
+__all__ = [
+    "Ranks",
+    "current_ranks",
+    "is_first_process",
+    "is_interactive",
+    "leave_group_at_exit",
+    "local_rank",
+]
 
 T = TypeVar("T")
 
@@ -83,6 +91,11 @@ def _leave_group() -> None:
 
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def is_interactive() -> bool:
+    """Return whether this process is a notebook's or a prompt's: others can only be forked."""
+    return hasattr(sys, "ps1")
 
 
 def is_first_process() -> bool:

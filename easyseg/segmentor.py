@@ -7,7 +7,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from numbers import Integral
 from pathlib import Path
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["SemanticSegmentor"]
 
 log = logging.getLogger("easyseg")
+
+
+# Masks that are compressed while a GPU predicts the next ones: each is in memory meanwhile.
+_WRITING_THREADS = 2
 
 
 class SemanticSegmentor:
@@ -219,7 +224,7 @@ class SemanticSegmentor:
         from easyseg.artifact import read_artifact
         from easyseg.clock import Clock
         from easyseg.console import reporting
-        from easyseg.plan.hardware import detect_hardware
+        from easyseg.plan.hardware import detect_hardware, devices_of_notebook
         from easyseg.ranks import is_first_process
         from easyseg.training.fit import Devices, loader_workers, train
         from easyseg.training.probe import PROBED_FROM_SECONDS
@@ -229,7 +234,7 @@ class SemanticSegmentor:
             run_folder_of(self.path, first=first) as run_folder,
             reporting(self.verbosity if first else 0) as reporter,
         ):
-            hardware = detect_hardware(accelerator, devices, num_nodes)
+            hardware = detect_hardware(accelerator, devices_of_notebook(devices), num_nodes)
             # Processes that are forked later cannot use a GPU that was woken before.
             forked = strategy in ("ddp_fork", "ddp_notebook")
             workers = loader_workers(num_workers, hardware)
@@ -319,12 +324,12 @@ class SemanticSegmentor:
         self._check_options(time_limit, seed, "auto", num_nodes)
         from easyseg.clock import Clock
         from easyseg.console import reporting
-        from easyseg.plan.hardware import detect_hardware
+        from easyseg.plan.hardware import detect_hardware, devices_of_notebook
         from easyseg.training.fit import loader_workers
         from easyseg.training.probe import PROBED_FROM_SECONDS
 
-        hardware = detect_hardware(accelerator, devices, num_nodes)
         with reporting(self.verbosity) as reporter:
+            hardware = detect_hardware(accelerator, devices_of_notebook(devices), num_nodes)
             return self._prepare(
                 train_data,
                 tuning_data,
@@ -361,7 +366,7 @@ class SemanticSegmentor:
             data: DataFrame (only the image column is read), CSV, folder, one path, array or PIL
                 image, or a list of them.
             output_dir: Write each mask as a PNG below this folder instead of returning it; names
-                mirror the input and never collide. Only one batch is in memory then.
+                mirror the input and never collide. Only a few images are in memory then.
             overwrite: Let masks replace files that are already there; never the images themselves.
             batch_size: Windows a forward pass: images, unless ``data.geometry`` is ``"tile"``.
             threshold: Probability above which a pixel is foreground, binary only; default 0.5.
@@ -427,7 +432,7 @@ class SemanticSegmentor:
         batch_size: int | Literal["auto"] = "auto",
         threshold: float | None = None,
     ) -> Iterator[tuple[Any, np.ndarray]]:
-        """Predict one image after the other; holds one batch in memory, however long the table is.
+        """Predict one image after the other; a few are in memory, however long the table is.
 
         Args:
             data: As for :meth:`predict`.
@@ -923,7 +928,7 @@ class SemanticSegmentor:
 
     def _stream(
         self, samples: Samples, ranks: Ranks, batch_size: int | str, text: str | None
-    ) -> Iterator[Prediction]:
+    ) -> Generator[Prediction]:
         from easyseg.allocator import keep_freed_memory
         from easyseg.console import Reporter
         from easyseg.inference.predict import predict_stream
@@ -957,10 +962,19 @@ class SemanticSegmentor:
         import pandas as pd
 
         from easyseg.inference.writers import write_mask
+        from easyseg.threads import map_ahead, threads_beside
 
         palette = self._fitted().label_map.palette
-        for item in self._stream(samples, ranks, batch_size, "predicting"):
-            write_mask(paths[item.position], self._raw_mask(item, threshold), palette)
+
+        def write(done: tuple[int, np.ndarray]) -> None:
+            write_mask(paths[done[0]], done[1], palette)
+
+        threads = min(_WRITING_THREADS, threads_beside(self._device(), ranks.world))
+        # Closed after an error, too, which holds the frames of what was going on.
+        with closing(self._stream(samples, ranks, batch_size, "predicting")) as stream:
+            masks = ((item.position, self._raw_mask(item, threshold)) for item in stream)
+            for _ in map_ahead(write, masks, threads):
+                pass
         ranks.gather(None)  # No rank returns paths that another one has not written yet.
         return pd.Series([str(p) for p in paths], index=samples.index, name="mask", dtype=object)
 

@@ -81,7 +81,9 @@ def test_the_table_of_presets_says_what_the_presets_hold():
     for name in ("fast", "balanced", "best"):
         preset = load_preset(name)
         plan, cpu, gpu = preset["plan"], preset["budget"]["cpu"], preset["budget"]["gpu"]
-        patience = plan["train"]["patience"]
+        assert plan["train"]["patience"] == "auto"
+        patience = cpu["patience"]
+        assert gpu["patience"] == patience
         assert (cpu["rank"], cpu["experts"]) == (gpu["rank"], gpu["experts"])
         cells = [f"`{name}`", cpu["rank"], cpu["experts"]]
         cells += [f"{100 * cpu['size_share']:g} %", cpu["samples"]]

@@ -51,7 +51,7 @@ def preset_budgets() -> str:
                     f"{100 * budget['thin_share']:g} %",
                     budget["batch_size"],
                     length,
-                    preset["plan"]["train"]["patience"],
+                    budget["patience"],
                     ", ".join(map(code, budget.get("backbones", ["lite_medsam"]))),
                 )
             )

@@ -465,6 +465,7 @@ def _portions() -> tuple[Rule, ...]:
         _prefix_cache(),
         _validation_images(),
         _epochs(),
+        _patience(),
     )
 
 
@@ -517,13 +518,17 @@ def _validation_images() -> Rule:
 def _epochs() -> Rule:
     budget = load_preset("balanced")["budget"]["cpu"]
     samples, most = budget["samples"], budget["max_epochs"]
+    of_gpu = load_preset("balanced")["budget"]["gpu"]
+    a_step = of_gpu["batch_size"]
+    enough = a_step * (math.ceil(lengths.LEAST_STEPS / of_gpu["epochs"]) - 1) + 1
     costs = Costs(step=0.5, image=0.2, build=2.0, before=5.0, memory_gb=None)
     return Rule(
         "train.epochs",
         "`num_images`, the preset, the precision; the time limit and what a step costs here",
         "On a CPU the preset's images in all, divided by the number of images, within its bounds; "
-        f"{lengths.FLOAT32_SAMPLES:.0%} of them in float32. On a GPU the preset's epochs. Under a "
-        f"time limit, after a short probe, {lengths.SPARE_STEPS:g} times what the limit pays for, "
+        f"{lengths.FLOAT32_SAMPLES:.0%} of them in float32. On a GPU the preset's epochs, or as "
+        f"many as make {lengths.LEAST_STEPS} steps. Under a time limit, after a short probe, "
+        f"{lengths.SPARE_STEPS:g} times what the limit pays for, "
         "so that the clock ends the fit, not the plan: at most the preset's largest number, or "
         f"{lengths.LEAST_STEPS_WITHIN} steps if those are more.",
         (
@@ -536,10 +541,28 @@ def _epochs() -> Rule:
             ),
             case(f"CPU, {samples // most // 2} images", count=samples // most // 2),
             case(f"CPU, {samples} images", count=samples),
-            case("GPU", machine=gpu(80)),
+            case(f"GPU, {enough} images", count=enough, machine=gpu(80)),
+            case(f"GPU, {enough - 1} images", count=enough - 1, machine=gpu(80), edge=True),
             case("600 s, steps of half a second", time_limit=600.0, costs=costs),
             case("600 s, steps of half a second, 8 images", count=8, time_limit=600.0, costs=costs),
             case("`train.max_steps=100`", overrides={"train.max_steps": 100}),
+        ),
+    )
+
+
+def _patience() -> Rule:
+    budget = load_preset("balanced")["budget"]["gpu"]
+    wait, batch = budget["patience"], budget["batch_size"]
+    enough = batch * (math.ceil(lengths.LEAST_PATIENCE_STEPS / wait) - 1) + 1
+    return Rule(
+        "train.patience",
+        "`num_images`, the preset, the batch",
+        "The preset's epochs, or as many as make "
+        f"{lengths.LEAST_PATIENCE_STEPS} steps, three times those of the warm-up.",
+        (
+            case(f"GPU, {enough} images", count=enough, machine=gpu(80)),
+            case(f"GPU, {enough - 1} images", count=enough - 1, machine=gpu(80), edge=True),
+            case("GPU, 8 images", count=8, machine=gpu(80)),
         ),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -31,6 +30,7 @@ from easyseg.data.io import (
 from easyseg.data.label_rules import IGNORE, SMEARED_VALUES
 from easyseg.data.table import Samples
 from easyseg.errors import DataError
+from easyseg.threads import MOST_THREADS, usable_cores
 
 __all__ = ["MOST_VALUES", "ImageFacts", "check_readable", "scan"]
 
@@ -66,8 +66,7 @@ def scan(
         The facts, one a sample, in order. What is wrong with files is in their ``problems``.
     """
     if workers is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        workers = min(8, len(affinity(0)) if affinity else os.cpu_count() or 1)
+        workers = min(MOST_THREADS, usable_cores())
     facts: list[ImageFacts] = []
     pool = ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="easyseg-scan")
     try:

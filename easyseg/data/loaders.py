@@ -1,10 +1,12 @@
-"""Batches of samples, read one after the other or ahead by processes of their own."""
+"""Batches of samples, read one after the other, or ahead by processes or threads of their own."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import shutil
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -19,17 +21,25 @@ from easyseg.data.geometry import Window
 from easyseg.data.kept import Kept
 from easyseg.data.label_map import LabelMap
 from easyseg.data.table import Samples
+from easyseg.threads import map_ahead
 
 __all__ = [
     "EpochLoader",
     "EpochSampler",
     "PredictionBatch",
     "SeenWindow",
-    "ShardSampler",
     "TrainingBatch",
     "WindowLoader",
     "collate_training",
+    "workers_that_fit",
 ]
+
+log = logging.getLogger("easyseg")
+
+_SHARED_MEMORY = "/dev/shm"
+_SHARE_OF_SHARED_MEMORY = 0.8
+# Three float32 channels and a uint8 class id.
+_BYTES_A_PIXEL = 13
 
 
 class TrainingBatch(NamedTuple):
@@ -88,7 +98,8 @@ class EpochLoader:
         seed: Seed of the order.
         rank: Number of this process.
         world: Number of processes.
-        num_workers: Processes that read ahead; no more than an epoch has batches are started.
+        num_workers: Processes that read ahead; no more than an epoch has batches are started, nor
+            than shared memory has room for.
         with_keys: Hash each image, see :func:`collate_training`.
         pin_memory: Put batches where a CUDA GPU copies from without waiting.
 
@@ -114,7 +125,15 @@ class EpochLoader:
         self._ahead: Iterator[TrainingBatch] | None = None
         # The epoch whose first batch the iterator above yields next; None within an epoch.
         self._next_epoch: int | None = None
-        num_workers = min(num_workers, len(self))
+        wanted = min(num_workers, len(self))
+        num_workers = workers_that_fit(wanted, batch_size, data.preprocess.geometry.size, world)
+        if num_workers < wanted:
+            log.warning(
+                "processes that read images ahead: %d rather than %d, for there is little shared"
+                " memory; give a container more of it (docker run --shm-size=8g)",
+                num_workers,
+                wanted,
+            )
         self._loader: DataLoader[Any] = DataLoader(
             data,
             batch_sampler=self._batches,
@@ -160,7 +179,7 @@ class WindowLoader:
     A batch holds the next windows, whether they are of one image or of several: many small images
     fill it together, and a large one takes as many batches as it needs. An image is read once and
     lies in memory as uint8; only the windows of a batch are float32. All windows of an image are on
-    one rank.
+    one rank, and no image is on two.
 
     Args:
         samples: Images, and labels if there is a label map.
@@ -169,9 +188,8 @@ class WindowLoader:
         batch_size: Windows of a batch; the last one may have less.
         rank: Number of this process.
         world: Number of processes.
-        num_workers: Processes that read ahead.
-        keep: Bytes of labelled images that stay in the memory of this process, for sets that are
-            scored again.
+        threads: Threads that read ahead, an image each.
+        keep: Bytes of labelled images that stay in memory, for sets that are scored again.
     """
 
     def __init__(
@@ -183,59 +201,62 @@ class WindowLoader:
         batch_size: int,
         rank: int = 0,
         world: int = 1,
-        num_workers: int = 0,
+        threads: int = 0,
         keep: int = 0,
     ) -> None:
         self.preprocess = preprocess
         self.batch_size = batch_size
-        self._sampler = ShardSampler(len(samples), rank=rank, world=world)
-        self._positions = self._sampler.positions
+        self.threads = threads
+        self._data = PredictionSet(samples, preprocess, label_map)
+        self._positions = range(rank, len(samples), world)
         self._kept: Kept[tuple[Tensor, np.ndarray]] = Kept(keep)
-        self._images: DataLoader[PredictionItem] = DataLoader(
-            PredictionSet(samples, preprocess, label_map),
-            batch_size=None,
-            sampler=self._sampler,
-            collate_fn=_as_it_is,
-            num_workers=num_workers,
-            worker_init_fn=ignore_interrupt,
-            persistent_workers=num_workers > 0,
-            # An own generator: a loader draws from it at each start, and the gate's noise must not
-            # depend on that.
-            generator=torch.Generator(),
-        )
 
     def __iter__(self) -> Iterator[PredictionBatch]:
-        """Read the images anew."""
+        """Read the images anew, but for those that are kept."""
         windows = self._windows()
         while rows := list(islice(windows, self.batch_size)):
             seen, images = zip(*rows, strict=True)
             yield PredictionBatch(torch.stack(images), list(seen))
 
-    def close(self) -> None:
-        """End the processes that read ahead; reading again starts new ones."""
-        end_processes(self._images)
-
     def _windows(self) -> Iterator[tuple[SeenWindow, Tensor]]:
-        for item in self._items() if self._kept.limit else self._images:
+        for item in self._items():
             for window, image in self.preprocess.windows(item.content, item.own):
                 yield SeenWindow(item.position, item.own, item.target, window), image
 
     def _items(self) -> Iterator[PredictionItem]:
-        """Yield the labelled images of this rank in their order, and read what is not kept."""
-        self._sampler.positions = [p for p in self._positions if p not in self._kept]
-        if not self._sampler.positions:
-            self.close()  # All are kept: there is nothing to read ahead any more.
-        read: Iterator[PredictionItem] = iter(self._images if self._sampler.positions else ())
+        coming = [p for p in self._positions if p not in self._kept]
+        read = map_ahead(self._data.__getitem__, coming, self.threads)
+        if not self._kept.limit:
+            yield from read
+            return
 
-        def next_one() -> tuple[Tensor, np.ndarray]:
+        def labelled() -> tuple[Tensor, np.ndarray]:
             item = next(read)
             assert item.target is not None
-            # What a process sent lies in memory that both share, of which there may be little.
-            return item.content.clone() if item.content.is_shared() else item.content, item.target
+            return item.content, item.target
 
         for position in self._positions:
-            content, ids = self._kept.get(position, next_one)
+            content, ids = self._kept.get(position, labelled)
             yield PredictionItem(position, content, (ids.shape[0], ids.shape[1]), ids)
+
+
+def workers_that_fit(workers: int, batch_size: int, size: tuple[int, int], world: int = 1) -> int:
+    """Return how many processes may read ahead: two batches of each lie in shared memory.
+
+    A container may have little of it, and a process that finds none left is killed.
+
+    Args:
+        workers: As many as are wanted.
+        batch_size: Samples of a batch.
+        size: Height and width of the network's input.
+        world: Training processes that share the memory.
+    """
+    batch_bytes = batch_size * size[0] * size[1] * _BYTES_A_PIXEL
+    try:
+        free = shutil.disk_usage(_SHARED_MEMORY).free / world
+    except OSError:  # Not on Linux.
+        return workers
+    return min(workers, int(_SHARE_OF_SHARED_MEMORY * free) // (2 * batch_bytes))
 
 
 def end_processes(loader: DataLoader[Any]) -> None:
@@ -323,27 +344,3 @@ class _BatchesOfEpochs(Sampler[list[tuple[int, int]]]):
             keys = iter(self.sampler.keys(epoch))
             while batch := list(islice(keys, self.batch_size)):
                 yield batch
-
-
-class ShardSampler(Sampler[int]):
-    """Every world-th position in order, none twice and none missing over all ranks.
-
-    Attributes:
-        positions: Those that are read next; a loader leaves out what it has kept.
-    """
-
-    def __init__(self, count: int, *, rank: int = 0, world: int = 1) -> None:
-        self.positions: Sequence[int] = range(rank, count, world)
-
-    def __len__(self) -> int:
-        """Return the number of positions."""
-        return len(self.positions)
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield the positions."""
-        return iter(self.positions)
-
-
-def _as_it_is(item: Any) -> Any:
-    """Keep what a data set returns: a loader would make tensors of arrays."""
-    return item

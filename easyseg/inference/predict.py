@@ -19,12 +19,14 @@ from easyseg.inference.mosaic import Mosaic
 from easyseg.plan.hardware import native_bf16
 from easyseg.plan.plan import Plan
 from easyseg.ranks import Ranks
+from easyseg.threads import threads_beside
 
 __all__ = ["Assembler", "Prediction", "auto_batch_size", "autocast_for", "predict_stream"]
 
-# On a CPU a batch is no faster than its images, and what fits into the caches is faster.
+# On a CPU a batch is no faster than its images, and what fits into the caches is faster. A GPU
+# computes several small images in the time of one; together they take the memory of a large one.
 _PIXELS_A_BATCH = {"cpu": 256 * 256}
-_PIXELS_ELSEWHERE = 512 * 512
+_PIXELS_ELSEWHERE = 1024 * 1024
 _MAX_BATCH = 16
 # Gaps between what is in use add up in a long prediction; giving them back costs a batch its pages.
 _BATCHES_UNTIL_GIVEN_BACK = 50
@@ -78,7 +80,7 @@ def auto_batch_size(plan: Plan, device: torch.device) -> int:
 
     Args:
         plan: The plan, for the size of a window.
-        device: Where the network is: about 256x256 pixels in all on a CPU, else 512x512.
+        device: Where the network is: about 256x256 pixels in all on a CPU, else 1024x1024.
     """
     pixels = _PIXELS_A_BATCH.get(device.type, _PIXELS_ELSEWHERE)
     return max(1, min(_MAX_BATCH, pixels // plan.data.size**2))
@@ -103,9 +105,8 @@ def predict_stream(
     batch_size: int,
     with_targets: bool = False,
     ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
-    num_workers: int = 0,
 ) -> Iterator[Prediction]:
-    """Predict the samples of this rank, in their order.
+    """Predict the samples of this rank, in their order; read the next ones while a GPU computes.
 
     Args:
         model: The model, on its device.
@@ -113,10 +114,10 @@ def predict_stream(
         batch_size: Windows a forward pass; squashed and letterboxed images are one each.
         with_targets: Read the labels, too.
         ranks: This process among others; no image is predicted twice.
-        num_workers: Loader processes.
 
     Yields:
-        One result an image. The iterator holds one batch and the logits of one image at a time.
+        One result an image. The iterator holds one batch, the logits of one image, and beside a GPU
+        the few images that are read ahead.
     """
     network, plan = model.network, model.plan
     network.eval()
@@ -130,7 +131,7 @@ def predict_stream(
         batch_size=batch_size,
         rank=ranks.rank,
         world=ranks.world,
-        num_workers=num_workers,
+        threads=threads_beside(device, ranks.world),
     )
     for number, batch in enumerate(loader, start=1):
         with torch.inference_mode(), autocast_for(plan.train.precision, device):

@@ -76,7 +76,6 @@ def score(
     resampled: bool = False,
     threshold: float | None = None,
     ranks: Ranks,
-    num_workers: int = 0,
     on_image: Callable[[], None] | None = None,
 ) -> SegmentationScores:
     """Predict and score labelled samples; every rank returns the scores of all.
@@ -89,7 +88,6 @@ def score(
         resampled: Keep what intervals need.
         threshold: Probability above which a pixel is foreground, binary only.
         ranks: This process among others.
-        num_workers: Loader processes.
         on_image: Called after each image of this rank.
 
     Returns:
@@ -98,14 +96,7 @@ def score(
     label_map, problem = model.label_map, model.plan.problem_type
     mine = new_scores(label_map.names, problem, metrics, resampled=resampled)
     positions: list[int] = []
-    stream = predict_stream(
-        model,
-        samples,
-        batch_size=batch_size,
-        with_targets=True,
-        ranks=ranks,
-        num_workers=num_workers,
-    )
+    stream = predict_stream(model, samples, batch_size=batch_size, with_targets=True, ranks=ranks)
     with keep_freed_memory():
         for item in stream:
             take_in(mine, model.network.head, item, threshold)

@@ -312,4 +312,5 @@ CHOICES: Mapping[str, Callable[[Facts, Mapping[str, Any]], Decision]] = {
     "train.prefix_cache": _prefix_cache,
     "train.validation_images": _validation_images,
     "train.epochs": lengths.epochs,
+    "train.patience": lengths.patience,
 }

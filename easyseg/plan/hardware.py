@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import subprocess
@@ -11,13 +12,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from easyseg.errors import OptionError, nearest
+from easyseg.ranks import is_interactive
+from easyseg.threads import usable_cores
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Accelerator", "Hardware", "cpu_native_bf16", "detect_hardware", "native_bf16"]
+__all__ = [
+    "Accelerator",
+    "Hardware",
+    "cpu_native_bf16",
+    "detect_hardware",
+    "devices_of_notebook",
+    "native_bf16",
+]
 
 Accelerator = Literal["cpu", "cuda", "mps"]
+
+log = logging.getLogger("easyseg")
 
 _SYNONYMS = {"cpu": "cpu", "cuda": "cuda", "gpu": "gpu", "mps": "mps", "auto": "auto"}
 _BF16_CAPABILITY = (8, 0)
@@ -93,6 +105,24 @@ def detect_hardware(
         kind, lambda: _cuda_facts(indices[0])
     )()
     return Hardware(kind, len(indices), name, round(memory, 1), _cpu_count(), bf16, num_nodes)
+
+
+def devices_of_notebook(devices: int | str | Sequence[int]) -> int | str | Sequence[int]:
+    """Return 1 for ``"auto"`` where a notebook has several GPUs and has used one already.
+
+    Processes for all of them would be forked, and could not use CUDA.
+    """
+    import torch
+
+    if devices != "auto" or not is_interactive() or not torch.cuda.is_initialized():
+        return devices
+    if _cuda_count() > 1:
+        log.warning(
+            "this notebook has used a GPU already, and processes for all %d of them cannot be"
+            " started from it any more: one is used. Restart the kernel, or run a script, for all",
+            _cuda_count(),
+        )
+    return 1
 
 
 def _find_accelerator(asked: str) -> Accelerator:
@@ -225,8 +255,7 @@ def _cpu_count() -> int:
     """Return the cores this process may use, and no more threads than torch was allowed."""
     import torch
 
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    cores = usable_cores()
     threads_were_set = any(name in os.environ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
     return max(1, min(cores, torch.get_num_threads())) if threads_were_set else max(1, cores)
 

@@ -9,7 +9,7 @@ from typing import Any
 from easyseg.plan.facts import Decision, Facts
 from easyseg.plan.sections import images_validated
 
-__all__ = ["epochs", "planned_steps", "steps_an_epoch", "times_seen"]
+__all__ = ["epochs", "patience", "planned_steps", "steps_an_epoch", "times_seen"]
 
 # Matrix products in float32 take a CPU twice as long as in bf16, other work hardly longer: a guess
 # at the samples of a fit that lasts as long.
@@ -21,6 +21,11 @@ SPARE_STEPS = 1.3
 
 # Few images make short epochs: a limit may pay for so many steps, whatever the preset's epochs.
 LEAST_STEPS_WITHIN = 600
+
+# Few images make epochs of few steps. An accelerator takes at least as many as a CPU does in the
+# preset fast, and patience lasts for three times the steps of the warm-up: guesses.
+LEAST_STEPS = 300
+LEAST_PATIENCE_STEPS = 100
 
 
 def epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
@@ -37,7 +42,14 @@ def epochs(facts: Facts, values: Mapping[str, Any]) -> Decision:
         return _epochs_within(facts, values, paid)
     if "epochs" in budget:
         machine = "a CPU" if facts.hardware.accelerator == "cpu" else "an accelerator"
-        return Decision(int(budget["epochs"]), f"the preset's epochs on {machine}{ends}")
+        taken, an_epoch = int(budget["epochs"]), steps_an_epoch(facts, values)
+        if taken * an_epoch >= LEAST_STEPS:
+            return Decision(taken, f"the preset's epochs on {machine}{ends}")
+        return Decision(
+            math.ceil(LEAST_STEPS / an_epoch),
+            f"{count} images make {an_epoch} steps an epoch: epochs for {LEAST_STEPS} steps, for "
+            f"the preset's {taken} would be {taken * an_epoch}{ends}",
+        )
     slow = values["train.precision"] == "32"
     samples = round(budget["samples"] * (FLOAT32_SAMPLES if slow else 1))
     wanted = round(samples / count)
@@ -72,6 +84,19 @@ def _epochs_within(facts: Facts, values: Mapping[str, Any], steps: int) -> Decis
         min(max(1, wanted), most),
         f"your {facts.time_limit:.0f} s pay for about {steps} steps of {costs.step:.2g} s, "
         f"{an_epoch} an epoch, and validations of {validated * costs.image:.2g} s; {tail}",
+    )
+
+
+def patience(facts: Facts, values: Mapping[str, Any]) -> Decision:
+    """Wait for as many epochs as the preset, or for enough steps where those make few."""
+    taken, an_epoch = int(facts.budget["patience"]), steps_an_epoch(facts, values)
+    ends = "epochs without a better validation score end the fit"
+    if taken * an_epoch >= LEAST_PATIENCE_STEPS:
+        return Decision(taken, f"the preset's: so many {ends}, {taken * an_epoch} steps")
+    return Decision(
+        math.ceil(LEAST_PATIENCE_STEPS / an_epoch),
+        f"{facts.fingerprint.num_images} images make {an_epoch} steps an epoch: so many {ends}, "
+        f"at least {LEAST_PATIENCE_STEPS} steps; the preset's {taken} would be {taken * an_epoch}",
     )
 
 

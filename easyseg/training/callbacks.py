@@ -18,6 +18,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from easyseg.artifact import write_artifact
 from easyseg.clock import Clock
@@ -131,12 +132,14 @@ class AverageWeights(L.Callback):
     def __init__(self, share: float) -> None:
         self.share = share
         self.average: dict[str, torch.Tensor] = {}
+        self._live: dict[str, torch.Tensor] = {}
         self._weights: dict[str, torch.Tensor] = {}
         self._step = 0
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Start from the first weights."""
-        self.average = {k: v.clone() for k, v in trainable_state(module).items()}
+        """Start from the first weights; a step changes them where they are."""
+        self._live = trainable_state(module)
+        self.average = {k: v.clone() for k, v in self._live.items()}
         self._step = 0
         self._lookback = max(1.0, self.share * float(trainer.estimated_stepping_batches))
 
@@ -153,12 +156,22 @@ class AverageWeights(L.Callback):
             return
         self._step = trainer.global_step
         move = max(1 / self._lookback, 9 / (9 + self._step))
-        for name, weight in trainable_state(module).items():
-            self.average[name].lerp_(weight, move)
+        update = get_ema_multi_avg_fn(1 - move)
+        update(list(self.average.values()), list(self._live.values()), self._step)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Let the weights go: a GPU may need their place."""
+        self.average, self._live, self._weights = {}, {}, {}
+
+    def on_exception(
+        self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Let the weights go, which the error would hold."""
+        self.on_train_end(trainer, module)
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Put the average in."""
-        self._weights = {k: v.clone() for k, v in trainable_state(module).items()}
+        self._weights = {k: v.clone() for k, v in self._live.items()}
         load_trainable_state(module, self.average)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:

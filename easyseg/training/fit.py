@@ -6,7 +6,6 @@ import inspect
 import logging
 import multiprocessing
 import random
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from easyseg.errors import OptionError
 from easyseg.metrics.catalogue import higher_is_better
 from easyseg.plan.hardware import Hardware
 from easyseg.preparation import Prepared
-from easyseg.ranks import is_first_process, leave_group_at_exit
+from easyseg.ranks import is_first_process, is_interactive, leave_group_at_exit
 from easyseg.training.callbacks import (
     AverageWeights,
     BestModel,
@@ -36,6 +35,7 @@ from easyseg.training.callbacks import (
     StopInTime,
     StopWithoutProgress,
 )
+from easyseg.training.gpu_memory import explained_shortage
 from easyseg.training.module import SegmentationModule
 from easyseg.training.prefix_cache import remove_caches
 
@@ -106,7 +106,7 @@ def _strategy(devices: Devices) -> str | Strategy:
                 f"{torch.__version__}: use 'ddp'"
             ) from error
     if strategy == "auto" and devices.hardware.processes > 1:
-        strategy = "ddp_notebook" if _interactive() else "ddp"
+        strategy = "ddp_notebook" if is_interactive() else "ddp"
     if isinstance(strategy, str) and strategy in _START_METHODS:
         # PyTorch renamed the option.
         options = inspect.signature(DistributedDataParallel).parameters
@@ -114,10 +114,6 @@ def _strategy(devices: Devices) -> str | Strategy:
         option = {"forward_sync_buffers" if new else "broadcast_buffers": False}
         return DDPStrategy(start_method=_START_METHODS[strategy], **option)  # type: ignore[arg-type]
     return strategy
-
-
-def _interactive() -> bool:
-    return hasattr(sys, "ps1")
 
 
 @contextmanager
@@ -186,7 +182,8 @@ def train(
         What was trained: under several processes the decisions of rank 0.
 
     Raises:
-        OptionError: If Lightning refuses an option, or the plan does not go with the strategy.
+        OptionError: If Lightning refuses an option, the plan does not go with the strategy, or the
+            GPU has too little memory.
     """
     plan = prepared.plan
     shard = devices.strategy == "fsdp"
@@ -250,7 +247,8 @@ def train(
         chosen_by,
         f" of {of_all}" if chosen_by < of_all else "",
     )
-    with _same_random_state_after(), stop.catch_interrupt(), keeping, _interrupts():
+    shortage = explained_shortage(plan, "training")
+    with shortage, _same_random_state_after(), stop.catch_interrupt(), keeping, _interrupts():
         try:
             trainer.fit(module)
         finally:

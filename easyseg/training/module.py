@@ -29,6 +29,7 @@ from easyseg.plan.hardware import detect_hardware
 from easyseg.plan.plan import Plan
 from easyseg.preparation import Prepared
 from easyseg.ranks import Ranks
+from easyseg.threads import threads_beside
 from easyseg.training.prefix_cache import PrefixCache
 
 __all__ = ["SegmentationModule", "expert_layers", "new_optimizer", "training_loss"]
@@ -88,7 +89,6 @@ class SegmentationModule(L.LightningModule):
         self._time_used = 0.0
         self._cache: PrefixCache | None = None
         self._training_loader: EpochLoader | None = None
-        self._validation_loader: WindowLoader | None = None
 
     @property
     def plan(self) -> Plan:
@@ -202,17 +202,17 @@ class SegmentationModule(L.LightningModule):
         trainer = self.trainer
         # Lightning wants a batch on every rank: one without images takes the first and drops it.
         rank = trainer.global_rank if self._has_validation_images() else 0
-        self._validation_loader = WindowLoader(
+        of_node = max(1, trainer.world_size // trainer.num_nodes)
+        return WindowLoader(
             self.prepared.validation_samples(),
             preprocess_of(self.plan),
             self.label_map,
             batch_size=auto_batch_size(self.plan, self.device),
             rank=rank,
             world=trainer.world_size,
-            num_workers=self.num_workers,
+            threads=self.num_workers or threads_beside(self.device, of_node),
             keep=KEPT_BYTES,
         )
-        return self._validation_loader
 
     def _has_validation_images(self) -> bool:
         return self.trainer.global_rank < len(self.prepared.validation_samples())
@@ -265,8 +265,6 @@ class SegmentationModule(L.LightningModule):
             self._cache = None
         if self._training_loader is not None:
             self._training_loader.close()
-        if self._validation_loader is not None:
-            self._validation_loader.close()
 
     def on_train_epoch_start(self) -> None:
         """Lightning does not call ``train()``; the gate draws noise in training mode only."""

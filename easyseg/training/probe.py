@@ -19,7 +19,7 @@ from easyseg.artifact import preprocess_of
 from easyseg.clock import Clock
 from easyseg.data.dataset import TrainingSet
 from easyseg.data.kept import KEPT_BYTES
-from easyseg.data.loaders import EpochSampler, collate_training
+from easyseg.data.loaders import EpochSampler, collate_training, workers_that_fit
 from easyseg.data.transforms import wants_own_pixels
 from easyseg.inference.predict import auto_batch_size, autocast_for
 from easyseg.metrics.evaluate import score
@@ -29,6 +29,7 @@ from easyseg.models.weights import find_weights
 from easyseg.plan.costs import Costs
 from easyseg.preparation import Prepared
 from easyseg.ranks import Ranks
+from easyseg.training.gpu_memory import explained_shortage
 from easyseg.training.module import new_optimizer, training_loss
 
 __all__ = ["PROBED_FROM_SECONDS", "measure_costs"]
@@ -38,8 +39,7 @@ PROBED_FROM_SECONDS = 60.0
 # What a probe may take of the limit; a step that would take more is guessed from its forward pass.
 _SHARE = 0.05
 _STEP_PER_FORWARD = 3.0
-# Steps that are timed if there is time, the last of which counts: the first one warms up, on an
-# accelerator the next ones, too.
+# Steps that are taken if there is time: the first one warms up, the median of the others counts.
 _STEPS_OF_A_CPU = 2
 _STEPS_OF_AN_ACCELERATOR = 5
 # A fit takes more of a machine's memory than its first step and validation: what the allocator
@@ -70,7 +70,17 @@ def measure_costs(
 
     Returns:
         The costs.
+
+    Raises:
+        OptionError: If a GPU has too little memory for the draft.
     """
+    with explained_shortage(prepared.plan, "the first steps, by which a fit is planned"):
+        return _measure(prepared, device, seed, clock, workers)
+
+
+def _measure(
+    prepared: Prepared, device: torch.device, seed: int, clock: Clock, workers: int
+) -> Costs:
     plan = prepared.plan
     if plan.backbone.weights == "pretrained":
         find_weights(get_spec(plan.backbone.name))  # A download is no part of building.
@@ -140,6 +150,8 @@ def _measure_steps(
             whichever is longer.
     """
     plan = prepared.plan
+    batch, size = plan.train.micro_batch_size, preprocess_of(plan).geometry.size
+    workers = workers_that_fit(workers, batch, size)
     samples = prepared.training_samples()
     data = TrainingSet(
         samples,
@@ -241,10 +253,11 @@ def _time_steps(
         loading += max(0.0, first - seconds)
     else:
         seconds = first
+    warm: list[float] = []
     for _ in range(1, _STEPS_OF_AN_ACCELERATOR if accelerator else _STEPS_OF_A_CPU):
-        if is_time_for(2 * seconds):
-            seconds = step()
-    return seconds, True, loading
+        if is_time_for(2 * (warm[-1] if warm else seconds)):
+            warm.append(step())
+    return statistics.median(warm) if warm else seconds, True, loading
 
 
 def _is_accelerator(device: torch.device) -> bool:

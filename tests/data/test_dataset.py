@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,20 +14,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from easyseg.data import dataset
+from easyseg.data import dataset, loaders
 from easyseg.data.dataset import PredictionSet, Preprocess, TrainingSet
 from easyseg.data.geometry import Geometry, normalize
 from easyseg.data.label_map import IGNORE, LabelMap
-from easyseg.data.loaders import EpochLoader, EpochSampler, ShardSampler, WindowLoader
+from easyseg.data.loaders import EpochLoader, EpochSampler, WindowLoader
 from easyseg.data.table import Samples
 from easyseg.errors import DataError
 
 PREPROCESS = Preprocess(Geometry("letterbox", (64, 64)), "minmax")
 TILES = Preprocess(Geometry("tile", (32, 32)), "minmax")
 LABELS = LabelMap((0, 255), ("background", "lesion"), 7, "uint8")
-FORKED = pytest.mark.skipif(
-    multiprocessing.get_start_method() != "fork", reason="patches what a forked process reads with"
-)
 SIZES = [(40, 60), (64, 64), (90, 30), (33, 71), (20, 20), (64, 10)]
 
 
@@ -76,14 +73,6 @@ def test_epochs_and_seeds_are_shuffled_differently_and_repeatably():
     assert len({tuple(o) for o in orders}) == 4
     assert order(1, 1) == orders[3]
     assert orders[0] != sorted(orders[0])
-
-
-@given(st.integers(0, 60), st.integers(1, 9))
-def test_shards_hold_every_sample_once_and_in_order(count, world):
-    shards = [ShardSampler(count, rank=rank, world=world) for rank in range(world)]
-    assert all(list(shard) == sorted(shard) for shard in shards)
-    assert [len(shard) for shard in shards] == [len(list(shard)) for shard in shards]
-    assert sorted(p for shard in shards for p in shard) == list(range(count))
 
 
 def test_a_training_sample(samples):
@@ -248,11 +237,11 @@ def test_without_labels_there_are_no_targets(samples):
 
 
 @pytest.mark.parametrize("preprocess", [PREPROCESS, TILES], ids=["letterbox", "tile"])
-@pytest.mark.parametrize("workers", [0, 2])
-def test_batches_hold_the_windows_of_one_image_after_the_other(samples, preprocess, workers):
+@pytest.mark.parametrize("threads", [0, 2])
+def test_batches_hold_the_windows_of_one_image_after_the_other(samples, preprocess, threads):
     geometry = preprocess.geometry
     expected = [(p, window) for p, own in enumerate(SIZES) for window in geometry.windows(own)]
-    loader = WindowLoader(samples, preprocess, LABELS, batch_size=4, num_workers=workers)
+    loader = WindowLoader(samples, preprocess, LABELS, batch_size=4, threads=threads)
     for _ in range(2):
         batches = list(loader)
         sizes = [len(batch.images) for batch in batches]
@@ -313,33 +302,47 @@ def test_training_images_are_read_once_and_stay_as_they_are(samples, reads, augm
             assert torch.equal(target, fresh[epoch, position][1])
 
 
+def test_no_more_processes_read_ahead_than_shared_memory_takes(samples, monkeypatch, caplog):
+    """A batch of two images of 64x64 has 106,496 bytes, and a process two of them."""
+    data = training_set(samples)
+
+    def workers(free, world=1):
+        usage = SimpleNamespace(free=free)
+        monkeypatch.setattr(loaders.shutil, "disk_usage", lambda folder: usage)
+        loader = EpochLoader(data, batch_size=2, epochs=1, seed=0, world=world, num_workers=3)
+        return loader._loader.num_workers
+
+    assert workers(10**9) == 3
+    assert not caplog.records
+    assert workers(2 * 106_496 * 2 / 0.79) == 2
+    assert workers(2 * 106_496 * 2 / 0.81) == 1
+    assert workers(2 * 106_496 * 2 / 0.79, world=2) == 1
+    assert workers(1000) == 0
+    assert "0 rather than 3" in caplog.text
+
+    def none(folder):
+        raise FileNotFoundError(folder)
+
+    monkeypatch.setattr(loaders.shutil, "disk_usage", none)
+    loader = EpochLoader(data, batch_size=2, epochs=1, seed=0, num_workers=3)
+    assert loader._loader.num_workers == 3
+
+
 @pytest.mark.parametrize(("keep", "again"), [(0, 6), (20_000, 4), (2**20, 0)])
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=FORKED)])
-def test_images_that_are_scored_again_are_read_once(samples, tmp_path, keep, again, workers):
-    """As far as there is room for them, whoever reads them; only then are there processes left."""
-
-    def noted(image):
-        (tmp_path / f"{time.monotonic_ns()}-{image.shape}").touch()
-        return image.copy()
-
+@pytest.mark.parametrize("threads", [0, 2])
+def test_images_that_are_scored_again_are_read_once(samples, reads, keep, again, threads):
+    """As far as there is room for them, whoever reads them."""
     alone = list(WindowLoader(samples, TILES, LABELS, batch_size=4))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset, "read_image", noted)
-        loader = WindowLoader(samples, TILES, LABELS, batch_size=4, num_workers=workers, keep=keep)
-        try:
-            for expected in (len(SIZES), again, again):
-                for one, other in zip(list(loader), alone, strict=True):
-                    assert torch.equal(one.images, other.images)
-                    for a, b in zip(one.windows, other.windows, strict=True):
-                        assert (a.position, a.own, a.window) == (b.position, b.own, b.window)
-                        assert np.array_equal(a.target, b.target)
-                found = list(tmp_path.iterdir())
-                assert len(found) == expected
-                for file in found:
-                    file.unlink()
-            assert (loader._images._iterator is not None) == (workers > 0 and again > 0)
-        finally:
-            loader.close()
+    reads.clear()
+    loader = WindowLoader(samples, TILES, LABELS, batch_size=4, threads=threads, keep=keep)
+    for expected in (len(SIZES), again, again):
+        for one, other in zip(list(loader), alone, strict=True):
+            assert torch.equal(one.images, other.images)
+            for a, b in zip(one.windows, other.windows, strict=True):
+                assert (a.position, a.own, a.window) == (b.position, b.own, b.window)
+                assert np.array_equal(a.target, b.target)
+        assert len(reads) == expected
+        reads.clear()
 
 
 def test_an_unknown_mask_value_names_its_sample(samples):

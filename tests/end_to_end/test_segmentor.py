@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,9 +18,11 @@ from sklearn.base import clone
 from tiny_sets import TINY, make_table
 from torch import nn
 
-from easyseg import SemanticSegmentor
+from easyseg import SemanticSegmentor, threads
 from easyseg.auditing.fingerprint import Fingerprint
 from easyseg.errors import DataError, NotFittedError, OptionError
+from easyseg.inference import predict as predicting
+from easyseg.inference import writers as writing
 from easyseg.metrics.catalogue import metric_keys
 from easyseg.metrics.curves import e_measure_curve, f_measure_curve
 from easyseg.metrics.paper import paper_metrics
@@ -164,6 +167,54 @@ def test_the_threshold_moves_the_border(fitted, table):
     assert all((mask == 0).all() for mask in nothing)
     with pytest.raises(OptionError, match="between 0 and 1"):
         fitted.predict(table, threshold=128)
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_mask_that_cannot_be_written_ends_the_prediction(
+    fitted, table, tmp_path, monkeypatch, number
+):
+    """Although the error, which somebody may keep, holds what was going on."""
+    ended, stream = [], SemanticSegmentor._stream
+
+    def noted(self, *arguments):
+        try:
+            yield from stream(self, *arguments)
+        finally:
+            ended.append(True)
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SemanticSegmentor, "_stream", noted)
+    monkeypatch.setattr(writing, "write_mask", full)
+    for module in (threads, predicting):
+        monkeypatch.setattr(module, "threads_beside", lambda *arguments: number)
+    with pytest.raises(OSError, match="No space left") as kept:
+        fitted.predict(table, output_dir=tmp_path / "masks")
+    assert ended == [True]
+    assert kept.value.__traceback__ is not None
+
+
+def test_threads_that_read_and_write_beside_a_gpu_change_nothing(
+    fitted, table, tmp_path, monkeypatch
+):
+    alone = fitted.predict(table, output_dir=tmp_path / "alone"), fitted.evaluate(table)
+    writers, write = set(), writing.write_mask
+
+    def noted(*arguments):
+        writers.add(threading.current_thread().name)
+        write(*arguments)
+
+    monkeypatch.setattr(writing, "write_mask", noted)
+    for module in (threads, predicting):
+        monkeypatch.setattr(module, "threads_beside", lambda *arguments: 3)
+    paths = fitted.predict(table, output_dir=tmp_path / "ahead")
+    assert writers
+    assert writers <= {"easyseg_0", "easyseg_1"}
+    assert fitted.evaluate(table) == alone[1]
+    assert list(paths.index) == list(table.index)
+    for one, other in zip(alone[0], paths, strict=True):
+        assert Path(one).read_bytes() == Path(other).read_bytes()
 
 
 def test_masks_written_to_files_are_the_ones_returned(fitted, table, tmp_path):

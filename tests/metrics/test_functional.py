@@ -112,6 +112,15 @@ def test_bool_and_strided_masks():
     np.testing.assert_array_equal(confusion_matrix(prediction.T, target.T, 2), expected)
 
 
+def test_wide_ids_count_as_bytes_do():
+    prediction, target = random_pair(6, 7, ignored=0.3)
+    expected = confusion_matrix(prediction, target, 7)
+    for dtype in (np.int64, np.uint16):
+        wide = prediction.astype(dtype), target.astype(dtype)
+        np.testing.assert_array_equal(confusion_matrix(*wide, 7), expected)
+        np.testing.assert_array_equal(confusion_matrix(wide[0], target, 7), expected)
+
+
 @pytest.mark.parametrize(
     ("prediction", "target", "words"),
     [

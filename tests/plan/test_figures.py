@@ -31,6 +31,7 @@ from easyseg.plan.input_choices import (
     UPRIGHT_ABOVE,
     UPRIGHT_KNOWN_FROM_IMAGES,
 )
+from easyseg.plan.lengths import LEAST_PATIENCE_STEPS, LEAST_STEPS
 from easyseg.plan.optimizer_choices import (
     HIGHEST_LR,
     HIGHEST_LR_UP_TO_RANK,
@@ -289,6 +290,27 @@ def test_the_number_of_images_makes_epochs_and_those_make_colours_and_crops(coun
     assert f"{count} an epoch" in reason
     assert ("colour" in augment) == (epochs >= COLOURS_FROM_TIMES)
     assert ("crop" in augment) == (epochs >= CROPS_FROM_TIMES)
+
+
+@quick
+@given(st.integers(1, 300), presets)
+def test_few_images_make_more_epochs_on_a_gpu_and_are_waited_for_longer(count, preset):
+    bounds = budget(preset, "gpu")
+    batch, (epochs, why), (wait, reason) = (
+        decided(key, facts(count), hardware=H200, presets=preset, obtainable=("vit_b",))
+        for key in ("train.batch_size", "train.epochs", "train.patience")
+    )
+    steps = math.ceil(count / batch[0])
+    for taken, usual, least in (
+        (epochs, bounds["epochs"], LEAST_STEPS),
+        (wait, bounds["patience"], LEAST_PATIENCE_STEPS),
+    ):
+        assert taken == max(usual, math.ceil(least / steps))
+    for few, words in (
+        (bounds["epochs"] * steps < LEAST_STEPS, why),
+        (bounds["patience"] * steps < LEAST_PATIENCE_STEPS, reason),
+    ):
+        assert (f"{count} images make {steps} steps an epoch" in words) == few
 
 
 @quick

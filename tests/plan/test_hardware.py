@@ -10,7 +10,7 @@ import torch
 
 from easyseg.errors import OptionError
 from easyseg.plan import hardware
-from easyseg.plan.hardware import Hardware, detect_hardware
+from easyseg.plan.hardware import Hardware, detect_hardware, devices_of_notebook
 
 
 @pytest.fixture
@@ -93,6 +93,22 @@ def test_without_nvidia_smi_torch_is_asked(two_gpus, monkeypatch):
 )
 def test_devices_in_all_their_forms(two_gpus, devices, count):
     assert detect_hardware("cuda", devices).devices == count
+
+
+@pytest.mark.parametrize(("prompt", "woken", "count"), [(1, 1, 1), (1, 0, 2), (0, 1, 2)])
+def test_a_notebook_that_has_used_a_gpu_goes_on_with_one(
+    two_gpus, monkeypatch, caplog, prompt, woken, count
+):
+    if prompt:
+        monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    else:
+        monkeypatch.delattr(sys, "ps1", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: bool(woken))
+    with caplog.at_level("WARNING", logger="easyseg"):
+        assert devices_of_notebook("auto") == (1 if count == 1 else "auto")
+    assert ("one is used" in caplog.text) == (count == 1)
+    assert devices_of_notebook(-1) == -1
+    assert devices_of_notebook([0, 1]) == [0, 1]
 
 
 @pytest.mark.parametrize("devices", [0, -2, 3, "many", [], [2], [0, 0], True])
