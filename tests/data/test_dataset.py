@@ -302,6 +302,7 @@ def test_training_images_are_read_once_and_stay_as_they_are(samples, reads, augm
             assert torch.equal(target, fresh[epoch, position][1])
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than there are cores
 def test_no_more_processes_read_ahead_than_shared_memory_takes(samples, monkeypatch, caplog):
     """A batch of two images of 64x64 has 106,496 bytes, and a process two of them."""
     data = training_set(samples)
