@@ -203,7 +203,8 @@ class SemanticSegmentor:
                 device; ``"fsdp"``: frozen weights are shared out over the devices of a node
                 (run on CPUs only so far);
                 ``"auto"``: DDP on several devices.
-            num_workers: Loader processes of each rank.
+            num_workers: Loader processes of each rank, for training images; ``"auto"``: none on a
+                CPU.
             seed: Seed of split, adapters, order, augmentation and gate noise.
             plan: A whole plan, or the file of one (``plan.json`` of a run folder, or what
                 ``easyseg plan --output`` wrote), perhaps edited: what it says is what runs, instead
@@ -234,7 +235,8 @@ class SemanticSegmentor:
             run_folder_of(self.path, first=first) as run_folder,
             reporting(self.verbosity if first else 0) as reporter,
         ):
-            hardware = detect_hardware(accelerator, devices_of_notebook(devices), num_nodes)
+            usable = devices_of_notebook(accelerator, devices)
+            hardware = detect_hardware(accelerator, usable, num_nodes)
             # Processes that are forked later cannot use a GPU that was woken before.
             forked = strategy in ("ddp_fork", "ddp_notebook")
             workers = loader_workers(num_workers, hardware)
@@ -329,7 +331,8 @@ class SemanticSegmentor:
         from easyseg.training.probe import PROBED_FROM_SECONDS
 
         with reporting(self.verbosity) as reporter:
-            hardware = detect_hardware(accelerator, devices_of_notebook(devices), num_nodes)
+            usable = devices_of_notebook(accelerator, devices)
+            hardware = detect_hardware(accelerator, usable, num_nodes)
             return self._prepare(
                 train_data,
                 tuning_data,

@@ -107,21 +107,28 @@ def detect_hardware(
     return Hardware(kind, len(indices), name, round(memory, 1), _cpu_count(), bf16, num_nodes)
 
 
-def devices_of_notebook(devices: int | str | Sequence[int]) -> int | str | Sequence[int]:
+def devices_of_notebook(
+    accelerator: str, devices: int | str | Sequence[int]
+) -> int | str | Sequence[int]:
     """Return 1 for ``"auto"`` where a notebook has several GPUs and has used one already.
 
     Processes for all of them would be forked, and could not use CUDA.
+
+    Args:
+        accelerator: As for :func:`detect_hardware`.
+        devices: Likewise.
     """
     import torch
 
     if devices != "auto" or not is_interactive() or not torch.cuda.is_initialized():
         return devices
-    if _cuda_count() > 1:
-        log.warning(
-            "this notebook has used a GPU already, and processes for all %d of them cannot be"
-            " started from it any more: one is used. Restart the kernel, or run a script, for all",
-            _cuda_count(),
-        )
+    if _find_accelerator(accelerator) != "cuda" or (there := _cuda_count()) == 1:
+        return devices
+    log.warning(
+        "this notebook has used a GPU already, and processes for all %d of them cannot be"
+        " started from it any more: one is used. Restart the kernel, or run a script, for all",
+        there,
+    )
     return 1
 
 

@@ -150,9 +150,10 @@ def _measure_steps(
             whichever is longer.
     """
     plan = prepared.plan
-    batch, size = plan.train.micro_batch_size, preprocess_of(plan).geometry.size
-    workers = workers_that_fit(workers, batch, size)
     samples = prepared.training_samples()
+    batch, size = plan.train.micro_batch_size, preprocess_of(plan).geometry.size
+    # As the fit's loader counts them.
+    workers = workers_that_fit(min(workers, math.ceil(len(samples) / batch)), batch, size)
     data = TrainingSet(
         samples,
         preprocess_of(plan),

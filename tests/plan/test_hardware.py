@@ -105,10 +105,15 @@ def test_a_notebook_that_has_used_a_gpu_goes_on_with_one(
         monkeypatch.delattr(sys, "ps1", raising=False)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: bool(woken))
     with caplog.at_level("WARNING", logger="easyseg"):
-        assert devices_of_notebook("auto") == (1 if count == 1 else "auto")
-    assert ("one is used" in caplog.text) == (count == 1)
-    assert devices_of_notebook(-1) == -1
-    assert devices_of_notebook([0, 1]) == [0, 1]
+        assert devices_of_notebook("auto", "auto") == (1 if count == 1 else "auto")
+        assert ("one is used" in caplog.text) == (count == 1)
+        caplog.clear()
+        assert devices_of_notebook("cpu", "auto") == "auto"
+        assert devices_of_notebook("gpu", -1) == -1
+        assert devices_of_notebook("gpu", [0, 1]) == [0, 1]
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        assert devices_of_notebook("gpu", "auto") == "auto"
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("devices", [0, -2, 3, "many", [], [2], [0, 0], True])
