@@ -367,7 +367,8 @@ def _input() -> tuple[Rule, ...]:
             "data.size",
             "`thickness`: how thick the objects are; the preset; the backbone; the time limit",
             "The preset's share of the size the backbone was trained with, in whole attention "
-            f"windows. Where objects are less than {thin:g} pixels thick in it, the preset's "
+            f"windows; with CUDA at least {input_choices.GPU_AT_LEAST_PIXELS}, or the backbone's "
+            f"own. Where objects are less than {thin:g} pixels thick in it, the preset's "
             f"larger size, unless a CPU has less than {limit:g} s.",
             (
                 case(f"objects {thin:g} px thick at {usual}", found=above),
@@ -376,6 +377,7 @@ def _input() -> tuple[Rule, ...]:
                     f"the same with a limit of {limit - 1:g} s", found=below, time_limit=limit - 1
                 ),
                 case("preset `best`", presets="best"),
+                case("GPU, preset `fast`, `lite_medsam`", machine=gpu(80), presets="fast"),
                 case("GPU, `vit_l`", machine=gpu(80)),
             ),
         ),
@@ -438,8 +440,18 @@ def _portions() -> tuple[Rule, ...]:
         Rule(
             "train.precision",
             "the device",
-            "`bf16` where the hardware computes it, else `32`.",
-            (case("CPU with bf16"), case("CPU without", machine=FLOAT32_CPU, edge=True)),
+            "`bf16` where the hardware computes it, else `fp16` on a GPU with tensor cores, else "
+            "`32`.",
+            (
+                case("CPU with bf16"),
+                case("CPU without", machine=FLOAT32_CPU, edge=True),
+                case("GPU with bf16", machine=gpu(80)),
+                case(
+                    "GPU without, with tensor cores",
+                    machine=gpu(15, native_bf16=False, tensor_fp16=True),
+                    edge=True,
+                ),
+            ),
         ),
         Rule(
             "train.micro_batch_size",

@@ -31,10 +31,11 @@ __all__ = [
     "trainable_state",
 ]
 
-# All mask tokens start as SAM's first one; noise of this deviation lets them part. Where tokens are
-# matched to classes it must be large: near-equal tokens make near-equal masks, and the matching
-# changes from step to step.
-_TOKEN_JITTER = {"softmax": 0.02, "mask_classification": 0.3}
+# All mask tokens start as SAM's first one. Where each has a class of its own, the loss parts them,
+# and the order of the classes, which differs with the coding of the masks, changes nothing. Where
+# they are matched to classes, noise of this deviation must: near-equal tokens make near-equal
+# masks, and the matching changes from step to step.
+_MATCHED_TOKENS_DEVIATION = 0.3
 
 
 class Output(NamedTuple):
@@ -153,9 +154,9 @@ def build_network(plan: Plan, *, seed: int, base_sha256: str | None = None) -> N
             head.num_masks, plan.backbone.prompt, dim=spec.decoder_dim, stride=spec.stride
         )
         found_sha256 = load_base(spec, plan.backbone.weights, backbone, decoder, sha256=base_sha256)
-        if head.num_masks > 1:
+        if plan.head.kind == "mask_classification":
             noise = torch.empty_like(decoder.mask_tokens.weight)
-            nn.init.normal_(noise, std=_TOKEN_JITTER[plan.head.kind])
+            nn.init.normal_(noise, std=_MATCHED_TOKENS_DEVIATION)
             decoder.mask_tokens.weight.data.add_(noise)
         backbone = adapt(backbone, plan.adapter)
     if plan.backbone.weights == "random":

@@ -192,7 +192,10 @@ def _batch_size(facts: Facts, values: Mapping[str, Any]) -> Decision:
 def _precision(facts: Facts, values: Mapping[str, Any]) -> Decision:
     if facts.hardware.native_bf16:
         return Decision("bf16", f"{facts.hardware.device_name} computes bf16 in hardware")
-    return Decision("32", f"{facts.hardware.device_name} has no bf16 in hardware")
+    lacks = f"{facts.hardware.device_name} has no bf16 in hardware"
+    if facts.hardware.tensor_fp16:
+        return Decision("fp16", f"{lacks}, but tensor cores for fp16")
+    return Decision("32", lacks)
 
 
 def _planned_images_that_fit(facts: Facts, values: Mapping[str, Any]) -> float:

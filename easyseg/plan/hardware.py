@@ -33,6 +33,7 @@ log = logging.getLogger("easyseg")
 
 _SYNONYMS = {"cpu": "cpu", "cuda": "cuda", "gpu": "gpu", "mps": "mps", "auto": "auto"}
 _BF16_CAPABILITY = (8, 0)
+_TENSOR_CORE_CAPABILITY = (7, 0)  # Volta and Turing; of Turing the GTX 16 cards lack them.
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -48,6 +49,7 @@ class Hardware:
         cpu_count: Cores this process may use.
         native_bf16: True if bfloat16 products run in hardware.
         num_nodes: Number of machines like this one.
+        tensor_fp16: True if a GPU has tensor cores, which multiply float16.
     """
 
     accelerator: Accelerator
@@ -57,6 +59,7 @@ class Hardware:
     cpu_count: int
     native_bf16: bool
     num_nodes: int = 1
+    tensor_fp16: bool = False
 
     @property
     def processes(self) -> int:
@@ -101,10 +104,10 @@ def detect_hardware(
     """
     kind = _find_accelerator(accelerator)
     indices = _indices(devices, kind)
-    name, memory, bf16 = {"cpu": _cpu_facts, "mps": _mps_facts}.get(
+    name, memory, bf16, fp16 = {"cpu": _cpu_facts, "mps": _mps_facts}.get(
         kind, lambda: _cuda_facts(indices[0])
     )()
-    return Hardware(kind, len(indices), name, round(memory, 1), _cpu_count(), bf16, num_nodes)
+    return Hardware(kind, len(indices), name, round(memory, 1), _cpu_count(), bf16, num_nodes, fp16)
 
 
 def devices_of_notebook(
@@ -192,16 +195,16 @@ def _mps_available() -> bool:
     return torch.backends.mps.is_available()
 
 
-def _cpu_facts() -> tuple[str, float, bool]:
-    return _cpu_name(), _memory_gb(), cpu_native_bf16()
+def _cpu_facts() -> tuple[str, float, bool, bool]:
+    return _cpu_name(), _memory_gb(), cpu_native_bf16(), False
 
 
-def _mps_facts() -> tuple[str, float, bool]:
-    return "Apple GPU", _memory_gb(), False
+def _mps_facts() -> tuple[str, float, bool, bool]:
+    return "Apple GPU", _memory_gb(), False, False
 
 
-def _cuda_facts(index: int) -> tuple[str, float, bool]:
-    """Return name, memory in GB and native bf16 of one of the visible GPUs."""
+def _cuda_facts(index: int) -> tuple[str, float, bool, bool]:
+    """Return name, memory in GB, native bf16 and float16 tensor cores of a visible GPU."""
     import torch
 
     if not torch.cuda.is_initialized():
@@ -210,10 +213,17 @@ def _cuda_facts(index: int) -> tuple[str, float, bool]:
             return facts
     properties = torch.cuda.get_device_properties(index)
     capability = torch.cuda.get_device_capability(index)
-    return properties.name, properties.total_memory / 2**30, capability >= _BF16_CAPABILITY
+    memory_gb = properties.total_memory / 2**30
+    return properties.name, memory_gb, *_mixed_precision(properties.name, capability)
 
 
-def _ask_nvidia_smi(index: int) -> tuple[str, float, bool] | None:
+def _mixed_precision(name: str, capability: tuple[int, int]) -> tuple[bool, bool]:
+    """Return whether a GPU multiplies bfloat16, and float16 by tensor cores."""
+    has_tensor_cores = capability >= _TENSOR_CORE_CAPABILITY and "GTX" not in name
+    return capability >= _BF16_CAPABILITY, has_tensor_cores
+
+
+def _ask_nvidia_smi(index: int) -> tuple[str, float, bool, bool] | None:
     """Describe a visible GPU without initialising CUDA; None where that cannot be done."""
     visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     device = visible[index] if index < len(visible) and visible[index] else str(index)
@@ -228,7 +238,7 @@ def _ask_nvidia_smi(index: int) -> tuple[str, float, bool] | None:
         ).stdout
         name, megabytes, version = (part.strip() for part in answer.strip().rsplit(",", 2))
         major, minor = (int(part) for part in version.split("."))
-        return name, float(megabytes) / 1024, (major, minor) >= _BF16_CAPABILITY
+        return name, float(megabytes) / 1024, *_mixed_precision(name, (major, minor))
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
 

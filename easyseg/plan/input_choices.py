@@ -19,6 +19,10 @@ __all__ = ["augment", "scale", "size", "size_for"]
 # from the gap beside it.
 THIN_BELOW_PIXELS = 2.0
 
+# Up to this size a step of a small network waits for Python and the launching of kernels, not for
+# the GPU: by benchmarks/throughput.py one of lite_medsam takes an H100 as long at 256 px as at 112.
+GPU_AT_LEAST_PIXELS = 256
+
 # The effect size from which on up and down differ, and the images that it takes to know. Street
 # scenes and endoscopy are above, skin, leaves, fields and aerial views below (a test holds them).
 UPRIGHT_ABOVE = 0.5
@@ -40,8 +44,12 @@ def size(facts: Facts, values: Mapping[str, Any]) -> Decision:
 
 def size_for(facts: Facts, spec: BackboneSpec) -> Decision:
     """Return the preset's size for a backbone, or its larger one if objects would be too thin."""
-    size, larger = (_side(facts.budget[share], spec) for share in ("size_share", "thin_share"))
+    share, larger = (_side(facts.budget[share], spec) for share in ("size_share", "thin_share"))
+    free = GPU_AT_LEAST_PIXELS if facts.hardware.accelerator == "cuda" else 0
+    size, larger = (max(side, min(free, spec.default_size)) for side in (share, larger))
     preset, thickness = _size_of_preset(facts, spec, size), facts.fingerprint.thickness.values()
+    if size > share:
+        preset = f"{preset}: on a GPU its steps take hardly longer than at the preset's {share}"
     if not thickness or facts.overrides.get("data.geometry") == "tile":
         return Decision(size, preset)
     usual = statistics.median(thickness)

@@ -392,6 +392,32 @@ def test_mask_tokens_of_mask_classification_start_around_that_of_sam_and_apart(t
     assert 0.2 < float((tokens - of_sam).detach().std()) < 0.4
 
 
+def test_the_order_of_the_classes_changes_nothing_but_their_order(tiny_plan):
+    """Masks coded in colours have another order than masks of ids."""
+    plan = tiny_plan(
+        {"backbone.name": "lite_medsam", "backbone.weights": "pretrained", "data.size": 112},
+        num_classes=4,
+    )
+    generator = torch.Generator().manual_seed(0)
+    embedding = torch.randn(1, 256, 7, 7, generator=generator).double()
+    target = torch.randint(0, 4, (1, 112, 112), dtype=torch.uint8, generator=generator)
+    order = torch.tensor([2, 0, 3, 1])
+
+    def trained(target):
+        network = build_network(plan, seed=0).double()
+        optimizer = torch.optim.SGD(network.decoder.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            logits, _ = network.head(*network.decoder(embedding))
+            network.head.loss(logits, target).backward()
+            optimizer.step()
+        return network.head(*network.decoder(embedding))[0].detach()
+
+    first, other = trained(target), trained(order[target.long()].to(torch.uint8))
+    assert float((first[:, 0] - first[:, 1]).abs().max()) > 0.01
+    torch.testing.assert_close(other[:, order], first, rtol=1e-4, atol=1e-5)  # Losses: float32.
+
+
 def test_mask_classification_in_bf16(tiny_plan):
     network = network_of(tiny_plan, TOKENS, num_classes=4)
     with torch.autocast("cpu", dtype=torch.bfloat16):

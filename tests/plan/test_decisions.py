@@ -80,7 +80,12 @@ def test_presets_really_differ_on_a_gpu():
     epochs = [plan.train.epochs for plan in plans]
     assert epochs == sorted(set(epochs))
     assert epochs[1] == 30
-    assert plans[0].data.size < plans[1].data.size == 256
+    assert plans[0].data.size == plans[1].data.size == 256
+    vit_b = {"backbone.name": "vit_b", "backbone.weights": "random"}
+    large = [
+        plan_for(hardware=H200, presets=name, overrides=vit_b) for name in ("fast", "balanced")
+    ]
+    assert large[0].data.size < large[1].data.size == 1024
 
 
 @pytest.mark.parametrize(
@@ -239,6 +244,24 @@ def test_without_native_bf16_it_is_float32():
     plan = plan_for(hardware=replace(CPU, native_bf16=False))
     assert plan.train.precision == "32"
     assert "Xeon" in plan.reasons["train.precision"]
+
+
+def test_a_gpu_without_native_bf16_takes_fp16_where_tensor_cores_multiply_it():
+    t4 = replace(H200, device_name="Tesla T4", native_bf16=False, tensor_fp16=True)
+    plan = plan_for(hardware=t4)
+    assert plan.train.precision == "fp16"
+    assert "Tesla T4 has no bf16 in hardware, but tensor cores" in plan.reasons["train.precision"]
+    assert plan_for(hardware=replace(t4, tensor_fp16=False)).train.precision == "32"
+    assert plan_for(hardware=replace(t4, native_bf16=True)).train.precision == "bf16"
+
+
+def test_a_small_network_gets_its_full_size_on_a_gpu():
+    plan = plan_for(hardware=H200, presets="fast", overrides={"backbone.name": "lite_medsam"})
+    assert plan.data.size == 256
+    assert "hardly longer than at the preset's 112" in plan.reasons["data.size"]
+    mps = replace(H200, accelerator="mps")
+    plan = plan_for(hardware=mps, presets="fast", overrides={"backbone.name": "lite_medsam"})
+    assert plan.data.size == 112
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,13 @@ def test_detection_leaves_cuda_uninitialised():
 @pytest.mark.parametrize("word", ["gpu", "cuda", "auto", "CUDA"])
 def test_gpus_are_described_without_initialising_them(two_gpus, word):
     assert detect_hardware(word) == Hardware(
-        "cuda", 2, "NVIDIA H200", 140.4, detect_hardware("cpu").cpu_count, True
+        "cuda",
+        2,
+        "NVIDIA H200",
+        140.4,
+        detect_hardware("cpu").cpu_count,
+        native_bf16=True,
+        tensor_fp16=True,
     )
     assert "--id=0" in two_gpus[0]
 
@@ -85,7 +91,27 @@ def test_without_nvidia_smi_torch_is_asked(two_gpus, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (7, 5))
     found = detect_hardware("cuda", 1)
-    assert (found.device_name, found.memory_gb, found.native_bf16) == ("Tesla T4", 16.0, False)
+    assert (found.device_name, found.memory_gb) == ("Tesla T4", 16.0)
+    assert (found.native_bf16, found.tensor_fp16) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "fp16", "bf16"),
+    [
+        ("Tesla P100-PCIE-16GB", "6.0", False, False),
+        ("Tesla V100-SXM2-16GB", "7.0", True, False),
+        ("NVIDIA GeForce GTX 1660", "7.5", False, False),
+        ("NVIDIA GeForce RTX 2070", "7.5", True, False),
+        ("NVIDIA A10G", "8.6", True, True),
+    ],
+)
+def test_what_a_gpu_multiplies_in_hardware(monkeypatch, name, capability, fp16, bf16):
+    answer = SimpleNamespace(stdout=f"{name}, 16384, {capability}\n")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(hardware.subprocess, "run", lambda *_, **__: answer)
+    found = detect_hardware("cuda")
+    assert (found.device_name, found.tensor_fp16, found.native_bf16) == (name, fp16, bf16)
 
 
 @pytest.mark.parametrize(
