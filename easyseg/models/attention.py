@@ -83,8 +83,18 @@ def attend_folded(
     q = torch.cat([q * width**-0.5, rel_h, rel_w], dim=-1)
     onehot = F.pad(onehot, (0, 0, 0, k.shape[-2] - len(onehot)))
     k = torch.cat([k, onehot.to(k.dtype).expand(*k.shape[:2], -1, -1)], dim=-1)
+    if _fuses_multiples_of_8_only(v):
+        fill = -q.shape[-1] % 8
+        q, k = F.pad(q, (0, fill)), F.pad(k, (0, fill))
     filled = F.pad(v, (0, q.shape[-1] - width))
     return F.scaled_dot_product_attention(q, k, filled, scale=1.0)[..., :width]
+
+
+def _fuses_multiples_of_8_only(tensor: Tensor) -> bool:
+    """Return True for float16 on GPUs before Ampere (``check_head_dim`` in PyTorch's sdp_utils)."""
+    if tensor.dtype != torch.float16 or tensor.device.type != "cuda":
+        return False
+    return torch.cuda.get_device_capability(tensor.device) < (8, 0)
 
 
 def attend_in_chunks(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +34,10 @@ log = logging.getLogger("easyseg")
 
 _SYNONYMS = {"cpu": "cpu", "cuda": "cuda", "gpu": "gpu", "mps": "mps", "auto": "auto"}
 _BF16_CAPABILITY = (8, 0)
-_TENSOR_CORE_CAPABILITY = (7, 0)  # Volta and Turing; of Turing the GTX 16 cards lack them.
+_TENSOR_CORE_CAPABILITY = (7, 0)  # Volta and Turing
+# Chips of Turing without tensor cores: GeForce GTX and MX, (Quadro) T1000 and the like. The T4 and
+# the T10 have them.
+_WITHOUT_TENSOR_CORES = re.compile(r"GTX|\bMX\d|\bT\d{3,4}\b")
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -219,7 +223,8 @@ def _cuda_facts(index: int) -> tuple[str, float, bool, bool]:
 
 def _mixed_precision(name: str, capability: tuple[int, int]) -> tuple[bool, bool]:
     """Return whether a GPU multiplies bfloat16, and float16 by tensor cores."""
-    has_tensor_cores = capability >= _TENSOR_CORE_CAPABILITY and "GTX" not in name
+    has_tensor_cores = capability >= _TENSOR_CORE_CAPABILITY
+    has_tensor_cores = has_tensor_cores and not _WITHOUT_TENSOR_CORES.search(name)
     return capability >= _BF16_CAPABILITY, has_tensor_cores
 
 

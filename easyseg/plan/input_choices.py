@@ -10,6 +10,7 @@ from typing import Any
 from easyseg.models.registry import BackboneSpec, get_spec
 from easyseg.plan.facts import Decision, Facts
 from easyseg.plan.lengths import times_seen
+from easyseg.plan.memory import images_that_fit
 from easyseg.plan.preset_choice import CPU_FAST_BELOW_SECONDS
 from easyseg.plan.presets import SYMMETRIES
 
@@ -45,11 +46,14 @@ def size(facts: Facts, values: Mapping[str, Any]) -> Decision:
 def size_for(facts: Facts, spec: BackboneSpec) -> Decision:
     """Return the preset's size for a backbone, or its larger one if objects would be too thin."""
     share, larger = (_side(facts.budget[share], spec) for share in ("size_share", "thin_share"))
-    free = GPU_AT_LEAST_PIXELS if facts.hardware.accelerator == "cuda" else 0
-    size, larger = (max(side, min(free, spec.default_size)) for side in (share, larger))
+    free = min(GPU_AT_LEAST_PIXELS, spec.default_size)
+    if _is_free(facts, spec, free):
+        size, larger = max(share, free), max(larger, free)
+    else:
+        size = share
     preset, thickness = _size_of_preset(facts, spec, size), facts.fingerprint.thickness.values()
     if size > share:
-        preset = f"{preset}: on a GPU its steps take hardly longer than at the preset's {share}"
+        preset = f"{preset}: on a GPU its steps take little longer than at the preset's {share}"
     if not thickness or facts.overrides.get("data.geometry") == "tile":
         return Decision(size, preset)
     usual = statistics.median(thickness)
@@ -68,6 +72,16 @@ def size_for(facts: Facts, spec: BackboneSpec) -> Decision:
         f"{pixels} at {size} ({usual:.1%} of an image's long side), under {THIN_BELOW_PIXELS:g}: "
         "the preset's larger size",
     )
+
+
+def _is_free(facts: Facts, spec: BackboneSpec, size: int) -> bool:
+    """Return whether a size costs little more than a smaller one: on a GPU that holds a batch."""
+    hardware = facts.hardware
+    if hardware.accelerator != "cuda":
+        return False
+    mixed, batch = hardware.native_bf16 or hardware.tensor_fp16, facts.budget["batch_size"]
+    masks = facts.num_classes
+    return images_that_fit(hardware, spec.name, size, mixed=mixed, num_masks=masks) >= batch
 
 
 def _size_of_preset(facts: Facts, spec: BackboneSpec, size: int) -> str:

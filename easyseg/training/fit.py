@@ -15,6 +15,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.nn.parallel import DistributedDataParallel
@@ -54,6 +55,8 @@ _START_METHODS = {
     "ddp_notebook": "fork",
     "fsdp": "popen",
 }
+# PyTorch's 65536 makes the first steps of a network of ours overflow, and be skipped.
+_FP16_SCALE = 1024.0
 _CLIP_NORM = 1.0
 _FEW_STEPS = 30
 _MAX_WORKERS = 8
@@ -155,6 +158,14 @@ def _trainer(**options: Any) -> L.Trainer:
         ) from error
 
 
+def _precision(precision: str, hardware: Hardware) -> dict[str, Any]:
+    """Return the trainer's options of a plan's precision."""
+    if precision == "fp16" and hardware.accelerator == "cuda":
+        scaler = torch.amp.GradScaler("cuda", init_scale=_FP16_SCALE)
+        return {"plugins": [MixedPrecision("16-mixed", "cuda", scaler)]}
+    return {"precision": _PRECISION[precision]}
+
+
 def train(
     prepared: Prepared,
     *,
@@ -210,7 +221,7 @@ def train(
         devices=devices.devices,
         num_nodes=devices.hardware.num_nodes,
         strategy=_strategy(devices),
-        precision=_PRECISION[plan.train.precision],
+        **_precision(plan.train.precision, devices.hardware),
         max_epochs=plan.train.epochs,
         min_epochs=0,
         max_steps=plan.train.max_steps,
@@ -262,6 +273,12 @@ def train(
         plan.train.epochs,
         _reason(trainer, stop),
     )
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is not None and scaler.get_scale() < 1:
+        log.warning(
+            "many steps were skipped, for their values exceeded what fp16 holds: the model may not"
+            " have learnt. Train in float32: train.precision=32"
+        )
     if stop.out_of_time and trainer.global_step < _FEW_STEPS:
         log.warning(
             "training steps that fitted into the time limit of %.0f s: %d. The model has hardly"

@@ -272,6 +272,18 @@ def test_reading_the_images_is_part_of_a_step(table, tmp_path, monkeypatch):
     assert list(segmentor.history_["step"]) == [1]
 
 
+@pytest.mark.parametrize(("scale", "told"), [(0.25, True), (512.0, False)])
+def test_a_fit_that_overflows_fp16_is_told(table, tmp_path, caplog, scale, told):
+    """Each skipped step halves the scale; no CPU has one, so this puts it there."""
+
+    class Overflow(L.Callback):
+        def on_fit_end(self, trainer, module):
+            trainer.precision_plugin.scaler = SimpleNamespace(get_scale=lambda: scale)
+
+    fit(table, tmp_path, callbacks=[Overflow()])
+    assert ("train.precision=32" in caplog.text) is told
+
+
 def test_no_model_is_validated_twice(table, tmp_path):
     class Interrupt(L.Callback):
         def on_train_batch_start(self, trainer, module, batch, batch_idx):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
 from easyseg.models import attention
 from easyseg.models.attention import (
@@ -66,6 +69,36 @@ def test_outputs_and_gradients_are_those_of_the_formula(attend, chunk, b, heads,
         attention._CHUNK = before
     for ours, theirs in zip(found, out_and_gradients(literal, leaves), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+def test_half_precision_of_older_gpus_is_filled_up_to_what_their_kernels_take(monkeypatch):
+    leaves, widths, fused = inputs(1, 2, 3, 4, 6), [], F.scaled_dot_product_attention
+
+    def attend(q, k, v, scale):
+        widths.append((q.shape[-1], k.shape[-1], v.shape[-1]))
+        return fused(q, k, v, scale=scale)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", attend)
+    usual = out_and_gradients(folded, leaves)
+    monkeypatch.setattr(attention, "_fuses_multiples_of_8_only", lambda tensor: True)
+    for found, expected in zip(out_and_gradients(folded, leaves), usual, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+    assert widths == [(13, 13, 13), (16, 16, 16)]
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "device", "expected"),
+    [
+        ((7, 5), torch.float16, "cuda", True),
+        ((7, 5), torch.float32, "cuda", False),
+        ((8, 0), torch.float16, "cuda", False),
+        ((7, 5), torch.float16, "cpu", False),
+    ],
+)
+def test_which_gpus_those_are(monkeypatch, capability, dtype, device, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    tensor = SimpleNamespace(dtype=dtype, device=torch.device(device))
+    assert attention._fuses_multiples_of_8_only(tensor) is expected
 
 
 def test_gradients_by_finite_differences():

@@ -42,6 +42,12 @@ def test_a_smaller_gpu_takes_what_fits():
     assert choose(replace(H200, memory_gb=2.0))[0] == "lite_medsam"
 
 
+def test_a_gpu_without_bf16_is_not_thought_to_need_as_little_as_one_with_it():
+    t4 = replace(H200, memory_gb=15.0, native_bf16=False, tensor_fp16=True)
+    assert choose(t4, "balanced")[0] == "vit_b"
+    assert choose(replace(t4, native_bf16=True), "balanced")[0] == "vit_l"
+
+
 def test_a_smaller_input_makes_room_for_a_larger_one():
     small = replace(H200, memory_gb=6.0)
     assert choose(small)[0] == "vit_b"

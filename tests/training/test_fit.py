@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import DDPStrategy
 
 from easyseg.errors import OptionError
@@ -16,6 +18,7 @@ from easyseg.plan.hardware import Hardware
 from easyseg.training.fit import (
     Devices,
     _interrupts,
+    _precision,
     _same_random_state_after,
     _strategy,
     train,
@@ -50,6 +53,22 @@ def test_several_devices_train_by_ddp_that_broadcasts_no_buffers(monkeypatch, in
     assert isinstance(strategy, DDPStrategy)
     assert strategy._start_method == start
     assert False in strategy._ddp_kwargs.values()
+
+
+def test_fp16_starts_with_a_scale_at_which_the_first_steps_do_not_overflow(monkeypatch):
+    made = []
+
+    class Scaler:
+        def __init__(self, device, init_scale):
+            made.append((device, init_scale))
+
+    monkeypatch.setattr(torch.amp, "GradScaler", Scaler)
+    t4 = Hardware("cuda", 1, "Tesla T4", 15.0, 2, native_bf16=False, tensor_fp16=True)
+    (plugin,) = _precision("fp16", t4)["plugins"]
+    assert isinstance(plugin, MixedPrecision)
+    assert (plugin.precision, plugin.device, made) == ("16-mixed", "cuda", [("cuda", 1024.0)])
+    assert _precision("bf16", t4) == {"precision": "bf16-mixed"}
+    assert _precision("fp16", replace(t4, accelerator="mps")) == {"precision": "16-mixed"}
 
 
 def test_fsdp_says_what_it_needs(monkeypatch):
