@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from easyseg import SemanticSegmentor
 from easyseg.datasets.synthetic import make_synthetic
+from easyseg.models import attention
 from easyseg.models.adapters import ConvLoRALinear
 from easyseg.models.network import build_network
 
@@ -127,6 +128,17 @@ def test_attention_runs_a_fused_kernel(network_of, dtype):
     mixed = torch.autocast(DEVICE, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
     with mixed, sdpa_kernel(fused):
         # The encoder alone: the decoder's attention is SAM's own.
+        embedding, _ = network.backbone(images)
+        embedding.float().sum().backward()
+
+
+def test_attention_in_fp16_fits_the_kernel_of_older_gpus(network_of, monkeypatch):
+    """The memory-efficient kernel takes multiples of 8 only, in 16 bits, on this GPU as on those."""
+    monkeypatch.setattr(attention, "_fuses_multiples_of_8_only", lambda tensor: True)
+    network = network_of("tiny_sam").to(DEVICE)
+    images = torch.randn(2, 3, 128, 128, device=DEVICE)
+    mixed = torch.autocast(DEVICE, dtype=torch.float16)
+    with mixed, sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):
         embedding, _ = network.backbone(images)
         embedding.float().sum().backward()
 
