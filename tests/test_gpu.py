@@ -133,7 +133,7 @@ def test_attention_runs_a_fused_kernel(network_of, dtype):
 
 
 def test_attention_in_fp16_fits_the_kernel_of_older_gpus(network_of, monkeypatch):
-    """The memory-efficient kernel takes multiples of 8 only, in 16 bits, on this GPU as on those."""
+    """The memory-efficient kernel takes multiples of 8 only, in 16 bits, here as there."""
     monkeypatch.setattr(attention, "_fuses_multiples_of_8_only", lambda tensor: True)
     network = network_of("tiny_sam").to(DEVICE)
     images = torch.randn(2, 3, 128, 128, device=DEVICE)
