@@ -11,8 +11,9 @@ import numpy as np
 
 from easyseg.auditing.smears import look_smeared
 from easyseg.data.colours import palette_colours
+from easyseg.data.infer_labels import infer_label_map
 from easyseg.data.io import ImageSource, describe
-from easyseg.data.label_map import LabelMap, infer_label_map
+from easyseg.data.label_map import LabelMap
 from easyseg.data.label_rules import MOST_IDS_WITH_GAPS, Classes, RawValue, some
 from easyseg.errors import DataError
 

@@ -27,6 +27,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from easyseg.data.deep_colour import is_deep_colour, read_deep_colour
+from easyseg.data.image_pixels import image_pixels
 from easyseg.data.mask_pixels import mask_numbers
 from easyseg.errors import DataError
 
@@ -167,9 +168,8 @@ def load_image(source: ImageSource) -> Picture:
                     pixels = pixels.copy().convert("RGBA")
                 if pixels.mode != "RGB":  # a conversion to the same mode is a copy
                     pixels = pixels.convert("RGB")
-                return Picture(_not_empty(np.array(pixels), source), mode, turned)
-            pixels = np.array(pixels)
-        return Picture(_image_from_array(pixels, source), mode, turned)
+            pixels = np.asarray(pixels)
+        return Picture(image_pixels(pixels, describe(source)), mode, turned)
 
 
 def read_mask(source: ImageSource, *, colour: bool = False) -> np.ndarray:
@@ -372,41 +372,3 @@ def _grey_if_nearly(pixels: np.ndarray) -> np.ndarray:
         if spread.max(initial=0) <= _GREY_SPREAD:
             pixels[..., :3] = pixels[..., 1:2]
     return pixels
-
-
-def _not_empty(pixels: np.ndarray, source: ImageSource) -> np.ndarray:
-    if pixels.size == 0:
-        raise DataError(f"{describe(source)}: has no pixels")
-    return pixels
-
-
-def _image_from_array(pixels: np.ndarray, source: ImageSource) -> np.ndarray:
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
-        raise DataError(
-            f"{describe(source)}: an image has the shape [H, W], [H, W, 1], [H, W, 3] or"
-            " [H, W, 4]; move the channels last, and give several images as a list"
-        )
-    if pixels.dtype.kind not in "buif":
-        raise DataError(f"{describe(source)}: an image holds bool, integer or float values")
-    pixels = _not_empty(pixels[..., :3], source)
-    if pixels.dtype == np.bool_:
-        pixels = pixels.astype(np.uint8) * np.uint8(255)
-    elif pixels.dtype != np.uint8:
-        pixels = _stretch(pixels, source)
-    return np.array(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), order="C")
-
-
-def _stretch(pixels: np.ndarray, source: ImageSource) -> np.ndarray:
-    """Map the image's own smallest..largest finite value to 0..255; NaN to 0."""
-    values = pixels.astype(np.float32 if pixels.dtype.itemsize <= 2 else np.float64)
-    finite = np.isfinite(values)
-    if not finite.any():
-        raise DataError(f"{describe(source)}: holds no finite value")
-    low, high = values[finite].min(), values[finite].max()
-    span = high / 2 - low / 2  # halved: the largest floats must not overflow
-    if span == 0:
-        return np.zeros(pixels.shape, np.uint8)
-    values = np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
-    return np.rint((values / 2 - low / 2) / span * 255).astype(np.uint8)

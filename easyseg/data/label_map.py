@@ -1,4 +1,4 @@
-"""Raw mask values -> class ids 0..K-1 and back, found from the masks, with names."""
+"""Raw mask values -> class ids 0..K-1 and back, with names."""
 
 from __future__ import annotations
 
@@ -8,32 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from easyseg.data.colours import WHITE, hex_colour, palette_colours, unpack_colours
+from easyseg.data.colours import hex_colour, palette_colours, unpack_colours
 from easyseg.data.label_rules import (
     IGNORE,
-    SMEARED_VALUES,
-    Classes,
-    RawValue,
     are_ids,
-    check_classes,
-    check_listed,
-    check_options,
-    default_names,
-    fits_smeared,
-    names_by_value,
+    largest_value,
     other_foreground,
-    padded_palette,
-    raw_value,
     shown,
     some,
     unknown_line,
-    void_value,
 )
-from easyseg.errors import DataError, OptionError, nearest
+from easyseg.errors import DataError
 
-__all__ = ["IGNORE", "PROBLEM_TYPES", "LabelMap", "infer_label_map"]
+__all__ = ["IGNORE", "LabelMap"]
 
-PROBLEM_TYPES = ("auto", "binary", "multiclass")
 _DTYPES = ("bool", "uint8", "uint16", "int32", "rgb")
 
 
@@ -77,7 +65,7 @@ class LabelMap:
             raise DataError(f"label map: class names {list(self.names)} are repeated or empty")
         if self.dtype not in _DTYPES:
             raise DataError(f"label map: dtype {self.dtype!r}; known: {', '.join(_DTYPES)}")
-        if max(self.values) > _largest(self.dtype):
+        if max(self.values) > largest_value(self.dtype):
             raise DataError(
                 f"label map: value {max(self.values)} does not fit"
                 f" {'a colour' if self.coloured else self.dtype}"
@@ -164,7 +152,7 @@ class LabelMap:
         table = np.zeros(256, dtype=np.int32 if self.coloured else self.dtype)
         table[: self.num_classes] = self.values
         known = np.arange(256) < self.num_classes
-        if self.ignore is not None and self.ignore <= _largest(self.dtype):
+        if self.ignore is not None and self.ignore <= largest_value(self.dtype):
             table[IGNORE], known[IGNORE] = self.ignore, True
         if not known[ids].all():
             found = sorted(set(np.unique(ids).tolist()) - set(np.flatnonzero(known).tolist()))
@@ -307,104 +295,9 @@ class LabelMap:
         return np.where(values[place] == raw, ids[place], np.int16(-1))
 
 
-def infer_label_map(
-    values: Iterable[int],
-    dtype: str,
-    *,
-    palette: bytes | None = None,
-    smeared: bool = False,
-    regions: bool = False,
-    problem_type: str = "auto",
-    classes: Classes | None = None,
-    ignore_index: RawValue | None = None,
-) -> LabelMap:
-    """Find the label map from the raw values that the training masks hold.
-
-    Without ``classes``, values become ids in ascending order, and 255 is read like this:
-    {0, 255} is background and foreground; in ids without a gap (from 0 or 1) followed by 255, as
-    {0, 1, 255}, it is ignored; any other set that holds 255 is ambiguous and an error. In masks
-    coded in colours no value is special.
-
-    Args:
-        values: All raw values that occur.
-        dtype: The type of the masks, see `LabelMap`.
-        palette: Red, green and blue of each value, if the masks are palette images.
-        smeared: Whether the masks look like masks of 0 and 255 that were smeared: they are read as
-            such, unless ``classes`` or ``ignore_index`` say otherwise.
-        regions: Whether the values fill regions in several masks, few of them in each. Otherwise
-            many values, or fewer with gaps, are taken for grey levels and refused, unless
-            ``classes`` names them.
-        problem_type: ``"auto"``, ``"binary"`` (exactly two classes) or ``"multiclass"``.
-        classes: ``{raw value: name}``, which lists all classes (one may not occur) in the order of
-            their ids; of two classes, one called ``"background"`` has the id 0. Or the names of
-            the values that occur, in ascending order; as many names as there are values make 255
-            a class. A raw value is a number, or a colour as ``"#804080"`` or ``(128, 64, 128)``,
-            which also names an index of a palette or a grey level.
-        ignore_index: The raw value of ignored pixels; it wins over the rule for 255.
-
-    Returns:
-        The map.
-
-    Raises:
-        DataError: The values are ambiguous, of one class only, or do not fit ``classes``.
-        OptionError: ``problem_type``, ``classes`` or ``ignore_index`` makes no sense.
-
-    Example:
-        >>> print(infer_label_map([0, 1, 2, 255], "uint8"))
-        0 class_0 <- 0 · 1 class_1 <- 1 · 2 class_2 <- 2 · ignored: 255
-        >>> print(infer_label_map([0, 0x804080], "rgb", classes={"#804080": "road", 0: "none"}))
-        0 road <- #804080 · 1 none <- #000000 · ignored: none
-    """
-    if problem_type not in PROBLEM_TYPES:
-        raise OptionError(f"problem_type={problem_type!r}. {nearest(problem_type, PROBLEM_TYPES)}")
-    check_options(classes, ignore_index)
-    present = sorted({int(value) for value in values})
-    ignore = None
-    if ignore_index is not None:
-        ignore = raw_value(ignore_index, "ignore_index=", present, dtype, palette)
-    listed = None
-    if isinstance(classes, Mapping):
-        listed = names_by_value(classes, present, dtype, palette)
-        if ignore in listed:
-            raise OptionError(f"ignore_index={ignore_index!r} is also listed in classes=")
-    smeared = smeared and ignore is None and fits_smeared(listed or classes)
-    present = [*SMEARED_VALUES] if smeared else [value for value in present if value != ignore]
-    if listed is not None:
-        known, names = list(listed), list(listed.values())
-        check_listed(listed, present, classes, dtype)
-    else:
-        whole = classes is not None and len(classes) == len(present)
-        if ignore is None and dtype != "rgb" and not whole:
-            ignore = void_value(present)
-        known = present = [value for value in present if value != ignore]
-        names = default_names(known, problem_type, dtype) if classes is None else list(classes)
-    named = classes is not None
-    check_classes(known, present, ignore, problem_type, dtype, named=named, regions=regions)
-    if max(known) > _largest(dtype):
-        raise DataError(
-            f"classes={classes} lists the value {max(known)}, which masks of"
-            f" {'1 bit' if dtype == 'bool' else dtype} cannot hold",
-            advice="correct the value; or, if it is to come, save a mask with more bits",
-        )
-    if len(names) != len(known):
-        raise DataError(
-            f"classes= gives {len(names)} {'name' if len(names) == 1 else 'names'}, but the masks"
-            f" hold {some(known, dtype)} (ignored: {shown(ignore, dtype)})",
-            advice="name each, or give {value: name} if a class does not occur",
-        )
-    colours = padded_palette(palette, [*known, ignore or 0]) if dtype == "uint8" else None
-    return LabelMap(tuple(known), tuple(names), ignore, dtype, colours, smeared)
-
-
 def _by_runs(function: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
     """Apply a function of single values, once a run of equal values: masks hold few of them."""
     flat = values.ravel()
     starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]])[: flat.size])
     found = function(flat[starts])
     return np.repeat(found, np.diff(starts, append=flat.size)).reshape(values.shape)
-
-
-def _largest(dtype: str) -> int:
-    if dtype == "rgb":
-        return WHITE
-    return 1 if dtype == "bool" else int(np.iinfo(dtype).max)

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any, TypeAlias
 
-from easyseg.data.colours import GREY, hex_colour, palette_colours, parse_colour
+import numpy as np
+
+from easyseg.data.colours import GREY, WHITE, hex_colour, palette_colours, parse_colour
 from easyseg.errors import DataError, OptionError
 
 IGNORE = 255
@@ -277,6 +279,13 @@ def padded_palette(palette: bytes | None, values: Sequence[int]) -> tuple[int, .
     if palette is None:
         return None
     return tuple(palette.ljust(3 * max(value for value in values if value <= 255) + 3, b"\0"))
+
+
+def largest_value(dtype: str) -> int:
+    """Return the largest value that masks of a type can hold."""
+    if dtype == "rgb":
+        return WHITE
+    return 1 if dtype == "bool" else int(np.iinfo(dtype).max)
 
 
 def one_or(values: Sequence[int], one: str, several: str) -> str:

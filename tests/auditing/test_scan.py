@@ -21,7 +21,8 @@ from easyseg.auditing.encoding import mask_encoding
 from easyseg.auditing.intensities import intensities
 from easyseg.auditing.scan import ImageFacts, check_readable, scan
 from easyseg.auditing.shapes import mask_shapes
-from easyseg.data.label_map import LabelMap, infer_label_map
+from easyseg.data.infer_labels import infer_label_map
+from easyseg.data.label_map import LabelMap
 from easyseg.data.table import read_samples
 from easyseg.errors import DataError
 

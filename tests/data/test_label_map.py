@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from easyseg.data.infer_labels import infer_label_map
 from easyseg.data.io import read_mask
-from easyseg.data.label_map import IGNORE, LabelMap, infer_label_map
+from easyseg.data.label_map import IGNORE, LabelMap
 from easyseg.errors import DataError, OptionError
 from easyseg.inference.writers import write_mask
 

@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from easyseg.data.infer_labels import infer_label_map
 from easyseg.data.io import read_mask
-from easyseg.data.label_map import infer_label_map
 from easyseg.data.table import read_samples
 from easyseg.errors import DataError, OptionError
 from easyseg.inference.collect import output_paths
