@@ -165,7 +165,7 @@ def test_a_step_never_waits_for_the_gpu(network_of, backbone, head):
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize("precision", ["32", "bf16", "fp16"])
 def test_fit_predict_save_and_load(tmp_path, precision):
     """On the GPU from the table to the masks; the saved model means the same on the CPU."""
     data = make_synthetic(tmp_path / "data", num_train=8, num_val=2, num_test=3, seed=0)

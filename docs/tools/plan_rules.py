@@ -362,14 +362,22 @@ def _input() -> tuple[Rule, ...]:
     colours, crops = input_choices.COLOURS_FROM_TIMES, input_choices.CROPS_FROM_TIMES
     turns = input_choices.TURNS_FROM_TIMES
     costs = Costs(step=0.5, image=0.1, build=2.0, before=5.0, memory_gb=None)
+
+    def small(memory: str, **options: Any) -> Case:
+        named = {"backbone.name": "lite_medsam"}
+        label = f"GPU of {memory}, preset `fast`, `lite_medsam`"
+        return case(label, presets="fast", overrides=named, **options)
+
     return (
         Rule(
             "data.size",
-            "`thickness`: how thick the objects are; the preset; the backbone; the time limit",
+            "`thickness`: how thick the objects are; the preset; the backbone; the device and its "
+            "memory; the time limit",
             "The preset's share of the size the backbone was trained with, in whole attention "
             f"windows; with CUDA at least {input_choices.GPU_AT_LEAST_PIXELS}, or the backbone's "
-            f"own. Where objects are less than {thin:g} pixels thick in it, the preset's "
-            f"larger size, unless a CPU has less than {limit:g} s.",
+            f"own, where a batch of that fits into memory. Where objects are less than {thin:g} "
+            "pixels thick in it, the preset's larger size, unless a CPU has less than "
+            f"{limit:g} s.",
             (
                 case(f"objects {thin:g} px thick at {usual}", found=above),
                 case(f"objects {thin - 0.1:g} px thick at {usual}", found=below, edge=True),
@@ -377,7 +385,8 @@ def _input() -> tuple[Rule, ...]:
                     f"the same with a limit of {limit - 1:g} s", found=below, time_limit=limit - 1
                 ),
                 case("preset `best`", presets="best"),
-                case("GPU, preset `fast`, `lite_medsam`", machine=gpu(80), presets="fast"),
+                small("80 GB", machine=gpu(80)),
+                small("6 GB", machine=gpu(6), edge=True),
                 case("GPU, `vit_l`", machine=gpu(80)),
             ),
         ),

@@ -67,6 +67,8 @@ def holdout(
     classes = np.zeros((len(sizes), 0 if presence is None else presence.shape[1]), bool)
     if presence is not None:
         np.logical_or.at(classes, unit_of, presence)
+    # Masks of another coding may number the classes otherwise: the draw must not see their order.
+    classes = classes[:, np.lexsort(classes[::-1])]
     held = min(max(round(frac * samples_count), 1), samples_count - 1)
     units = _Units(sizes, classes, held)
     chosen = units.exchange(units.draw(seed), seed)[unit_of]

@@ -91,7 +91,7 @@ def attend_folded(
 
 
 def _fuses_multiples_of_8_only(tensor: Tensor) -> bool:
-    """Return True for float16 on GPUs before Ampere (``check_head_dim`` in PyTorch's sdp_utils)."""
+    """Return True for float16 on GPUs before Ampere (``minimum_gemm_alignment`` in PyTorch)."""
     if tensor.dtype != torch.float16 or tensor.device.type != "cuda":
         return False
     return torch.cuda.get_device_capability(tensor.device) < (8, 0)

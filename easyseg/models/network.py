@@ -31,10 +31,10 @@ __all__ = [
     "trainable_state",
 ]
 
-# All mask tokens start as SAM's first one. Where each has a class of its own, the loss parts them,
-# and the order of the classes, which differs with the coding of the masks, changes nothing. Where
-# they are matched to classes, noise of this deviation must: near-equal tokens make near-equal
-# masks, and the matching changes from step to step.
+# All mask tokens of pretrained weights start as SAM's first one. Where each has a class of its own,
+# the loss parts them, and the order of the classes, which differs with the coding of the masks,
+# changes nothing. Where they are matched to classes, noise of this deviation must: near-equal
+# tokens make near-equal masks, and the matching changes from step to step.
 _MATCHED_TOKENS_DEVIATION = 0.3
 
 

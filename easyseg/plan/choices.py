@@ -190,12 +190,11 @@ def _batch_size(facts: Facts, values: Mapping[str, Any]) -> Decision:
 
 
 def _precision(facts: Facts, values: Mapping[str, Any]) -> Decision:
-    if facts.hardware.native_bf16:
-        return Decision("bf16", f"{facts.hardware.device_name} computes bf16 in hardware")
-    lacks = f"{facts.hardware.device_name} has no bf16 in hardware"
-    if facts.hardware.tensor_fp16:
-        return Decision("fp16", f"{lacks}, but tensor cores for fp16")
-    return Decision("32", lacks)
+    name, precision = facts.hardware.device_name, facts.hardware.precision
+    if precision == "bf16":
+        return Decision(precision, f"{name} computes bf16 in hardware")
+    but = ", but tensor cores for fp16" if precision == "fp16" else ""
+    return Decision(precision, f"{name} has no bf16 in hardware{but}")
 
 
 def _planned_images_that_fit(facts: Facts, values: Mapping[str, Any]) -> float:

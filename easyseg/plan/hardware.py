@@ -70,6 +70,13 @@ class Hardware:
         """The training processes in all."""
         return self.devices * self.num_nodes
 
+    @property
+    def precision(self) -> Literal["bf16", "fp16", "32"]:
+        """What training computes in: 16 bits where the hardware multiplies them fast."""
+        if self.native_bf16:
+            return "bf16"
+        return "fp16" if self.tensor_fp16 else "32"
+
     def describe(self) -> str:
         """Return one line for people.
 

@@ -76,12 +76,17 @@ def size_for(facts: Facts, spec: BackboneSpec) -> Decision:
 
 def _is_free(facts: Facts, spec: BackboneSpec, size: int) -> bool:
     """Return whether a size costs little more than a smaller one: on a GPU that holds a batch."""
-    hardware = facts.hardware
-    if hardware.accelerator != "cuda":
+    if facts.hardware.accelerator != "cuda":
         return False
-    mixed, batch = hardware.native_bf16 or hardware.tensor_fp16, facts.budget["batch_size"]
-    masks = facts.num_classes
-    return images_that_fit(hardware, spec.name, size, mixed=mixed, num_masks=masks) >= batch
+    fit = images_that_fit(
+        facts.hardware,
+        spec.name,
+        size,
+        mixed=facts.overrides.get("train.precision", facts.hardware.precision) != "32",
+        num_masks=facts.num_classes,
+        kind=facts.overrides.get("adapter.kind", "conv_lora"),
+    )
+    return fit >= facts.overrides.get("train.batch_size", facts.budget["batch_size"])
 
 
 def _size_of_preset(facts: Facts, spec: BackboneSpec, size: int) -> str:

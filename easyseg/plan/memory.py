@@ -26,7 +26,7 @@ GB_PER_IMAGE_ELSE = (6.0, 4.0)
 # On an H100 a step in bf16 took 1.6 GB an image of vit_b and 0.6 of lite_medsam
 # (benchmarks/throughput.py --device cuda): less than half of the above. GPUs without bf16, which
 # have other attention kernels, were not measured.
-ON_CUDA_IN_BF16 = 0.5
+ON_CUDA_WITH_BF16 = 0.5
 GB_FIXED = 1.5
 # Weights that a backbone has beyond vit_b's lie there in float32, and beside them in 16 bits where
 # a step computes in these.
@@ -79,7 +79,7 @@ def images_that_fit(
     cost = GB_PER_IMAGE.get(backbone, GB_PER_IMAGE_ELSE)[mixed]
     cost *= (size / spec.default_size) ** 2 * KEPT[spec.family].get(kind, 1.0)
     if mixed and hardware.accelerator == "cuda" and hardware.native_bf16:
-        cost *= ON_CUDA_IN_BF16
+        cost *= ON_CUDA_WITH_BF16
     cost += (num_masks - 1) * size**2 * GB_PER_CLASS_PIXEL
     sharers = hardware.devices if hardware.accelerator == "cpu" else 1
     usable = hardware.memory_gb * USABLE_MEMORY[hardware.accelerator] / sharers

@@ -57,6 +57,18 @@ def test_two_parts_that_share_no_group(data, frac, seed):
     np.testing.assert_array_equal(holdout(count, frac, seed, presence, groups)[1], val)
 
 
+@given(data=sets(), frac=st.floats(0.001, 0.999), order=st.permutations(range(4)))
+def test_the_order_of_the_classes_does_not_matter(data, frac, order):
+    presence, groups = data
+    other = presence[:, [k for k in order if k < presence.shape[1]]]
+    for expected, found in zip(
+        holdout(len(groups), frac, 0, presence, groups),
+        holdout(len(groups), frac, 0, other, groups),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
 @given(data=sets(grouped=False), frac=st.floats(0.001, 0.999), seed=st.integers(0, 2**32 - 1))
 def test_single_samples_give_the_asked_share(data, frac, seed):
     presence, _ = data

@@ -17,7 +17,7 @@ from easyseg.models.registry import get_spec
 from easyseg.plan.adapter_choices import PROMPTS_PER_RANK, REDUCTION, SMALL_BACKBONE_RANK
 from easyseg.plan.adapter_kinds import KINDS
 from easyseg.plan.costs import Costs
-from easyseg.plan.memory import ENCODER_PARAMETERS, KEPT, ON_CUDA_IN_BF16, images_that_fit
+from easyseg.plan.memory import ENCODER_PARAMETERS, KEPT, ON_CUDA_WITH_BF16, images_that_fit
 from easyseg.plan.optimizer_choices import PRETRAINED_DECODER_LR, PRETRAINED_ENCODER_LR
 from easyseg.plan.presets import load_preset
 
@@ -316,6 +316,8 @@ def test_a_trained_encoder_takes_more_memory():
     }
     state = 16 * ENCODER_PARAMETERS["vit_h"] / 1e9
     beyond = 6 * (ENCODER_PARAMETERS["vit_h"] - ENCODER_PARAMETERS["vit_b"]) / 1e9
-    expected = (80 * 0.85 - 1.5 - beyond - state) / (15 * ON_CUDA_IN_BF16 * KEPT["sam_vit"]["full"])
+    expected = (80 * 0.85 - 1.5 - beyond - state) / (
+        15 * ON_CUDA_WITH_BF16 * KEPT["sam_vit"]["full"]
+    )
     assert fit["full"] == pytest.approx(expected)
     assert fit["full"] < fit["conv_lora"] == images_that_fit(hardware, "vit_h", 1024, **options)

@@ -259,9 +259,16 @@ def test_a_small_network_gets_its_full_size_on_a_gpu():
     plan = plan_for(hardware=H200, presets="fast", overrides={"backbone.name": "lite_medsam"})
     assert plan.data.size == 256
     assert "little longer than at the preset's 112" in plan.reasons["data.size"]
-    for other in (replace(H200, accelerator="mps"), replace(H200, memory_gb=6.0)):
-        plan = plan_for(hardware=other, presets="fast", overrides={"backbone.name": "lite_medsam"})
-        assert plan.data.size == 112
+    small = replace(H200, memory_gb=8.0)
+    for other, size, overrides in (
+        (replace(H200, accelerator="mps"), 112, {}),
+        (replace(H200, memory_gb=6.0), 112, {}),
+        (small, 256, {}),
+        (small, 112, {"train.precision": "32"}),
+        (small, 112, {"train.batch_size": 8}),
+    ):
+        named = {"backbone.name": "lite_medsam"} | overrides
+        assert plan_for(hardware=other, presets="fast", overrides=named).data.size == size
 
 
 @pytest.mark.parametrize(

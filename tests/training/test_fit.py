@@ -55,7 +55,7 @@ def test_several_devices_train_by_ddp_that_broadcasts_no_buffers(monkeypatch, in
     assert False in strategy._ddp_kwargs.values()
 
 
-def test_fp16_starts_with_a_scale_at_which_the_first_steps_do_not_overflow(monkeypatch):
+def test_fp16_starts_with_a_smaller_scale_than_pytorch(monkeypatch):
     made = []
 
     class Scaler:
