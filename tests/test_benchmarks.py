@@ -310,10 +310,11 @@ def test_further_seeds_of_the_plan_and_of_what_was_chosen_stand_in_a_table_of_th
     assert "22 cells." in text
 
 
-def test_the_grid_is_two_sizes_by_two_rates_and_its_halves_are_all_sets():
-    assert [sorted(values.items()) for values in plan_grid.GRID.values()] == [
-        [("data.size", size), ("optim.lr", rate)] for size in (128, 256) for rate in (3e-4, 1e-3)
-    ]
+def test_a_grid_is_two_sizes_by_two_rates_and_its_halves_are_all_sets():
+    for grid, rates in zip(plan_grid.GRIDS.values(), [(1e-4, 3e-4), (3e-4, 1e-3)], strict=True):
+        assert [sorted(values.items()) for values in grid.values()] == [
+            [("data.size", size), ("optim.lr", rate)] for size in (128, 256) for rate in rates
+        ]
     for values in plan_grid.SETTINGS.values():
         planned = plan_for(overrides=values).values()
         assert {key: planned[key] for key in values} == values
@@ -321,8 +322,24 @@ def test_the_grid_is_two_sizes_by_two_rates_and_its_halves_are_all_sets():
     assert len(first) == len(second) == 4
     assert set(first) | set(second) == set(common.SETS)
     cells = plan_grid.plan_cells(common.SETS, list(plan_grid.SETTINGS), plan_grid.SEEDS)
-    assert len(cells) == len(set(cells)) == 8 * 5 * 2
-    assert [cell.seed for cell in cells] == [0] * 40 + [1] * 40
+    assert len(cells) == len(set(cells)) == 8 * 7 * 2
+    assert [cell.seed for cell in cells] == [0] * 56 + [1] * 56
+
+
+def test_each_grid_has_a_table_of_its_own():
+    cells = [
+        grid_cell(name, setting, 0, 0.9 if setting == "128px-1e-3" else 0.5)
+        for name in common.SETS
+        for setting in plan_grid.SETTINGS
+    ]
+    paper, own = plan_grid.tables(cells).split("**A grid of ")[1:]
+    assert paper.startswith("128 and 256 px and the rates of the paper:**")
+    assert "128 px, 1e-4" in paper
+    assert "1e-3" not in paper
+    assert own.startswith("128 and 256 px and the higher rate of the paper and that of the plan:**")
+    assert "(mean 0.900)" in own
+    without = [cell for cell in cells if cell["setting"] != "256px-1e-4"]
+    assert plan_grid.tables(without) == "**A grid of " + own
 
 
 def test_finished_cells_of_the_grid_are_read_in_order_and_not_run_again(tmp_path, monkeypatch):
