@@ -55,7 +55,8 @@ _START_METHODS = {
     "ddp_notebook": "fork",
     "fsdp": "popen",
 }
-# PyTorch's 65536 makes the first steps of a network of ours overflow, and be skipped.
+# PyTorch's 65536 made the first step of every network that was tried overflow, and be skipped (with
+# CUDA's casts imitated on a CPU).
 _FP16_SCALE = 1024.0
 _CLIP_NORM = 1.0
 _FEW_STEPS = 30
