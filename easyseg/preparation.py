@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -181,7 +182,7 @@ def prepare(
     groups: Groups | None = None,
     plan: Plan | None = None,
     on_image: Callable[[int], None] | None = None,
-    probe: Callable[[Prepared], Costs] | None = None,
+    probe: Callable[..., Costs] | None = None,
 ) -> Prepared:
     """Read and check the tables, then decide; nothing is written and nothing is trained.
 
@@ -205,7 +206,9 @@ def prepare(
         groups: Column of groups that no split tears apart, or a function from a row to its group.
         plan: A whole plan, instead of presets and hyperparameters.
         on_image: Called with the number of pairs that were just checked.
-        probe: Measures what a first plan costs; the plan is then made anew with that in mind.
+        probe: Measures what a first plan costs; the plan is then made anew with that in mind. It
+            is called with a draft, and again with another one and the seconds ``spent`` before if
+            the steps of the two differ.
 
     Raises:
         DataError: All problems of both tables at once.
@@ -228,7 +231,8 @@ def prepare(
         label=label,
         classes=classes,
         ignore_index=ignore_index,
-        problem_type=problem_type,
+        # Two values may be classes like others, which those who made the plan had said.
+        problem_type="multiclass" if plan and plan.problem_type == "multiclass" else problem_type,
         data_root=data_root,
         groups=groups,
         watch=lambda total: nullcontext(on_image or (lambda count: None)),
@@ -281,10 +285,12 @@ def prepare(
     )
     # Without a limit there is nothing to say of a fit that keeps frozen features: no step is timed.
     if probe is not None and not (prepared.plan.train.prefix_cache and time_limit is None):
+        started = time.monotonic()
         costs = probe(prepared)
         draft, prepared = prepared, replace(prepared, plan=decided(costs=costs), costs=costs)
         if _steps_differ(draft.plan, prepared.plan):
-            costs = probe(prepared).completed(costs)  # As long as the first at most.
+            spent = time.monotonic() - started
+            costs = probe(prepared, spent=spent).completed(costs)
             prepared = replace(prepared, plan=decided(costs=costs), costs=costs)
     return prepared.validating_fewer(_presence(validation_facts, label_map), seed)
 

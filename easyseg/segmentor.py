@@ -292,6 +292,7 @@ class SemanticSegmentor:
         devices: int | str | Sequence[int] = "auto",
         num_nodes: int = 1,
         seed: int = 0,
+        plan: Plan | str | os.PathLike[str] | None = None,
     ) -> Plan:
         """Check the data and decide as ``fit`` would, with the same arguments; train nothing.
 
@@ -299,7 +300,8 @@ class SemanticSegmentor:
         time and the memory that the fit will take on this machine. There is no estimate for several
         processes, for a limit under a minute, and where features of the frozen part are kept
         (``train.prefix_cache``). Nothing is written. Edit the plan with ``dataclasses.replace``, or
-        as a file (``plan.save``), and hand it to ``fit(plan=...)``; a time limit is no part of it.
+        as a file (``plan.save``), and hand it to ``fit(plan=...)``, or to ``plan(plan=...)`` for
+        its own estimate; a time limit is no part of it.
 
         Args:
             train_data: As for :meth:`fit`, as is all that follows.
@@ -313,6 +315,7 @@ class SemanticSegmentor:
             devices: As for :meth:`fit`.
             num_nodes: As for :meth:`fit`.
             seed: As for :meth:`fit`.
+            plan: As for :meth:`fit`.
 
         Returns:
             Every decision with its reason; ``print`` shows those that have an effect.
@@ -333,12 +336,12 @@ class SemanticSegmentor:
         with reporting(self.verbosity) as reporter:
             usable = devices_of_notebook(accelerator, devices)
             hardware = detect_hardware(accelerator, usable, num_nodes)
-            return self._prepare(
+            prepared = self._prepare(
                 train_data,
                 tuning_data,
                 presets=presets,
                 hyperparameters=hyperparameters,
-                plan=None,
+                plan=plan,
                 holdout_frac=holdout_frac,
                 groups=groups,
                 hardware=hardware,
@@ -349,7 +352,9 @@ class SemanticSegmentor:
                 probed=time_limit is None or time_limit >= PROBED_FROM_SECONDS,
                 run_folder=Path(),
                 reporter=reporter,
-            ).plan
+            )
+            log.info("classes: %s", prepared.label_map)
+            return prepared.plan
 
     def predict(
         self,
@@ -370,7 +375,8 @@ class SemanticSegmentor:
                 image, or a list of them.
             output_dir: Write each mask as a PNG below this folder instead of returning it; names
                 mirror the input and never collide. Only a few images are in memory then.
-            overwrite: Let masks replace files that are already there; never the images themselves.
+            overwrite: Let masks replace files that are already there; never the images themselves,
+                nor the labels that the table names.
             batch_size: Windows a forward pass: images, unless ``data.geometry`` is ``"tile"``.
             threshold: Probability above which a pixel is foreground, binary only; default 0.5.
 
@@ -387,6 +393,7 @@ class SemanticSegmentor:
         """
         import numpy as np
 
+        from easyseg.data.table import files_of_column
         from easyseg.inference.collect import on_index, output_paths
 
         samples, ranks = self._samples(data), self._ranks()
@@ -394,7 +401,10 @@ class SemanticSegmentor:
         paths = None
         if output_dir is not None:
             folder = Path(output_dir).expanduser()
-            paths = output_paths(folder, samples, ranks, self.label_map_, overwrite=overwrite)
+            labels = files_of_column(data, self.label, data_root=self.data_root)
+            paths = output_paths(
+                folder, samples, ranks, self.label_map_, labels=labels, overwrite=overwrite
+            )
         self._check_readable(samples, ranks)
         if paths is not None:
             return self._predict_to(paths, samples, ranks, batch_size, threshold)
@@ -813,9 +823,8 @@ class SemanticSegmentor:
         # Of several processes each would measure other costs, and plan another fit.
         if probed and hardware.processes == 1:
             device = _device(hardware.accelerator, index)
-            beside = (
-                workers if hardware.accelerator != "cpu" else 0
-            )  # On a CPU they take its cores.
+            # On a CPU they take its cores.
+            beside = 0 if hardware.accelerator == "cpu" else workers
             probe = partial(measure_costs, device=device, seed=seed, clock=clock, workers=beside)
         with reporter.progress("reading the data, planning", None) as advance:
             return prepare(

@@ -264,7 +264,12 @@ Overlays = Annotated[
     ),
 ]
 Overwrite = Annotated[
-    bool, _in(_OUTPUT, "Let masks replace files that are there; never the images.", "--overwrite")
+    bool,
+    _in(
+        _OUTPUT,
+        "Let masks replace files that are there; never images or labels of DATA.",
+        "--overwrite",
+    ),
 ]
 StudyFolder = Annotated[
     Path | None,

@@ -106,7 +106,8 @@ def fit(
     epilog="Examples:\n\n"
     "easyseg plan train.csv --time-limit 600\n\n"
     "easyseg plan train.csv --presets best --output plan.json && "
-    "easyseg fit train.csv --plan plan.json"
+    "easyseg fit train.csv --plan plan.json\n\n"
+    "easyseg plan train.csv --plan plan.json"
 )
 def plan(
     train_data: opt.Train,
@@ -121,6 +122,7 @@ def plan(
     data_root: opt.DataRoot = None,
     presets: opt.Presets = None,
     overrides: opt.Overrides = None,
+    plan: opt.PlanFile = None,
     time_limit: opt.TimeLimit = None,
     holdout_frac: opt.HoldoutFrac = 0.2,
     groups: opt.Groups = None,
@@ -136,7 +138,7 @@ def plan(
 
     Every decision that has an effect, with its value and its reason, and the time and the memory
     that the fit will take, from a few steps that are timed. The plan that --output writes can be
-    edited and handed to fit --plan.
+    edited and handed to fit --plan, or to plan --plan for what it will take.
     """
     verbosity = 0 if quiet else verbosity
     named, ignored = parse_classes(classes), parse_raw_value(ignore_index)
@@ -168,6 +170,7 @@ def plan(
         devices=asked,
         num_nodes=num_nodes,
         seed=seed,
+        plan=plan,
     )
     if not is_first():
         return

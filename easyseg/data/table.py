@@ -17,7 +17,15 @@ from easyseg.data.columns import check_columns, column_of, has_name
 from easyseg.data.io import ImageSource
 from easyseg.errors import DataError, OptionError
 
-__all__ = ["IMAGE_SUFFIXES", "CellProblem", "Groups", "Samples", "has_column", "read_samples"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "CellProblem",
+    "Groups",
+    "Samples",
+    "files_of_column",
+    "has_column",
+    "read_samples",
+]
 
 Groups = str | Callable[[pd.Series], Hashable]
 """Name of a column, or a function from a row of the table to the row's group."""
@@ -188,6 +196,33 @@ def has_column(data: Any, name: str) -> bool:
         path = Path(data).expanduser()
         return _is_csv(path) and has_name(_read_csv(path, [str(name)]), name)
     return isinstance(data, pd.DataFrame) and has_name(data, name)
+
+
+def files_of_column(
+    data: Any, name: str, *, data_root: str | os.PathLike[str] | None = None
+) -> tuple[Path, ...]:
+    """Return the files that a column of a table names, whether they are there or not.
+
+    Args:
+        data: As for :func:`read_samples`; what is no table, or has no such column, names none.
+        name: The column.
+        data_root: As for :func:`read_samples`.
+
+    Raises:
+        DataError: The CSV file cannot be read.
+
+    Example:
+        >>> table = pd.DataFrame({"image": ["a.jpg", "b.jpg"], "label": ["a.png", None]})
+        >>> [path.name for path in files_of_column(table, "label")]
+        ['a.png']
+    """
+    if not has_column(data, name):
+        return ()
+    root = None if data_root is None else Path(data_root).expanduser()
+    frame, start, _ = _as_frame(data, name, None, root, [str(name)])
+    cells = frame[column_of(frame, name)].to_numpy().ravel()  # several columns of one name
+    named = [cell for cell in cells if isinstance(cell, (str, Path)) and str(cell).strip()]
+    return tuple(start / _with_home(Path(cell)) for cell in named)
 
 
 def _is_csv(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,13 @@ __all__ = ["on_index", "output_paths"]
 
 
 def output_paths(
-    folder: Path, samples: Samples, ranks: Ranks, label_map: LabelMap, *, overwrite: bool
+    folder: Path,
+    samples: Samples,
+    ranks: Ranks,
+    label_map: LabelMap,
+    *,
+    labels: Sequence[Path] = (),
+    overwrite: bool,
 ) -> list[Path]:
     """Return where the masks go, one path a sample.
 
@@ -27,7 +34,8 @@ def output_paths(
         samples: What is predicted.
         ranks: This process among others.
         label_map: The raw values of the masks.
-        overwrite: Whether files that are there may be replaced; inputs never are.
+        labels: The labels that the table of the samples names.
+        overwrite: Whether files that are there may be replaced; images and labels never are.
 
     Raises:
         OptionError: On every rank, if masks would replace what they must not, or if the files
@@ -42,11 +50,12 @@ def output_paths(
         )
     paths = [folder / name for name in output_names(samples.names)]
     # All ranks look before any of them writes.
-    for conflict in ranks.gather(find_conflict(paths, samples.images, overwrite=overwrite)):
+    found = find_conflict(paths, samples.images, labels, overwrite=overwrite)
+    for conflict in ranks.gather(found):
         if conflict is not None:
             raise OptionError(
                 f"output_dir={str(folder)!r}: {conflict}; choose another folder, or replace "
-                "what is no image to predict with overwrite=True (--overwrite)"
+                "what is no image or label of the data with overwrite=True (--overwrite)"
             )
     return paths
 

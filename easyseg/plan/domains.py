@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from easyseg.errors import OptionError, nearest
+from easyseg.models.registry import list_backbones
 from easyseg.plan.adapter_kinds import KINDS
 
 __all__ = ["DOMAINS", "Domain", "flatten", "parse"]
@@ -50,14 +51,16 @@ def _read_int(value: Any) -> int:
     return int(value)
 
 
-def _whole(low: int, *, also: int | None = None) -> Domain:
+def _whole(low: int, *, minus_one: str = "") -> Domain:
+    """Return whole numbers, and -1 where it has a meaning."""
+
     def read(value: Any) -> int:
         number = _read_int(value)
-        if number < low and number != also:
+        if number < low and not (minus_one and number == -1):
             raise ValueError
         return number
 
-    extra = "" if also is None else f", or {also} for none"
+    extra = f", or -1 for {minus_one}" if minus_one else ""
     return Domain(f"a whole number of at least {low}{extra}", read)
 
 
@@ -93,6 +96,16 @@ def _text() -> Domain:
         return text
 
     return Domain("'pretrained', 'random' or the path of a weights file", read)
+
+
+def _backbone() -> Domain:
+    def read(value: Any) -> str:
+        if value not in list_backbones():
+            raise ValueError
+        return str(value)
+
+    names = list_backbones()
+    return Domain(f"the name of a backbone: {', '.join(names)}", read, names)
 
 
 def _many(item: Domain, *, what: str) -> Domain:
@@ -144,7 +157,7 @@ def _precision() -> Domain:
 _AUGMENTATIONS = ("crop", "hflip", "vflip", "rot90", "rotate", "colour")
 
 DOMAINS: Mapping[str, Domain] = {
-    "backbone.name": Domain("the name of a backbone", _text().read),
+    "backbone.name": _backbone(),
     "backbone.weights": _text(),
     "backbone.prompt": _one_of("none", "box"),
     "adapter.kind": _one_of(*KINDS),
@@ -178,13 +191,13 @@ DOMAINS: Mapping[str, Domain] = {
         what=f"augmentations, each one of {', '.join(map(repr, _AUGMENTATIONS))}",
     ),
     "train.epochs": _whole(1),
-    "train.max_steps": _whole(1, also=-1),
+    "train.max_steps": _whole(1, minus_one="no cap"),
     "train.batch_size": _whole(1),
     "train.micro_batch_size": _whole(1),
     "train.precision": _precision(),
     "train.gradient_checkpointing": _flag(),
     "train.prefix_cache": _flag(),
-    "train.validation_images": _whole(1, also=-1),
+    "train.validation_images": _whole(1, minus_one="all"),
     "train.patience": _whole(1),
     "train.average": _real(0, 1),
 }
@@ -216,7 +229,7 @@ def parse(key: str, value: Any, *, where: str = "hyperparameters") -> Any:
     except (TypeError, ValueError, OverflowError):
         raise OptionError(
             f"{where}: {key} = {value!r} is not possible: expected {DOMAINS[key].text}."
-            f"{_nearest_word(value, (*DOMAINS[key].words, 'auto'))}"
+            f"{_nearest_word(value, (*DOMAINS[key].words, *([] if where == 'plan' else ['auto'])))}"
         ) from None
 
 

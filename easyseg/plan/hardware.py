@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import re
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from easyseg.errors import OptionError, nearest
+from easyseg.plan.gpus import BF16_CAPABILITY, describe_gpus
 from easyseg.ranks import is_interactive
 from easyseg.threads import usable_cores
 
@@ -33,11 +32,6 @@ Accelerator = Literal["cpu", "cuda", "mps"]
 log = logging.getLogger("easyseg")
 
 _SYNONYMS = {"cpu": "cpu", "cuda": "cuda", "gpu": "gpu", "mps": "mps", "auto": "auto"}
-_BF16_CAPABILITY = (8, 0)
-_TENSOR_CORE_CAPABILITY = (7, 0)  # Volta and Turing
-# Chips of Turing without tensor cores: GeForce GTX and MX, (Quadro) T1000 and the like. The T4 and
-# the T10 have them.
-_WITHOUT_TENSOR_CORES = re.compile(r"GTX|\bMX\d|\bT\d{3,4}\b")
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -48,12 +42,12 @@ class Hardware:
     Attributes:
         accelerator: ``"cpu"``, ``"cuda"`` or ``"mps"``.
         devices: Training processes of a node: one a GPU, or CPU processes.
-        device_name: Name of the (first) device.
-        memory_gb: Memory of one device; on a CPU the memory that all processes share.
+        device_name: Name of the device, or of several that differ.
+        memory_gb: Memory of one device, the smallest; on a CPU what all processes share.
         cpu_count: Cores this process may use.
-        native_bf16: True if bfloat16 products run in hardware.
+        native_bf16: True if bfloat16 products run in hardware, of all devices.
         num_nodes: Number of machines like this one.
-        tensor_fp16: True if a GPU has tensor cores, which multiply float16.
+        tensor_fp16: True if all GPUs have tensor cores, which multiply float16.
     """
 
     accelerator: Accelerator
@@ -97,8 +91,7 @@ def detect_hardware(
 
     A notebook that trains on several GPUs forks, and a forked process cannot use CUDA once its
     parent has initialised it. So GPUs are counted through ``torch.cuda.device_count`` (which asks
-    NVML) and described by ``nvidia-smi``; only where that tool is missing is CUDA itself asked,
-    which does initialise it. With ``accelerator="cpu"`` nothing of CUDA is touched.
+    NVML) and described by ``describe_gpus``. With ``accelerator="cpu"`` nothing of CUDA is touched.
 
     Args:
         accelerator: ``"auto"`` (CUDA before MPS before CPU), ``"cpu"``, ``"gpu"`` (CUDA or MPS),
@@ -116,7 +109,7 @@ def detect_hardware(
     kind = _find_accelerator(accelerator)
     indices = _indices(devices, kind)
     name, memory, bf16, fp16 = {"cpu": _cpu_facts, "mps": _mps_facts}.get(
-        kind, lambda: _cuda_facts(indices[0])
+        kind, lambda: _cuda_facts(indices)
     )()
     return Hardware(kind, len(indices), name, round(memory, 1), _cpu_count(), bf16, num_nodes, fp16)
 
@@ -214,45 +207,15 @@ def _mps_facts() -> tuple[str, float, bool, bool]:
     return "Apple GPU", _memory_gb(), False, False
 
 
-def _cuda_facts(index: int) -> tuple[str, float, bool, bool]:
-    """Return name, memory in GB, native bf16 and float16 tensor cores of a visible GPU."""
-    import torch
-
-    if not torch.cuda.is_initialized():
-        facts = _ask_nvidia_smi(index)
-        if facts is not None:
-            return facts
-    properties = torch.cuda.get_device_properties(index)
-    capability = torch.cuda.get_device_capability(index)
-    memory_gb = properties.total_memory / 2**30
-    return properties.name, memory_gb, *_mixed_precision(properties.name, capability)
-
-
-def _mixed_precision(name: str, capability: tuple[int, int]) -> tuple[bool, bool]:
-    """Return whether a GPU multiplies bfloat16, and float16 by tensor cores."""
-    has_tensor_cores = capability >= _TENSOR_CORE_CAPABILITY
-    has_tensor_cores = has_tensor_cores and not _WITHOUT_TENSOR_CORES.search(name)
-    return capability >= _BF16_CAPABILITY, has_tensor_cores
-
-
-def _ask_nvidia_smi(index: int) -> tuple[str, float, bool, bool] | None:
-    """Describe a visible GPU without initialising CUDA; None where that cannot be done."""
-    visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
-    device = visible[index] if index < len(visible) and visible[index] else str(index)
-    query = "--query-gpu=name,memory.total,compute_cap"
-    try:
-        answer = subprocess.run(
-            ["nvidia-smi", f"--id={device}", query, "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        ).stdout
-        name, megabytes, version = (part.strip() for part in answer.strip().rsplit(",", 2))
-        major, minor = (int(part) for part in version.split("."))
-        return name, float(megabytes) / 1024, *_mixed_precision(name, (major, minor))
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
+def _cuda_facts(indices: Sequence[int]) -> tuple[str, float, bool, bool]:
+    """Return the names of visible GPUs, and what the weakest of them has."""
+    cards = describe_gpus(indices)
+    return (
+        " and ".join(dict.fromkeys(card.name for card in cards)),
+        min(card.memory_gb for card in cards),
+        all(card.native_bf16 for card in cards),
+        all(card.tensor_fp16 for card in cards),
+    )
 
 
 def cpu_native_bf16() -> bool:
@@ -277,7 +240,7 @@ def native_bf16(device: torch.device) -> bool:
 
     if device.type == "cpu":
         return cpu_native_bf16()
-    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= _BF16_CAPABILITY
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= BF16_CAPABILITY
 
 
 def _cpu_count() -> int:

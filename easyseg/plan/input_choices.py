@@ -86,7 +86,8 @@ def _is_free(facts: Facts, spec: BackboneSpec, size: int) -> bool:
         num_masks=facts.num_classes,
         kind=facts.overrides.get("adapter.kind", "conv_lora"),
     )
-    return fit >= facts.overrides.get("train.batch_size", facts.budget["batch_size"])
+    batch = facts.overrides.get("train.batch_size", facts.budget["batch_size"])
+    return fit >= batch / facts.hardware.processes
 
 
 def _size_of_preset(facts: Facts, spec: BackboneSpec, size: int) -> str:

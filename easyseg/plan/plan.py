@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -65,7 +66,8 @@ class Plan:
         data: How images enter the network.
         train: How long and in what portions.
         reasons: Why each value is what it is, by dotted key.
-        estimate: What the fit is expected to take, if a probe measured it; not a decision.
+        estimate: What the fit is expected to take, if a probe measured it; not a decision. It is
+            that of the plan before it was edited, if it was.
     """
 
     problem_type: str
@@ -128,6 +130,10 @@ class Plan:
         parts = (key.split(".") for key in DOMAINS)
         return top | {f"{room}.{name}": getattr(getattr(self, room), name) for room, name in parts}
 
+    def digest(self) -> str:
+        """Return a short hash of all values: equal plans have equal ones."""
+        return hashlib.sha256(json.dumps(self.values()).encode()).hexdigest()[:16]
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types: nested sections, tuples as lists; any estimate."""
         record = dataclasses.asdict(self)
@@ -172,7 +178,8 @@ class Plan:
             OptionError: If the file cannot be read, is no JSON object, or holds no plan.
         """
         try:
-            data = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+            text = Path(path).expanduser().read_text(encoding="utf-8-sig")  # Windows adds a mark
+            data = json.loads(text)
         except OSError as error:
             raise OptionError(f"{path} cannot be read as a plan: {error.strerror}.") from error
         except ValueError as error:
@@ -202,19 +209,22 @@ class Plan:
         lines = [
             f"{key:<{wide[0]}}  {value:<{wide[1]}}  {why}".rstrip() for key, value, why in rows
         ]
-        return "\n".join([*lines, *self._expected()])
+        return "\n".join([*lines, *filter(None, [self.expected()])])
 
-    def _expected(self) -> list[str]:
-        """Return the estimate in words, if there is one."""
-        return [] if self.estimate is None else [f"expected: {self.estimate} on this machine"]
+    def expected(self) -> str:
+        """Return the estimate in words; empty if there is none."""
+        if self.estimate is None:
+            return ""
+        if self.estimate.plan != self.digest():
+            return "expected: not known, for the plan was edited; plan(plan=...) measures anew"
+        return f"expected: {self.estimate} on {self.estimate.machine}"
 
     def __rich__(self) -> Table:
         """Return the table that rich prints: decision, value, because."""
         from rich.markup import escape
         from rich.table import Table
 
-        expected = "".join(self._expected()) or None
-        table = Table(title="Plan", caption=expected, header_style="bold")
+        table = Table(title="Plan", caption=self.expected() or None, header_style="bold")
         table.title_justify = table.caption_justify = "left"
         table.add_column("decision", no_wrap=True)
         table.add_column("value", style="cyan", overflow="fold")

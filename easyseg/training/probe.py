@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import chain, cycle, islice
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from easyseg.data.dataset import TrainingSet
 from easyseg.data.kept import KEPT_BYTES
 from easyseg.data.loaders import EpochSampler, collate_training, workers_that_fit
 from easyseg.data.transforms import wants_own_pixels
-from easyseg.inference.predict import auto_batch_size, autocast_for
+from easyseg.inference.predict import auto_batch_size
 from easyseg.metrics.evaluate import score
 from easyseg.models.network import Network, build_network
 from easyseg.models.registry import get_spec
@@ -52,7 +53,12 @@ _SCORED = 4
 
 
 def measure_costs(
-    prepared: Prepared, device: torch.device, seed: int, clock: Clock, workers: int = 0
+    prepared: Prepared,
+    device: torch.device,
+    seed: int,
+    clock: Clock,
+    workers: int = 0,
+    spent: float = 0.0,
 ) -> Costs:
     """Build the network of a draft plan, take a few of its steps, score a few validation images.
 
@@ -67,6 +73,8 @@ def measure_costs(
         clock: The time budget of the fit.
         workers: Loader processes of the fit which read the next images while an accelerator
             computes.
+        spent: Seconds that the probe of an earlier draft took: both together keep within the share
+            of the limit.
 
     Returns:
         The costs.
@@ -75,23 +83,28 @@ def measure_costs(
         OptionError: If a GPU has too little memory for the draft.
     """
     with explained_shortage(prepared.plan, "the first steps, by which a fit is planned"):
-        return _measure(prepared, device, seed, clock, workers)
+        return _measure(prepared, device, seed, clock, workers, spent)
 
 
 def _measure(
-    prepared: Prepared, device: torch.device, seed: int, clock: Clock, workers: int
+    prepared: Prepared,
+    device: torch.device,
+    seed: int,
+    clock: Clock,
+    workers: int,
+    spent: float,
 ) -> Costs:
     plan = prepared.plan
     if plan.backbone.weights == "pretrained":
         find_weights(get_spec(plan.backbone.name))  # A download is no part of building.
-    if device.type == "cuda":
-        torch.cuda.init()  # The next call does not wake a GPU, and fails while it sleeps.
-        torch.cuda.reset_peak_memory_stats(device)
+    reset = _reset_peak(device)
     before = _peak_gb(device)
     forked = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=forked), keep_freed_memory():
         started, before_probe = time.monotonic(), clock.elapsed()
         end = started + _SHARE * (float("inf") if clock.limit is None else clock.limit)
+        if not _is_accelerator(device):  # What one takes to load at first is no part of the probe.
+            end -= spent
         network = build_network(plan, seed=seed)
         build = time.monotonic() - started
         network.to(device)
@@ -100,10 +113,9 @@ def _measure(
             steps = _measure_steps(prepared, network, device, seed, end, workers)
         image = _image_seconds(prepared, network, device, seed, end + steps.loading)
     peak = _peak_gb(device)
-    # Without a step its memory is not known; nor if this process has held more before.
-    known = steps.taken and before is not None and peak is not None and peak > before
     memory = None
-    if known and peak is not None:
+    # Without a step its memory is not known; nor if this process has held more before.
+    if steps.taken and before is not None and peak is not None and (reset or peak > before):
         memory = peak if device.type == "cuda" else _GROWTH * peak
         if device.type == "cpu":
             memory += sum(min(KEPT_BYTES, size) for size in _kept_bytes(prepared)) / 1e9
@@ -175,7 +187,7 @@ def _measure_steps(
         with _one_thread() if workers else nullcontext():
             batch = collate_training([data[key] for key in coming.pop()])
         fetched.append(time.monotonic() - started)
-        with autocast_for(plan.train.precision, device):
+        with _training_autocast(plan.train.precision, device):
             output = network(batch.images.to(device))
             return training_loss(network, plan, output, batch.targets.to(device))[1]
 
@@ -261,6 +273,12 @@ def _time_steps(
     return statistics.median(warm) if warm else seconds, True, loading
 
 
+def _training_autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Return the autocast of a fit: also where the device has the precision in software only."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
 def _is_accelerator(device: torch.device) -> bool:
     return device.type != "cpu"
 
@@ -326,10 +344,25 @@ def _kept_bytes(prepared: Prepared) -> tuple[int, int]:
     )
 
 
+def _reset_peak(device: torch.device) -> bool:
+    """Let the count of the most memory start anew; return whether that could be done."""
+    if device.type == "cuda":
+        torch.cuda.init()  # The next call does not wake a GPU, and fails while it sleeps.
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:  # no Linux, or one that does not allow it
+        return False
+    return True
+
+
 def _peak_gb(device: torch.device) -> float | None:
     """Return the most memory taken so far in GB, on a GPU or by this process; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
+    if device.type != "cpu":
+        return None
     try:
         import resource
     except ImportError:  # Windows

@@ -42,8 +42,7 @@ def plan_html(plan: Plan) -> str:
     Args:
         plan: The plan.
     """
-    expected = "" if plan.estimate is None else f"expected: {plan.estimate} on this machine"
-    return _view(_heading("Plan", plan), _soft(expected), _decisions(plan))
+    return _view(_heading("Plan", plan), _soft(plan.expected()), _decisions(plan))
 
 
 def model_html(name: str, model: Description, path: Path) -> str:

@@ -80,6 +80,29 @@ def test_an_edited_file_is_what_runs(table, planned, tmp_path):
     assert Plan.load(tmp_path / "run" / "plan.json") == segmentor.plan_
 
 
+def test_an_edited_plan_is_estimated_before_it_runs(table, planned):
+    edited = replace(planned, train=replace(planned.train, max_steps=7))
+    assert "expected: not known" in str(edited)
+    segmentor = SemanticSegmentor(verbosity=0)
+    again = segmentor.plan(table, plan=edited, accelerator="cpu")
+    assert again.values() == edited.values()
+    assert "expected: about" in str(again)
+    with pytest.raises(OptionError, match="plan= holds every decision"):
+        segmentor.plan("nowhere.csv", plan=planned, presets="fast")
+
+
+def test_a_plan_says_how_its_masks_are_read(table, tmp_path):
+    """Of two values, which read as a background and an object unless the problem says otherwise."""
+    two = {"problem_type": "multiclass", "eval_metric": "iou@dataset/class_255"}
+    plan = SemanticSegmentor(**two, verbosity=0).plan(
+        table, hyperparameters=SHORT, accelerator="cpu", time_limit=30
+    )
+    run = SemanticSegmentor(path=tmp_path / "run", verbosity=0)
+    run.fit(table, plan=plan, accelerator="cpu")
+    assert run.plan_.metric == "iou@dataset/class_255"
+    assert run.classes_ == ("class_0", "class_255")
+
+
 def test_weights_of_a_plan_are_found_from_any_folder(table, planned, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = replace(planned, backbone=replace(planned.backbone, weights="own.pth"))

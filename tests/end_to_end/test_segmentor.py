@@ -248,6 +248,26 @@ def test_masks_never_replace_what_is_there_unasked(fitted, table, tmp_path):
     assert all(Image.open(path).format == "PNG" for path in written)
 
 
+def test_masks_never_replace_the_labels_of_the_table(fitted, table, tmp_path):
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    rows = []
+    for number, (image, label) in enumerate(zip(table["image"], table["label"], strict=True)):
+        Image.open(image).convert("RGB").save(tmp_path / f"{number}.jpg")
+        Image.open(label).save(labels / f"{number}.png")
+        rows.append((f"{number}.jpg", f"labels/{number}.png"))
+    own = pd.DataFrame(rows, columns=["image", "label"])
+    own.loc[1, "label"] = None
+    own.to_csv(tmp_path / "own.csv", index=False)
+    before = {path: path.read_bytes() for path in labels.iterdir()}
+    with pytest.raises(OptionError, match=r"table's own labels: .*0\.png.*5 in all"):
+        fitted.predict(tmp_path / "own.csv", output_dir=labels, overwrite=True)
+    assert {path: path.read_bytes() for path in labels.iterdir()} == before
+    images = own[["image"]].map(tmp_path.__truediv__)
+    fitted.predict(images, output_dir=labels, overwrite=True)
+    assert {path: path.read_bytes() for path in labels.iterdir()} != before
+
+
 def test_images_of_one_name_in_two_folders_do_not_collide(fitted, table, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plan_makers import H200, facts, plan_for
+from plan_makers import CPU, H200, facts, plan_for
 
 from easyseg.plan.choices import LARGEST_VALIDATION_SHARE, LEAST_VALIDATED, VALIDATION_SHARE
 from easyseg.plan.costs import Costs, Estimate
@@ -136,14 +136,31 @@ def test_the_estimate_is_part_of_the_plan_and_of_no_decision(tmp_path):
     paid = costs(0.7)
     plan = plan_for(costs=paid)
     steps = plan.train.epochs * 32
-    assert plan.estimate == Estimate(paid.seconds(steps, 32, 16), 1.0)
+    machine = CPU.describe()
+    assert plan.estimate == Estimate(paid.seconds(steps, 32, 16), 1.0, machine, plan.digest())
     assert plan_for(time_limit=90, costs=paid, presets="best").estimate.seconds <= 90
     assert plan == plan_for()
-    assert str(plan).endswith("and 1.0 GB on this machine")
+    assert str(plan).endswith(f"and 1.0 GB on {machine}")
     plan.save(tmp_path / "plan.json")
-    assert Plan.load(tmp_path / "plan.json").estimate == plan.estimate
+    again = Plan.load(tmp_path / "plan.json")
+    assert again.estimate == plan.estimate
+    assert str(again).endswith(f"and 1.0 GB on {machine}")
     assert plan_for().estimate is None
     assert "estimate" not in plan_for().to_dict()
+
+
+def test_an_estimate_is_not_that_of_an_edited_plan(tmp_path):
+    plan = plan_for(costs=costs(0.7))
+    edited = replace(plan, train=replace(plan.train, epochs=60))
+    assert plan.digest() != edited.digest() == replace(edited, reasons={}).digest()
+    for one in (edited, Plan.from_dict(edited.to_dict())):
+        assert str(one).endswith(
+            "expected: not known, for the plan was edited; plan(plan=...) measures anew"
+        )
+        assert "not known" in one._repr_html_()
+    longer = plan_for(given=edited, costs=costs(0.7))
+    assert longer.estimate.seconds > plan.estimate.seconds
+    assert "not known" not in str(longer)
 
 
 def test_an_estimate_in_words():

@@ -8,8 +8,10 @@ from omegaconf import OmegaConf
 from plan_makers import CPU, H200, facts, plan_for
 
 from easyseg.errors import OptionError
+from easyseg.plan.choices import CHOICES
+from easyseg.plan.decisions import check_request
 from easyseg.plan.domains import DOMAINS, flatten
-from easyseg.plan.presets import load_preset
+from easyseg.plan.presets import list_presets, load_preset
 
 
 def multiclass(**options):
@@ -286,20 +288,57 @@ def test_overrides_win_and_are_recorded(overrides):
     assert plan.reasons["adapter.gate"].startswith("preset balanced: ")
 
 
-@pytest.mark.parametrize("name", ["fast", "balanced", "best"])
+@pytest.mark.parametrize("name", list_presets())
 def test_a_preset_says_why_for_each_of_its_values_and_nothing_else(name):
     content = load_preset(name)
-    set_by_it = {key for key, value in flatten(content["plan"]).items() if value != "auto"}
-    assert content["because"].keys() == set_by_it
+    parts = [content["plan"], *content["variants"].values()]
+    said = [{key for key, value in flatten(part).items() if value != "auto"} for part in parts]
+    assert content["because"].keys() == set().union(*said)
     plan = plan_for(presets=name)
-    for key, why in content["because"].items():
-        assert plan.reasons[key] == f"preset {name}: {why}"
-    assert plan.train.patience == {"fast": 5, "balanced": 8, "best": 12}[name]
+    for key in said[0]:
+        assert plan.reasons[key].startswith(f"preset {name}: {content['because'][key]}")
+    assert len(set(content["because"].values())) > 1
+
+
+@pytest.mark.parametrize(("name", "patience"), [("fast", 5), ("balanced", 8), ("best", 12)])
+def test_the_more_a_preset_takes_the_longer_it_waits(name, patience):
+    assert plan_for(presets=name).train.patience == patience
 
 
 @pytest.mark.parametrize("key", sorted(DOMAINS.keys() - {"loss.class_weights"}))
 def test_auto_as_an_override_leaves_the_decision_open(key):
-    assert plan_for(overrides={key: "auto"}) == plan_for()
+    if key in CHOICES:
+        assert plan_for(overrides={key: "auto"}) == plan_for()
+        return
+    with pytest.raises(OptionError, match=f"{key} = 'auto' is not possible"):
+        check_request("paper", {key: "auto"})
+
+
+def test_a_random_encoder_that_stays_random_is_said():
+    told = "leaves the encoder random"
+    assert told in plan_for(overrides={"backbone.weights": "random"}).reasons["backbone.weights"]
+    scratch = {"backbone.weights": "random", "adapter.kind": "full"}
+    assert told not in plan_for(overrides=scratch).reasons["backbone.weights"]
+    assert told not in plan_for().reasons["backbone.weights"]
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bf16_in_software_is_said(native):
+    machine = replace(CPU, native_bf16=native)
+    asked = plan_for(hardware=machine, overrides={"train.precision": "bf16"})
+    assert asked.train.precision == "bf16"
+    assert ("no bf16 in hardware" in asked.reasons["train.precision"]) == (not native)
+
+
+def test_the_classes_are_told_with_their_shares():
+    shares = {"soil": 0.9, "crop": 0.0995, "weed": 0.0005}
+    found = replace(facts(names=tuple(shares)), class_shares=shares)
+    options = {"problem_type": "multiclass", "num_classes": 3}
+    plan = plan_for(found, **options)
+    told = "soil 90.0%, crop 9.9%, weed under 0.1% of the pixels; none is ignored"
+    assert plan.reasons["num_classes"] in (told, told.replace("9.9%", "10.0%"))
+    void = plan_for(replace(found, ignored_share=0.031), **options)
+    assert void.reasons["num_classes"].endswith("; 3.1% of all are ignored")
 
 
 def test_overrides_take_others_along():

@@ -72,6 +72,21 @@ def test_parse_refuses_and_says_the_domain(key, given):
     assert key in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "given", "told"),
+    [
+        ("train.validation_images", 0, "at least 1, or -1 for all"),
+        ("train.max_steps", -2, "at least 1, or -1 for no cap"),
+        ("backbone.name", "vit_bb", "Did you mean 'vit_b'?"),
+        ("backbone.name", 3, "lite_medsam, mobile_sam"),
+    ],
+)
+def test_what_is_expected_is_said(key, given, told):
+    with pytest.raises(OptionError) as caught:
+        parse(key, given)
+    assert told in str(caught.value)
+
+
 def test_flatten_mixes_dotted_nested_and_omegaconf():
     nested = {"adapter": {"rank": 2, "scales": [1, 2]}, "optim.lr": 1e-3}
     expected = {"adapter.rank": 2, "adapter.scales": [1, 2], "optim.lr": 1e-3}

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from easyseg.errors import OptionError
-from easyseg.plan import hardware
+from easyseg.plan import gpus
 from easyseg.plan.hardware import Hardware, detect_hardware, devices_of_notebook
 
 
@@ -22,9 +24,10 @@ def two_gpus(monkeypatch):
 
     def answer(command, **_):
         asked.append(command)
-        return SimpleNamespace(stdout="NVIDIA H200, 143771, 9.0\n")
+        card = "NVIDIA H200, 143771, 9.0, GPU-{}, Disabled\n"
+        return SimpleNamespace(stdout=card.format("a") + card.format("b"))
 
-    monkeypatch.setattr(hardware.subprocess, "run", answer)
+    monkeypatch.setattr(gpus.subprocess, "run", answer)
     return asked
 
 
@@ -73,23 +76,78 @@ def test_gpus_are_described_without_initialising_them(two_gpus, word):
         native_bf16=True,
         tensor_fp16=True,
     )
-    assert "--id=0" in two_gpus[0]
+    assert [command[0] for command in two_gpus] == ["nvidia-smi"]
 
 
-def test_visible_devices_are_translated_for_nvidia_smi(two_gpus, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert detect_hardware("cuda", [1]).devices == 1
-    assert "--id=5" in two_gpus[0]
+# In the order of their slots; by CUDA's the fast one is the first.
+UNLIKE = (
+    "NVIDIA GeForce GTX 1060, 6144, 6.1, GPU-1060-x, [N/A]\n"
+    "NVIDIA GeForce RTX 4090, 24576, 8.9, GPU-4090-x, [N/A]\n"
+)
+BY_TORCH = [["RTX 4090", 24 * 2**30, 8, 9], ["GTX 1060", 6 * 2**30, 6, 1]]
 
 
-def test_without_nvidia_smi_torch_is_asked(two_gpus, monkeypatch):
+@pytest.fixture
+def unlike_gpus(two_gpus, monkeypatch):
+    def answer(command, **_):
+        if command[0] == "nvidia-smi":
+            return SimpleNamespace(stdout=UNLIKE)
+        assert command[0] == sys.executable
+        return SimpleNamespace(stdout=json.dumps([BY_TORCH[int(i)] for i in command[3:]]))
+
+    monkeypatch.setattr(gpus.subprocess, "run", answer)
+
+
+@pytest.mark.parametrize(
+    ("environment", "devices", "name", "memory"),
+    [
+        ({}, [0], "RTX 4090", 24.0),
+        ({}, [1], "GTX 1060", 6.0),
+        ({"CUDA_VISIBLE_DEVICES": "1,0"}, [0], "RTX 4090", 24.0),
+        ({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, [0], "NVIDIA GeForce GTX 1060", 6.0),
+        (
+            {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1,0"},
+            [0],
+            "NVIDIA GeForce RTX 4090",
+            24.0,
+        ),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-1060,GPU-4090"}, [1], "NVIDIA GeForce RTX 4090", 24.0),
+    ],
+)
+def test_unlike_gpus_are_told_apart_as_cuda_counts_them(
+    unlike_gpus, monkeypatch, environment, devices, name, memory
+):
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    found = detect_hardware("cuda", devices)
+    assert (found.device_name, found.memory_gb) == (name, memory)
+
+
+def test_of_unlike_gpus_the_weakest_counts(unlike_gpus, monkeypatch):
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    found = detect_hardware("cuda", 2)
+    assert (found.device_name, found.memory_gb) == ("RTX 4090 and GTX 1060", 6.0)
+    assert (found.native_bf16, found.tensor_fp16, found.precision) == (False, False, "32")
+
+
+def test_of_a_sliced_gpu_torch_is_asked(unlike_gpus, monkeypatch):
+    monkeypatch.setattr(gpus, "_output", partial(sliced, gpus._output))
+    assert detect_hardware("cuda", [0]).device_name == "RTX 4090"
+
+
+def sliced(ask, command):
+    card = "NVIDIA H100, 81559, 9.0, GPU-a, Enabled\n"
+    return card if command[0] == "nvidia-smi" else ask(command)
+
+
+def test_without_other_processes_torch_is_asked_here(two_gpus, monkeypatch):
     def missing(*_, **__):
         raise FileNotFoundError("nvidia-smi")
 
-    properties = SimpleNamespace(name="Tesla T4", total_memory=16 * 2**30)
-    monkeypatch.setattr(hardware.subprocess, "run", missing)
+    properties = SimpleNamespace(name="Tesla T4", total_memory=16 * 2**30, major=7, minor=5)
+    monkeypatch.setattr(gpus.subprocess, "run", missing)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (7, 5))
     found = detect_hardware("cuda", 1)
     assert (found.device_name, found.memory_gb) == ("Tesla T4", 16.0)
     assert (found.native_bf16, found.tensor_fp16) == (False, True)
@@ -112,10 +170,10 @@ def test_without_nvidia_smi_torch_is_asked(two_gpus, monkeypatch):
     ],
 )
 def test_what_a_gpu_multiplies_in_hardware(monkeypatch, name, capability, fp16, bf16):
-    answer = SimpleNamespace(stdout=f"{name}, 16384, {capability}\n")
+    answer = SimpleNamespace(stdout=f"{name}, 16384, {capability}, GPU-a, [N/A]\n")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
-    monkeypatch.setattr(hardware.subprocess, "run", lambda *_, **__: answer)
+    monkeypatch.setattr(gpus.subprocess, "run", lambda *_, **__: answer)
     found = detect_hardware("cuda")
     assert (found.device_name, found.tensor_fp16, found.native_bf16) == (name, fp16, bf16)
 

@@ -88,6 +88,13 @@ def test_json_round_trip_is_exact(plan, tmp_path):
     assert hash(plan) == hash(Plan.load(file))
 
 
+def test_a_file_with_a_mark_is_read(plan, tmp_path):
+    """Editors of Windows put one before UTF-8."""
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(plan.to_dict()), encoding="utf-8-sig")
+    assert Plan.load(file) == plan
+
+
 def test_saving_replaces_the_old_plan(plan, tmp_path):
     file = tmp_path / "plan.json"
     file.write_text("old", encoding="utf-8")

@@ -94,6 +94,7 @@ def test_the_probe_is_part_of_a_fit_with_a_limit_only(draft, monkeypatch):
 
 def test_memory_is_unknown_where_the_process_has_held_more_before(draft, monkeypatch):
     monkeypatch.setattr(probe, "_peak_gb", lambda device: 1.0)
+    monkeypatch.setattr(probe, "_reset_peak", lambda device: False)
     plan = draft(probe=lambda first: measure_costs(first, CPU, 0, clock())).plan
     assert plan.estimate.memory_gb is None
     assert "GB" not in str(plan.estimate)
@@ -118,8 +119,10 @@ def test_no_step_is_timed_where_frozen_features_are_kept(draft, monkeypatch):
 def test_a_plan_with_other_steps_than_its_draft_is_probed_again(draft):
     """Six images for a minute: the draft's epochs change colours, those that are paid for not."""
     seen, paid = [], iter([Costs(6.0, 0.1, 0.5, 3.0, 2.0), Costs(5.0, 0.1, 0.5, 3.0, None)])
+    before = []
 
-    def measured(prepared):
+    def measured(prepared, spent=0.0):
+        before.append(spent)
         seen.append(prepared.plan.data.augment)
         return next(paid)
 
@@ -127,8 +130,42 @@ def test_a_plan_with_other_steps_than_its_draft_is_probed_again(draft):
     values["train.max_steps"] = -1
     prepared = draft(hyperparameters=values, probe=measured)
     assert ["colour" in augment for augment in seen] == [True, False]
+    assert before[0] == 0 < before[1] < 1
     assert prepared.plan.data.augment == seen[1]
     assert (prepared.costs.step, prepared.costs.memory_gb) == (5.0, 2.0)
+
+
+def test_a_second_probe_keeps_within_the_share_of_both(draft, monkeypatch):
+    prepared, ends = draft(), []
+    image_seconds = probe._image_seconds
+    monkeypatch.setattr(probe, "_image_seconds", lambda *a: ends.append(a[-1]) or image_seconds(*a))
+    for spent in (0.0, 2.5):
+        measure_costs(prepared, CPU, 0, clock(600.0), spent=spent)
+        ends[-1] -= time.monotonic()
+    assert ends[0] - ends[1] == pytest.approx(2.5, abs=1.0)
+
+
+def test_a_second_plan_of_a_process_knows_its_memory_too(draft):
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the peak of a process starts anew on Linux only")
+    measure = partial(measure_costs, device=CPU, seed=0, clock=clock())
+    plans = [draft(probe=measure).plan for _ in range(2)]
+    assert all(plan.estimate.memory_gb for plan in plans)
+
+
+def test_a_precision_without_hardware_is_timed_as_it_is_trained(draft, monkeypatch):
+    seen = set()
+    loss = probe.training_loss
+
+    def watched(network, plan, output, targets):
+        seen.add(output.logits.dtype)
+        return loss(network, plan, output, targets)
+
+    monkeypatch.setattr(probe, "training_loss", watched)
+    monkeypatch.setattr("easyseg.inference.predict.native_bf16", lambda device: False)
+    asked = draft.keywords["hyperparameters"] | {"train.precision": "bf16"}
+    measure_costs(draft(hyperparameters=asked), CPU, 0, clock())
+    assert seen == {torch.bfloat16}
 
 
 def test_flips_that_are_left_out_cost_no_second_probe(draft):
@@ -150,7 +187,7 @@ def test_a_second_probe_of_kept_features_does_not_undo_what_it_was_made_for(draf
     """Four images seen twice in a minute: left as they are they come again, and are kept."""
     seen = []
 
-    def measured(prepared):
+    def measured(prepared, spent=0.0):
         seen.append(prepared.plan.train.prefix_cache)
         return Costs(None if seen[-1] else 6.5, 0.1, 0.5, 3.0, 1.0, 0.25)
 
