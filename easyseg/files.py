@@ -38,10 +38,10 @@ def write_text(path: Path, text: str) -> None:
 
     Args:
         path: The file; its folder exists.
-        text: Its content, written as UTF-8.
+        text: Its content, written as UTF-8; what of a file name is none is written as its number.
     """
     with whole_file(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def new_folder(parent: Path) -> Path:

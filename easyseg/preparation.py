@@ -316,8 +316,11 @@ def read_labelled(
     label: str,
     data_root: str | os.PathLike[str] | None,
     groups: Groups | None = None,
-) -> Samples:
+) -> tuple[Samples, LabelMap]:
     """Read and check a table of images and labels against a label map that is already there.
+
+    Returns:
+        The samples, and the label map that reads them: it takes smeared masks for what they are.
 
     Raises:
         DataError: All problems of the table at once.
@@ -326,7 +329,7 @@ def read_labelled(
         data, label_map, image=image, label=label, data_root=data_root, groups=groups
     )
     examined.refuse_errors()
-    return examined.audited.train.samples
+    return examined.audited.train.samples, examined.label_map
 
 
 def _obtainable(

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from numbers import Integral
 from pathlib import Path
@@ -605,7 +606,7 @@ class SemanticSegmentor:
         if groups is not None and not intervals:
             raise OptionError("groups: only intervals need them; expected intervals=True as well")
         with reporting(self.verbosity if ranks.rank == 0 else 0) as reporter:
-            samples = read_labelled(
+            samples, labels = read_labelled(
                 data,
                 model.label_map,
                 image=self.image,
@@ -615,7 +616,7 @@ class SemanticSegmentor:
             )
             with reporter.progress("scoring", -(-len(samples) // ranks.world)) as advance:
                 scores = score(
-                    model,
+                    replace(model, label_map=labels),
                     samples,
                     batch_size=self._batch_size("auto"),
                     metrics=metrics,

@@ -12,7 +12,14 @@ from typing import Any
 
 from easyseg.auditing.checks import READING_CHECKS, run_checks
 from easyseg.auditing.findings import AuditReport, Evidence, Finding, Severity, how_to_repair
-from easyseg.auditing.tables import Audited, AuditTable, read_tables, understand, with_facts
+from easyseg.auditing.tables import (
+    Audited,
+    AuditTable,
+    read_tables,
+    understand,
+    with_facts,
+    with_smears,
+)
 from easyseg.data.label_map import LabelMap
 from easyseg.data.label_rules import Classes, RawValue
 from easyseg.data.table import Groups
@@ -227,7 +234,9 @@ def examine_labelled(
     if unread:
         raise DataError(unread)
     table = with_facts(read[0], lambda count: None, colour=label_map.coloured)
-    audited = Audited((table,), label_map, (), named=True, told=True)
+    audited = Audited(
+        (table,), with_smears(label_map, [table]), (), named=True, told=True, by_value=True
+    )
     return Examined(audited, run_checks(audited, READING_CHECKS))
 
 

@@ -129,10 +129,16 @@ def mask_encoding(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> 
             " as 1, that of 8 bits mostly as 255",
             advice="save all masks in one format",
         )
+    # A few masks in another format do not hide what the others are.
+    plain = [i for i, f in enumerate(facts) if f.mask_dtype == "uint8" and f.palette is None]
+    if 2 * len(plain) > len(facts) and look_smeared(
+        [masks[i] for i in plain], [facts[i] for i in plain]
+    ):
+        levels = sorted({value for i in plain for value in facts[i].mask_counts or ()})
+        return MaskEncoding(tuple(levels), "uint8", smeared=True, regions=regions)
     dtype = str(np.result_type(*dtypes))
     palette = _common_palette(facts) if dtype == "uint8" else None
-    smeared = dtype == "uint8" and palette is None and look_smeared(masks, facts)
-    return MaskEncoding(values, dtype, palette, smeared, regions)
+    return MaskEncoding(values, dtype, palette, regions=regions)
 
 
 def _fill_regions(values: Sequence[int], facts: Sequence[ImageFacts]) -> bool:

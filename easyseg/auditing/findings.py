@@ -277,7 +277,8 @@ class AuditReport:
 
     def to_json(self) -> str:
         """Return `to_dict` as indented JSON."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")  # odd bytes of file names
 
     def write_html(self, path: str | os.PathLike[str]) -> Path:
         """Write the report as one HTML file with thumbnails of the evidence.

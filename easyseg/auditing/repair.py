@@ -296,4 +296,11 @@ def _label_names(table: AuditTable) -> list[str]:
 def _absolute(source: object) -> str:
     if not isinstance(source, Path):
         raise DataError("repairs need tables of files; save images and masks that are in memory")
-    return source.absolute().as_posix()
+    name = source.absolute().as_posix()
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{name!a}: a CSV cannot hold this name, which is no UTF-8: rename the file"
+        ) from None
+    return name

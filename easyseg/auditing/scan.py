@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from easyseg.auditing.duplicates import content_digest, look_at
 from easyseg.auditing.encoding import told_by_colour
@@ -280,17 +280,18 @@ def _problem(part: Part, source: ImageSource, error: DataError) -> Problem:
     """Say of what kind a reader's error is."""
     text, cause = error.problems[0], error.__cause__
     kind: ProblemKind = "values" if cause is None else "unreadable"
-    if isinstance(cause, Image.DecompressionBombError):
-        kind = "bomb"
-    elif cause is not None and "truncated" in str(cause).lower():
-        kind = "truncated"
-    elif isinstance(source, Path):
+    if isinstance(source, Path):
         try:
             if not source.stat().st_size:
-                kind = "empty"
                 text = f"{describe(source)}: the file is empty (0 bytes): replace it"
+                return Problem(part, "empty", text)
         except OSError:
-            kind = "missing"
+            return Problem(part, "missing", text)
+    if isinstance(cause, Image.DecompressionBombError):
+        kind = "bomb"
+    # Pillow names a file that it does not know at all, and a folder may be called so.
+    elif not isinstance(cause, UnidentifiedImageError) and "truncated" in str(cause).lower():
+        kind = "truncated"
     return Problem(part, kind, text)
 
 

@@ -3,6 +3,8 @@
 All masks of a set are judged together. They are smeared if
 
 * two ends hold nearly all pixels: `ENDS_HOLD` of them lie within `NEAR_END` levels of 0 or of 255;
+* two levels hold most of them: `LEVELS_HOLD`, the commonest of either half; dark pictures have
+  many dark levels;
 * there are several levels, `LEAST_LEVELS`, or one more than two if a mask is a JPEG;
 * no third level has insides, as a class has: in less than `INSIDES` of a level's pixels are all
   neighbours equal (the two are the levels of either half that have most of them, since JPEG may
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["look_smeared"]
 
 ENDS_HOLD = 0.9
+LEVELS_HOLD = 0.6
 LEAST_LEVELS = 5
 INSIDES = 0.3
 LEADING = 0.5
@@ -57,6 +60,8 @@ def look_smeared(masks: Sequence[ImageSource], facts: Sequence[ImageFacts]) -> b
         return False
     low, high = int(counts[: NEAR_END + 1].sum()), int(counts[255 - NEAR_END :].sum())
     if not (low and high and low + high >= ENDS_HOLD * counts.sum()):
+        return False
+    if counts[:128].max() + counts[128:].max() < LEVELS_HOLD * counts.sum():
         return False
     order = sorted(range(len(facts)), key=lambda i: -len(facts[i].mask_counts or ()))
     looks: list[_Look] = []

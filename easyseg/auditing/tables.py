@@ -15,10 +15,11 @@ from easyseg.auditing.encoding import black_and_white, mask_encoding
 from easyseg.auditing.facts import ImageFacts, Part
 from easyseg.auditing.findings import Evidence
 from easyseg.auditing.scan import MOST_VALUES, scan
+from easyseg.auditing.smears import look_smeared
 from easyseg.data.colours import GREY
 from easyseg.data.io import ImageSource, describe
 from easyseg.data.label_map import LabelMap
-from easyseg.data.label_rules import NEAR_END, Classes, RawValue
+from easyseg.data.label_rules import NEAR_END, SMEARED_VALUES, Classes, RawValue
 from easyseg.data.pairing import SizeMatch, size_match
 from easyseg.data.table import CellProblem, Groups, Samples, read_samples
 from easyseg.errors import DataError
@@ -31,6 +32,7 @@ __all__ = [
     "read_tables",
     "understand",
     "with_facts",
+    "with_smears",
 ]
 
 # A picture has hundreds of colours, a mask a handful, a JPEG'd mask some dozens. An image of fewer
@@ -203,7 +205,9 @@ class Audited:
         label_map: The label map of the training masks; None if they have none.
         label_problems: Why there is none.
         named: Whether the user named the classes.
-        told: Whether the user did, or named the value that is ignored.
+        told: Whether the user said what values mean: their names by value, or which is ignored.
+        by_value: Whether the names are by value; a list of names does not say what 255 is, nor
+            which side is the background.
     """
 
     tables: tuple[AuditTable, ...]
@@ -211,6 +215,7 @@ class Audited:
     label_problems: tuple[LabelProblem, ...]
     named: bool
     told: bool
+    by_value: bool
 
     @property
     def train(self) -> AuditTable:
@@ -375,8 +380,30 @@ def understand(
         label_map = encoding.label_map(
             problem_type=problem_type, classes=classes, ignore_index=ignore_index
         )
+        label_map = with_smears(label_map, tables[1:])
     except DataError as error:
         remedy = error.advice or _SAY_WHAT_VALUES_MEAN
         problems = tuple(LabelProblem(found, remedy) for found in error.problems)
-    named = classes is not None
-    return Audited(tables, label_map, problems, named, named or ignore_index is not None)
+    by_value = isinstance(classes, Mapping)
+    told = by_value or ignore_index is not None
+    return Audited(tables, label_map, problems, classes is not None, told, by_value)
+
+
+def with_smears(label_map: LabelMap, tables: Iterable[AuditTable]) -> LabelMap:
+    """Return a label map that also reads smeared masks, where a table holds some.
+
+    Clean masks of 0 and 255 are read as before.
+
+    Args:
+        label_map: The label map of other masks.
+        tables: Tables that it is to read.
+    """
+    plain = label_map.dtype == "uint8" and label_map.palette is None and label_map.ignore is None
+    if not plain or label_map.smeared or sorted(label_map.values) != [*SMEARED_VALUES]:
+        return label_map
+    for table in tables:
+        masks = table.class_masks
+        strange = any(label_map.unknown_values(seen.fact.mask_counts or ()) for seen in masks)
+        if strange and look_smeared([seen.mask for seen in masks], [seen.fact for seen in masks]):
+            return replace(label_map, smeared=True)
+    return label_map

@@ -38,6 +38,11 @@ def mask_numbers(
         )
     if pixels.size == 0:
         raise DataError(f"{where}: has no pixels")
+    if pixels.ndim == 3 and pixels.shape[2] == 2 and _is_one_hot(pixels):
+        raise DataError(
+            f"{where}: of its two channels one is 1 and the other 0, as in one-hot masks; expected"
+            " class ids: save the channel's number, mask.argmax(axis=2)"
+        )
     if pixels.ndim == 2 or pixels.shape[2] <= 2:
         numbers = whole = _whole_numbers(pixels if pixels.ndim == 2 else pixels[..., 0], where)
         told = colour
@@ -53,6 +58,11 @@ def mask_numbers(
                 " save it as grey values"
             )
     return (numbers.copy() if np.may_share_memory(numbers, pixels) else numbers), told
+
+
+def _is_one_hot(pixels: np.ndarray) -> bool:
+    """Return whether in each pixel one channel is 1 and the others 0, now this one, now that."""
+    return bool((pixels.sum(axis=2) == 1).all() and (pixels == 1).any(axis=(0, 1)).all())
 
 
 def _of_channels(pixels: np.ndarray, colour: bool, where: str) -> tuple[np.ndarray, bool]:

@@ -95,14 +95,14 @@ def expert_choices(segmentor: SemanticSegmentor, data: Any) -> list[BlockChoices
 
     model = segmentor._fitted()
     layers = list(gated_layers(model).values())
-    samples = read_labelled(
+    samples, labels = read_labelled(
         data,
         model.label_map,
         image=segmentor.image,
         label=segmentor.label,
         data_root=segmentor.data_root,
     )
-    images = TrainingSet(samples, preprocess_of(model.plan), model.label_map, (), seed=0)
+    images = TrainingSet(samples, preprocess_of(model.plan), labels, (), seed=0)
     background = background_of(model.label_map, model.plan.problem_type)
     shown: list[list[np.ndarray]] = [[] for _ in layers]
     chosen: list[list[np.ndarray]] = [[] for _ in layers]

@@ -410,7 +410,7 @@ def audited(counts, label_map, border=None):
     samples = read_samples(pd.DataFrame({"image": [np.zeros((1, 1))], "label": [np.zeros((1, 1))]}))
     samples = samples.take([0] * len(facts))
     table = AuditTable("train", samples, facts, (), tuple(range(len(facts))))
-    return Audited((table,), label_map, (), named=False, told=False)
+    return Audited((table,), label_map, (), named=False, told=False, by_value=False)
 
 
 @given(
@@ -739,7 +739,11 @@ def test_a_slip_in_one_mask_does_not_make_the_foreground_ignored(tmp_path):
     assert "mask_3.png" in error.found
     assert any("mask_3.png" in line for line in fit_refuses(table))
     assert "mixed-encodings" not in checks(audit_of(table, ignore_index=255))
-    both = spoilt(spoilt(write_set(tmp_path / "b", PAIRS), 3, slip), 4, slip)
+
+    def object_of_1(values):
+        values[5:25, 5:25] = 1
+
+    both = spoilt(spoilt(write_set(tmp_path / "b", PAIRS), 3, object_of_1), 4, object_of_1)
     assert "mixed-encodings" not in checks(audit_of(both))
 
 

@@ -138,6 +138,21 @@ def test_evaluate_wants_the_encoding_of_the_model(tables, fitted, tmp_path):
         fitted[3].evaluate(colours)
 
 
+def test_a_model_of_clean_masks_is_scored_on_jpegs(tmp_path, caplog):
+    table = make_table(tmp_path / "set", 5)
+    segmentor = fit(table, tmp_path / "run")
+    assert not segmentor.label_map_.smeared
+    clean = segmentor.evaluate(table)
+    for name in table["label"]:
+        Image.open(name).save(name.replace(".png", ".jpg"), quality=90)
+    smeared = table.assign(label=table["label"].str.replace(".png", ".jpg"))
+    with caplog.at_level(logging.WARNING, logger="easyseg"):
+        scores = segmentor.evaluate(smeared)
+    assert scores == pytest.approx(clean, abs=0.02)
+    assert "5 of 5 masks hold shades between 0 and 255" in caplog.text
+    assert not segmentor.label_map_.smeared
+
+
 @pytest.mark.parametrize("quality", [75, 85, 95])
 def test_binary_masks_saved_as_jpeg_train_with_a_warning(quality, tmp_path, caplog):
     table = make_table(tmp_path / "set", 5)

@@ -30,6 +30,7 @@ from easyseg.auditing.checks.encodings import check_encodings
 from easyseg.auditing.checks.files import check_cells, check_files
 from easyseg.auditing.checks.groups import check_groups
 from easyseg.auditing.checks.ignored import check_ignored, check_ignored_foreground
+from easyseg.auditing.checks.instances import check_instances
 from easyseg.auditing.checks.inverted import check_inverted, check_inverted_masks
 from easyseg.auditing.checks.lone_values import check_lone_values
 from easyseg.auditing.checks.orientations import check_orientations
@@ -59,6 +60,7 @@ READING_CHECKS: tuple[Check, ...] = (
     check_many_values,
     check_unknown_values,
     check_ignored_foreground,
+    check_smeared,
 )
 """Whether a table can be read, and scored, by a label map that is there."""
 
@@ -69,11 +71,11 @@ CHECKS: tuple[Check, ...] = (
     check_mixed_encodings,
     check_two_codings,
     check_soft_masks,
+    check_instances,
     check_duplicates,
     check_near_duplicates,
     check_shared_masks,
     check_groups,
-    check_smeared,
     check_lossy,
     check_blended_colours,
     check_palettes,

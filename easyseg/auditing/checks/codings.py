@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from easyseg.auditing.encoding import black_and_white
@@ -14,8 +15,12 @@ from easyseg.data.label_rules import some
 # gaps are between classes.
 _FAR_TIMES = 10
 # So many masks of 0 and 255 are not believed to hold the background and ignored pixels alone, where
-# one mask holds the foreground.
+# the foreground beside them is no more than slips: of so small a share of the pixels of 255.
 _MANY_WHITES = 5
+_SLIPS = 0.005
+# So few masks that hold ids and 255, of those that hold the one or the other, do not tell them
+# from two codings.
+_HARDLY_BOTH = 0.1
 
 
 def check_mixed_bits(audited: Audited) -> Iterator[Finding]:
@@ -53,44 +58,57 @@ def check_mixed_bits(audited: Audited) -> Iterator[Finding]:
 
 
 def check_mixed_encodings(audited: Audited) -> Iterator[Finding]:
-    """Yield an error for sets in which some masks hold 0 and 1, others 0 and 255, and none both.
+    """Yield an error for sets in which some masks hold ids, others 0 and 255, and none both.
 
-    255 after consecutive ids is read as ignored. Where no mask shows 1 beside 255, it is as likely
-    that two people saved the foreground in two ways; where a single one does, that a few of its
-    pixels were spoilt. Where no training mask holds 255, those of other tables that do are of
-    unknown values.
+    255 after consecutive ids is read as ignored. Where no mask shows an id beside 255, or hardly
+    one, it is as likely that two people saved the foreground in two ways; where the ids are a few
+    pixels, that those were spoilt. Where no training mask holds 255, those of other tables that do
+    are of unknown values.
     """
     label_map = audited.label_map
-    if audited.told or label_map is None:
+    if audited.told or label_map is None or label_map.coloured:
         return
-    if label_map.values != (0, 1) or label_map.ignore != IGNORE:
+    if label_map.values[0] != 0 or label_map.ignore != IGNORE:
         return
-    both, ones, whites = [], [], []
+    both: list[Seen] = []
+    ones: list[Seen] = []
+    whites: list[Seen] = []
+    pixels: Counter[bool] = Counter()
     for seen in audited.masks():
-        values = set(seen.fact.mask_counts or ())
-        if {1, IGNORE} <= values:
-            both.append(seen)
-        elif 1 in values:
-            ones.append(seen)
-        elif IGNORE in values:
-            whites.append(seen)
-    if len(both) == 1 and not ones and len(whites) >= _MANY_WHITES:
+        counts = seen.fact.mask_counts or {}
+        ids = counts.keys() - {0, IGNORE}
+        kind = (both if IGNORE in counts else ones) if ids else whites
+        if ids or IGNORE in counts:
+            kind.append(seen)
+        pixels[True] += counts.get(IGNORE, 0)
+        pixels[False] += sum(counts[value] for value in ids)
+    binary = label_map.binary
+    slips = not ones and pixels[False] <= _SLIPS * pixels[True]
+    apart = min(len(ones), len(whites))
+    if binary and both and slips and len(whites) >= _MANY_WHITES:
+        named = f"{both[0].label}{', ...' if len(both) > 1 else ''}"
         yield Finding(
             Severity.ERROR,
             "mixed-encodings",
-            f"{len(whites)} masks hold 0 and {IGNORE}, a single one 1 beside {IGNORE}"
-            f" ({both[0].label}): is {IGNORE} the foreground, and 1 a slip, or is it ignored?",
-            f"correct that mask; or, if {IGNORE} is ignored, say ignore_index={IGNORE}",
+            f"{len(whites)} masks hold 0 and {IGNORE}, {_a_single_one(len(both))} 1 beside"
+            f" {IGNORE}, a few pixels ({named}): is {IGNORE} the foreground, and 1 a slip, or is it"
+            " ignored?",
+            f"correct {'that mask' if len(both) == 1 else 'these masks'}; or, if {IGNORE} is"
+            f" ignored, say ignore_index={IGNORE}",
             tuple(seen.evidence("label") for seen in both),
         )
-    elif ones and whites and not both:
+    elif apart >= (1 if binary and not both else _MANY_WHITES) and (
+        len(both) <= _HARDLY_BOTH * apart
+    ):
         fewer = min(ones, whites, key=len)
-        others = f"0 and {1 if fewer is whites else IGNORE}"
+        low = "0 and 1" if binary else "ids"
+        others = low if fewer is whites else f"0 and {IGNORE}"
         yield Finding(
             Severity.ERROR,
             "mixed-encodings",
-            f"masks of 0 and 1 ({len(ones)}) beside masks of 0 and {IGNORE} ({len(whites)}), none"
-            " of both: the foreground seems to be coded in two ways",
+            f"masks of {low} ({len(ones)}) beside masks of 0 and {IGNORE} ({len(whites)}),"
+            f" {'hardly one' if both else 'none'} of both: the foreground seems to be coded in two"
+            " ways",
             f"save all masks in one way; if {IGNORE} is ignored, say ignore_index={IGNORE}",
             tuple(
                 seen.evidence(
@@ -103,11 +121,15 @@ def check_mixed_encodings(audited: Audited) -> Iterator[Finding]:
         )
 
 
+def _a_single_one(count: int) -> str:
+    return "a single one" if count == 1 else f"{count} others"
+
+
 def check_two_codings(audited: Audited) -> Iterator[Finding]:
     """Yield a warning for masks of two kinds which share no value but the background.
 
-    They hold equally many values, and are saved in different modes, or the values of one kind are
-    1, 2, ... and those of the other far above: the same classes seem to be coded in two ways.
+    They are saved in different modes, or hold equally many values, those of one kind 1, 2, ... and
+    those of the other far above: the same classes seem to be coded in two ways.
     """
     label_map = audited.label_map
     if label_map is None or label_map.smeared or audited.named or label_map.values == (0, 1):
@@ -124,7 +146,7 @@ def check_two_codings(audited: Audited) -> Iterator[Finding]:
     (one, low), (other, high) = sorted(kinds, key=lambda kind: min(kind[1]))
     modes = [{seen.fact.mask_mode for seen in masks} for masks in (one, other)]
     far = low == set(range(1, len(low) + 1)) and min(high) >= _FAR_TIMES * max(low)
-    if len(low) != len(high) or not (far or modes[0].isdisjoint(modes[1])):
+    if not (modes[0].isdisjoint(modes[1]) or (far and len(low) == len(high))):
         return
     fewer = min(one, other, key=len)
     words = [some(sorted(values), label_map.dtype) for values in (low, high)]
@@ -165,7 +187,7 @@ def check_palettes(audited: Audited) -> Iterator[Finding]:
             "mixed-palettes",
             f"the palettes of {len(found)} masks differ, or are mixed with masks coded in colours:"
             " the same index is not the same class",
-            "nothing: classes are told by colour, and predictions are RGB; better, save all masks"
-            " in one way",
+            "nothing, if each colour is a class: they are told by colour, and predictions are RGB;"
+            " if an index is one class whatever its colour, save all masks with one palette",
             found,
         )

@@ -18,8 +18,13 @@ def check_empty_masks(audited: Audited) -> Iterator[Finding]:
     label_map = audited.label_map
     if label_map is None:
         return
+    strange = {(seen.table.name, seen.position) for seen, _ in audited.misfits()}
     for table in audited.tables:
-        found = ((seen, audited.by_class(seen.fact.mask_counts)) for seen in audited.masks(table))
+        found = (
+            (seen, audited.by_class(seen.fact.mask_counts))
+            for seen in audited.masks(table)
+            if (table.name, seen.position) not in strange
+        )
         masks = [(seen, counts) for seen, counts in found if counts]  # of others, others speak
         held = [(seen, {i for i in counts if i != IGNORE}) for seen, counts in masks]
         empty = [seen for seen, ids in held if ids <= {0}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from easyseg.auditing.findings import Finding, Severity
@@ -25,7 +26,15 @@ def check_groups(audited: Audited) -> Iterator[Finding]:
         f" films: {guess.pattern}",
         "if images of one group are alike, split by it: fit(..., groups=...)",
     )
-    split = {group for group, names in tables.items() if len(names) > 1}
+    # Names that only number the images of each table start anew in each of them.
+    sizes = Counter(
+        (seen.table.name, group) for seen, group in zip(everyone, guess.labels, strict=True)
+    )
+    split = {
+        group
+        for group, names in tables.items()
+        if len(names) > 1 and any(sizes[name, group] > 1 for name in names)
+    }
     if split:
         yield Finding(
             Severity.WARNING,

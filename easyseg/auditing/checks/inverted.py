@@ -21,7 +21,7 @@ _USUAL_SHARE = 0.25
 def check_inverted(audited: Audited) -> Iterator[Finding]:
     """Yield a warning if the class with id 1 fills most of the pictures and of their borders."""
     label_map = audited.label_map
-    if label_map is None or not label_map.binary or audited.named:
+    if label_map is None or not label_map.binary or audited.by_value:
         return
     masks = audited.train_masks()
     pixels = sum((counts for _, counts in masks), Counter[int]())

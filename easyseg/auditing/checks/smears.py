@@ -29,6 +29,8 @@ def check_smeared(audited: Audited) -> Iterator[Finding]:
     strange = {(seen.table.name, seen.position) for seen, _ in audited.misfits()}
     masks = [seen for seen in audited.masks() if (seen.table.name, seen.position) not in strange]
     smeared = [seen for seen in masks if set(seen.fact.mask_counts or ()) - {low, high}]
+    if not smeared:
+        return
     levels = len({value for seen in masks for value in seen.fact.mask_counts or ()})
     lossy = sum(seen.fact.lossy for seen in smeared)
     yield Finding(
