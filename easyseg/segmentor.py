@@ -818,7 +818,7 @@ class SemanticSegmentor:
         if tuning_data is None and not 0 < holdout_frac < 1:
             raise OptionError(f"holdout_frac is {holdout_frac}, expected a share between 0 and 1")
         from easyseg.preparation import prepare
-        from easyseg.training.probe import measure_costs
+        from easyseg.training.probe import measure_costs, reset_peak
 
         probe = None
         # Of several processes each would measure other costs, and plan another fit.
@@ -826,6 +826,8 @@ class SemanticSegmentor:
             device = _device(hardware.accelerator, index)
             # On a CPU they take its cores.
             beside = 0 if hardware.accelerator == "cpu" else workers
+            if hardware.accelerator == "cpu":
+                reset_peak(device)  # of an earlier fit in this process
             probe = partial(measure_costs, device=device, seed=seed, clock=clock, workers=beside)
         with reporter.progress("reading the data, planning", None) as advance:
             return prepare(

@@ -33,7 +33,7 @@ from easyseg.ranks import Ranks
 from easyseg.training.gpu_memory import explained_shortage
 from easyseg.training.module import new_optimizer, training_loss
 
-__all__ = ["PROBED_FROM_SECONDS", "measure_costs"]
+__all__ = ["PROBED_FROM_SECONDS", "measure_costs", "reset_peak"]
 
 # Below it a probe would take more of the time than it is worth.
 PROBED_FROM_SECONDS = 60.0
@@ -97,8 +97,8 @@ def _measure(
     plan = prepared.plan
     if plan.backbone.weights == "pretrained":
         find_weights(get_spec(plan.backbone.name))  # A download is no part of building.
-    reset = _reset_peak(device)
-    before = _peak_gb(device)
+    before = _peak_gb(device)  # What reading the data took, since the count began.
+    reset = reset_peak(device)
     forked = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=forked), keep_freed_memory():
         started, before_probe = time.monotonic(), clock.elapsed()
@@ -114,11 +114,13 @@ def _measure(
         image = _image_seconds(prepared, network, device, seed, end + steps.loading)
     peak = _peak_gb(device)
     memory = None
-    # Without a step its memory is not known; nor if this process has held more before.
+    # Without a step its memory is not known; nor if this process has held more before, where the
+    # count cannot begin anew.
     if steps.taken and before is not None and peak is not None and (reset or peak > before):
         memory = peak if device.type == "cuda" else _GROWTH * peak
         if device.type == "cpu":
             memory += sum(min(KEPT_BYTES, size) for size in _kept_bytes(prepared)) / 1e9
+            memory = max(memory, before)
     # Without a limit a fit is planned with a probe, and goes without one itself.
     before_training = before_probe if clock.limit is None else clock.elapsed()
     reading = steps.reading * prepared.fingerprint.num_images
@@ -344,15 +346,22 @@ def _kept_bytes(prepared: Prepared) -> tuple[int, int]:
     )
 
 
-def _reset_peak(device: torch.device) -> bool:
-    """Let the count of the most memory start anew; return whether that could be done."""
+def reset_peak(device: torch.device) -> bool:
+    """Let the count of the most memory start anew.
+
+    Args:
+        device: The GPU whose memory is meant, or the CPU for that of this process.
+
+    Returns:
+        Whether that could be done: for a process it needs Linux.
+    """
     if device.type == "cuda":
         torch.cuda.init()  # The next call does not wake a GPU, and fails while it sleeps.
         torch.cuda.reset_peak_memory_stats(device)
         return True
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:  # no Linux, or one that does not allow it
+    except OSError:
         return False
     return True
 

@@ -94,7 +94,7 @@ def test_the_probe_is_part_of_a_fit_with_a_limit_only(draft, monkeypatch):
 
 def test_memory_is_unknown_where_the_process_has_held_more_before(draft, monkeypatch):
     monkeypatch.setattr(probe, "_peak_gb", lambda device: 1.0)
-    monkeypatch.setattr(probe, "_reset_peak", lambda device: False)
+    monkeypatch.setattr(probe, "reset_peak", lambda device: False)
     plan = draft(probe=lambda first: measure_costs(first, CPU, 0, clock())).plan
     assert plan.estimate.memory_gb is None
     assert "GB" not in str(plan.estimate)
@@ -151,6 +151,13 @@ def test_a_second_plan_of_a_process_knows_its_memory_too(draft):
     measure = partial(measure_costs, device=CPU, seed=0, clock=clock())
     plans = [draft(probe=measure).plan for _ in range(2)]
     assert all(plan.estimate.memory_gb for plan in plans)
+
+
+def test_what_reading_the_data_took_is_part_of_a_fit(draft, monkeypatch):
+    peaks = iter([50.0, 1.0])  # before the probe, and after it
+    monkeypatch.setattr(probe, "reset_peak", lambda device: True)
+    monkeypatch.setattr(probe, "_peak_gb", lambda device: next(peaks))
+    assert measure_costs(draft(), CPU, 0, clock()).memory_gb == 50.0
 
 
 def test_a_precision_without_hardware_is_timed_as_it_is_trained(draft, monkeypatch):
