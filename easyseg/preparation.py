@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -285,12 +284,10 @@ def prepare(
     )
     # Without a limit there is nothing to say of a fit that keeps frozen features: no step is timed.
     if probe is not None and not (prepared.plan.train.prefix_cache and time_limit is None):
-        started = time.monotonic()
         costs = probe(prepared)
         draft, prepared = prepared, replace(prepared, plan=decided(costs=costs), costs=costs)
         if _steps_differ(draft.plan, prepared.plan):
-            spent = time.monotonic() - started
-            costs = probe(prepared, spent=spent).completed(costs)
+            costs = probe(prepared, spent=costs.took).completed(costs)
             prepared = replace(prepared, plan=decided(costs=costs), costs=costs)
     return prepared.validating_fewer(_presence(validation_facts, label_map), seed)
 

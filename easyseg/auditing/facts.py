@@ -68,7 +68,7 @@ class ImageFacts:
         covering: How many of them, the most frequent ones, cover 95 % of its pixels.
         border_counts: Pixels of each raw value on the frame of the mask, one pixel wide.
         orientations: EXIF orientations of image and mask, 1 (upright) to 8.
-        pages: Number of pages or frames of the image's and of the mask's file (TIFF and GIF).
+        pages: Number of pages or frames of the image's and of the mask's file (TIFF, GIF, WebP).
         grey: Whether all three channels of the image are the same.
         constant: Whether the image is of one colour.
         levels: Smallest and largest 8-bit value of the image.

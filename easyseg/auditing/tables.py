@@ -7,6 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -249,6 +250,7 @@ class Audited:
         label_map = self.label_map
         if label_map is None:
             return []
+        exact = replace(label_map, smeared=False)
         found = []
         for table in self.tables:
             if table.name == "train" and not label_map.smeared:
@@ -259,10 +261,35 @@ class Audited:
                 values, dtype = seen.fact.mask_counts or (), seen.fact.mask_dtype or label_map.dtype
                 if label_map.smeared and seen.fact.lossy and dtype == "uint8" and not dim:
                     continue  # dark levels in a row are what JPEG leaves of an object at the rim
-                line = label_map.misfit(values, dtype, seen.fact.palette, seen.label, dim=dim)
+                reader = label_map if table.name not in self._exact_tables else exact
+                line = reader.misfit(values, dtype, seen.fact.palette, seen.label, dim=dim)
                 if line is not None:
                     found.append((seen, line))
         return found
+
+    @cached_property
+    def _exact_tables(self) -> frozenset[str]:
+        """The other tables whose masks hold middle shades and are not smeared, as the map has it.
+
+        It would read any third value as one of its two.
+        """
+        if self.label_map is None or not self.label_map.smeared:
+            return frozenset()
+        found = set()
+        for table in self.tables:
+            if table.name == "train":
+                continue
+            masks = [
+                seen
+                for seen in table.class_masks
+                if seen.fact.mask_dtype == "uint8" and not (seen.fact.palette or seen.fact.lossy)
+            ]
+            values = {value for seen in masks for value in seen.fact.mask_counts or ()}
+            if any(NEAR_END < value < 255 - NEAR_END for value in values) and not look_smeared(
+                [seen.mask for seen in masks], [seen.fact for seen in masks]
+            ):
+                found.add(table.name)
+        return frozenset(found)
 
     def train_masks(self) -> list[tuple[Seen, Counter[int]]]:
         """Return the training samples whose labels are masks, with their pixels by class id."""

@@ -54,7 +54,7 @@ _MASK_MODES = frozenset({"1", "L", "P", "PA", "I", "F", "LA", "RGB", "RGBA", "RG
 _LOSSY_FORMATS = ("JPEG", "MPO")
 # How far the channels of a grey pixel differ at most where a lossy file kept them as colours.
 _GREY_SPREAD = 8
-_PAGED_FORMATS = ("TIFF", "GIF")
+_PAGED_FORMATS = ("TIFF", "GIF", "WEBP")
 _UNPAGED_NAMES = (".png", ".jpg", ".jpeg")  # not worth opening once more
 _ARRAY_NAMES = (".npy", ".npz")
 _WEBP_HEADER = 4096  # bytes: chunks of metadata may come before the pixels

@@ -56,6 +56,8 @@ class Costs:
         reading: Seconds of reading all training images for the first time, where they stay in
             memory then.
         step_is_bound: Whether steps are shorter than that, as features are kept.
+        step_is_guess: Whether there was no time for a step, so that it is guessed.
+        took: Seconds that measuring this took.
     """
 
     step: float | None
@@ -65,12 +67,15 @@ class Costs:
     memory_gb: float | None
     reading: float = 0.0
     step_is_bound: bool = False
+    step_is_guess: bool = False
+    took: float = 0.0
 
     def completed(self, first: Costs) -> Costs:
         """Return these costs of a second plan, with what they leave open from those of the first.
 
         It may need no more memory than the first has left, and none of its steps is timed where
-        features of the frozen part are kept; without them steps are longer.
+        features of the frozen part are kept; without them steps are longer. A step that was timed
+        tells more than a guess.
 
         Args:
             first: What the probe of the first plan measured.
@@ -78,6 +83,8 @@ class Costs:
         costs = replace(self, memory_gb=self.memory_gb or first.memory_gb)
         if self.step is None:
             costs = replace(costs, step=first.step, reading=first.reading, step_is_bound=True)
+        elif self.step_is_guess and not first.step_is_guess:
+            costs = replace(costs, step=first.step, step_is_guess=False)
         return costs
 
     def seconds(self, steps: int, steps_an_epoch: int, validation_images: int) -> float:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = ["BF16_CAPABILITY", "Gpu", "describe_gpus"]
@@ -62,18 +63,31 @@ def describe_gpus(indices: Sequence[int]) -> tuple[Gpu, ...]:
     import torch
 
     if not torch.cuda.is_initialized():
-        found = _ask_nvidia_smi(indices) or _ask_another_process(indices)
+        variables = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+        found = _ask(tuple(indices), tuple(os.environ.get(name, "") for name in variables))
         if found is not None:
             return found
     properties = [torch.cuda.get_device_properties(index) for index in indices]
     return tuple(_gpu(one.name, one.total_memory, one.major, one.minor) for one in properties)
 
 
+@lru_cache
+def _ask(indices: tuple[int, ...], variables: tuple[str, str]) -> tuple[Gpu, ...] | None:
+    """Ask from outside, once: it may take seconds.
+
+    Args:
+        indices: The GPUs.
+        variables: What the environment says of them, by which the answer differs.
+    """
+    visible, order = variables
+    return _ask_nvidia_smi(indices, visible, order) or _ask_another_process(indices)
+
+
 def _gpu(name: str, memory: int, major: int, minor: int) -> Gpu:
     return Gpu(name, memory / 2**30, (major, minor))
 
 
-def _ask_nvidia_smi(indices: Sequence[int]) -> tuple[Gpu, ...] | None:
+def _ask_nvidia_smi(indices: Sequence[int], visible: str, order: str) -> tuple[Gpu, ...] | None:
     """Ask the driver's tool; None where it is missing, or its order may be another one than CUDA's.
 
     It counts by the slot, CUDA by speed unless ``CUDA_DEVICE_ORDER`` says otherwise: that matters
@@ -90,9 +104,9 @@ def _ask_nvidia_smi(indices: Sequence[int]) -> tuple[Gpu, ...] | None:
             cards[uuid] = Gpu(name, float(megabytes) / 1024, (major, minor))
         if len(set(cards.values())) == 1:
             return (*cards.values(),)[:1] * len(indices)
-        visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
-        places = [visible[index] if any(visible) else str(index) for index in indices]
-        if os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" and all(map(str.isdigit, places)):
+        parts = [part.strip() for part in visible.split(",")]
+        places = [parts[index] if any(parts) else str(index) for index in indices]
+        if order == "PCI_BUS_ID" and all(map(str.isdigit, places)):
             return tuple((*cards.values(),)[int(place)] for place in places)
         named = [[card for uuid, card in cards.items() if uuid.startswith(p)] for p in places]
         return tuple(one for (one,) in named)

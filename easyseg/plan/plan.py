@@ -131,8 +131,14 @@ class Plan:
         return top | {f"{room}.{name}": getattr(getattr(self, room), name) for room, name in parts}
 
     def digest(self) -> str:
-        """Return a short hash of all values: equal plans have equal ones."""
-        return hashlib.sha256(json.dumps(self.values()).encode()).hexdigest()[:16]
+        """Return a short hash of all values: equal plans have equal ones.
+
+        Raises:
+            OptionError: If a value is not possible.
+        """
+        values = self.values()
+        values |= {key: parse(key, values[key], where="plan") for key in DOMAINS}
+        return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types: nested sections, tuples as lists; any estimate."""
@@ -215,8 +221,12 @@ class Plan:
         """Return the estimate in words; empty if there is none."""
         if self.estimate is None:
             return ""
-        if self.estimate.plan != self.digest():
-            return "expected: not known, for the plan was edited; plan(plan=...) measures anew"
+        try:
+            known = self.estimate.plan == self.digest()
+        except OptionError:
+            known = False
+        if not known:
+            return "expected: not known, another plan was measured; plan(plan=...) may measure it"
         return f"expected: {self.estimate} on {self.estimate.machine}"
 
     def __rich__(self) -> Table:

@@ -73,8 +73,8 @@ def measure_costs(
         clock: The time budget of the fit.
         workers: Loader processes of the fit which read the next images while an accelerator
             computes.
-        spent: Seconds that the probe of an earlier draft took: both together keep within the share
-            of the limit.
+        spent: Seconds that the probe of an earlier draft took: on a CPU both together keep within
+            the share of the limit.
 
     Returns:
         The costs.
@@ -112,6 +112,7 @@ def _measure(
         if not plan.train.prefix_cache:
             steps = _measure_steps(prepared, network, device, seed, end, workers)
         image = _image_seconds(prepared, network, device, seed, end + steps.loading)
+    took = time.monotonic() - started
     peak = _peak_gb(device)
     memory = None
     # Without a step its memory is not known; nor if this process has held more before, where the
@@ -124,7 +125,12 @@ def _measure(
     # Without a limit a fit is planned with a probe, and goes without one itself.
     before_training = before_probe if clock.limit is None else clock.elapsed()
     reading = steps.reading * prepared.fingerprint.num_images
-    return Costs(steps.seconds, image, build, before_training, memory, reading)
+    guessed = steps.seconds is not None and not steps.taken
+    return Costs(
+        *(steps.seconds, image, build, before_training, memory, reading),
+        step_is_guess=guessed,
+        took=took,
+    )
 
 
 class _Steps(NamedTuple):
@@ -372,6 +378,11 @@ def _peak_gb(device: torch.device) -> float | None:
         return torch.cuda.max_memory_allocated(device) / 1e9
     if device.type != "cpu":
         return None
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
+    except (OSError, LookupError, ValueError):
+        pass  # no Linux
     try:
         import resource
     except ImportError:  # Windows

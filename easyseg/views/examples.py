@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from easyseg.auditing.scan import scan
+from easyseg.auditing.tables import AuditTable, with_smears
 from easyseg.data.io import read_image
 from easyseg.data.label_map import IGNORE
 from easyseg.data.table import has_column, read_samples
@@ -91,6 +93,10 @@ def find_examples(segmentor: SemanticSegmentor, data: Any, num_images: int, seed
     labelled = has_column(data, label)
     every = read_samples(data, image=image, label=label if labelled else None, data_root=root)
     samples = every.take(_choose(len(every), num_images, seed))
+    if labelled:
+        facts = scan(samples, colour=model.label_map.coloured)
+        table = AuditTable("data", samples, facts, (), tuple(range(len(samples))))
+        model = replace(model, label_map=with_smears(model.label_map, [table]))
     names, problem = model.label_map.names, model.plan.problem_type
     metric = model.plan.metric
     if not known_metrics(problem == "binary", names)[metric].of_image:

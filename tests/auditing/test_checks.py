@@ -11,7 +11,7 @@ import pytest
 from audit_gallery import SIZE, audit_of, fit_prepares, fit_refuses, scenes, spoil, write_set
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from easyseg.auditing.audit import examine_labelled
 from easyseg.auditing.checks import run_checks
@@ -616,12 +616,14 @@ def test_an_orientation_that_tells_settles_the_others(tmp_path):
     assert "size-turned-by-exif" not in checks(audit_of(table))
 
 
-def test_pages_that_are_not_read_are_said(tmp_path):
+@pytest.mark.parametrize(("suffix", "options"), [("tif", {}), ("webp", {"lossless": True})])
+def test_pages_that_are_not_read_are_said(tmp_path, suffix, options):
     table = write_set(tmp_path, PAIRS)
     for column, row in (("image", 0), ("label", 2)):
-        pages = [Image.open(table[column][row]).convert("L")] * 3
-        pages[0].save(tmp_path / f"{row}.tif", save_all=True, append_images=pages[1:])
-        table.loc[row, column] = str(tmp_path / f"{row}.tif")
+        first = Image.open(table[column][row]).convert("L")
+        file = tmp_path / f"{row}.{suffix}"
+        first.save(file, save_all=True, append_images=[ImageOps.invert(first)] * 2, **options)
+        table.loc[row, column] = str(file)
     found = {str(f.severity): f for f in audit_of(table).by_check("several-pages")}
     assert {key: [e.position for e in f.evidence] for key, f in found.items()} == {
         "note": [0],

@@ -85,8 +85,9 @@ def test_a_model_of_clean_masks_is_scored_on_smeared_ones(tmp_path):
     clean = examine_labelled(write_set(tmp_path / "b", OTHERS), labels, **columns)
     assert clean.label_map == labels
     grey = write_set(tmp_path / "c", scenes(6, seed=4, multiclass=True), lambda ids: ids * 120)
-    with pytest.raises(DataError, match="120"):
-        examine_labelled(grey, labels, **columns).refuse_errors()
+    for known in (labels, examined.label_map):  # one that has read smears takes no third class
+        with pytest.raises(DataError, match="120"):
+            examine_labelled(grey, known, **columns).refuse_errors()
 
 
 def test_an_ignored_255_is_never_a_smeared_foreground(tmp_path):
@@ -187,9 +188,12 @@ def test_half_of_the_masks_in_ids_and_half_in_black_and_white(tmp_path, multicla
     assert "hardly one of both" in only(audit_of(table, classes=named), "mixed-encodings").found
 
 
-def test_a_mask_without_any_label_is_no_other_coding(tmp_path):
-    table = write_set(tmp_path, CLASSES, lambda ids: ids)
-    changed(table, 5, lambda values: values.__setitem__(slice(None), 255))
+@pytest.mark.parametrize("multiclass", [False, True])
+def test_masks_without_any_label_are_no_other_coding(tmp_path, multiclass):
+    pairs = CLASSES if multiclass else PAIRS
+    table = write_set(tmp_path, pairs, lambda ids: ids)
+    for row in range(1, 12, 2):
+        changed(table, row, lambda values: values.__setitem__(slice(None), 255))
     report = audit_of(table)
     assert report.ok
     assert report.label_map.ignore == 255
@@ -239,6 +243,29 @@ def test_classes_that_images_lack_are_no_numbers_of_objects(tmp_path):
     assert "numbered-objects" not in checks(audit_of(write_set(tmp_path, pairs, lambda ids: ids)))
 
 
+def test_what_is_counted_from_one_end_may_be_classes(tmp_path):
+    """Layers, vertebrae: each one region, and the last ones not always in view."""
+    pairs = [(image, numbered(5 + row % 4)) for row, (image, _) in enumerate(PAIRS)]
+    assert audit_of(write_set(tmp_path / "a", pairs, lambda ids: ids)).ok
+    few = [2, 3, 4] + 9 * [8]
+    pairs = [(image, numbered(n)) for n, (image, _) in zip(few, PAIRS, strict=True)]
+    assert audit_of(write_set(tmp_path / "b", pairs, lambda ids: ids)).ok
+
+
+def test_small_objects_in_many_images_beside_large_void_borders_are_no_slips(tmp_path):
+    def bordered(ids):
+        coded = np.zeros(SIZE, np.uint8)
+        coded[:, :30] = coded[:, -30:] = 255
+        if ids[SIZE[0] // 2, SIZE[1] // 2]:
+            coded[40:44, 60:64] = 1
+        return coded
+
+    pairs = [(image, np.full(SIZE, row % 2, np.uint8)) for row, (image, _) in enumerate(PAIRS)]
+    report = audit_of(write_set(tmp_path, pairs, bordered))
+    assert report.ok
+    assert report.label_map.ignore == 255
+
+
 def test_one_hot_masks_are_no_grey_and_alpha():
     hot = np.stack([PAIRS[0][1] == 0, PAIRS[0][1] == 1], axis=-1)
     for mask in (hot, hot.astype(np.uint8), hot.astype(np.float32)):
@@ -275,6 +302,12 @@ def test_numbers_that_start_anew_in_each_table_are_no_leakage(tmp_path):
     train = named_set(tmp_path / "train", 12, lambda row: f"patient_{row + 1:03}.jpg")
     tuning = named_set(tmp_path / "val", 4, lambda row: f"patient_{row + 1:03}.jpg")
     assert "split-groups" not in checks(audit_of(train, tuning))
+
+
+def test_pairs_in_two_tables_are(tmp_path):
+    train = named_set(tmp_path / "a", 12, lambda row: f"patient_{row:03}_left.jpg")
+    tuning = named_set(tmp_path / "b", 4, lambda row: f"patient_{row:03}_right.jpg")
+    assert "split-groups" in checks(audit_of(train, tuning))
 
 
 def test_groups_of_several_images_in_two_tables_are(tmp_path):

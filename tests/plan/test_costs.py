@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -155,12 +156,28 @@ def test_an_estimate_is_not_that_of_an_edited_plan(tmp_path):
     assert plan.digest() != edited.digest() == replace(edited, reasons={}).digest()
     for one in (edited, Plan.from_dict(edited.to_dict())):
         assert str(one).endswith(
-            "expected: not known, for the plan was edited; plan(plan=...) measures anew"
+            "expected: not known, another plan was measured; plan(plan=...) may measure it"
         )
         assert "not known" in one._repr_html_()
     longer = plan_for(given=edited, costs=costs(0.7))
     assert longer.estimate.seconds > plan.estimate.seconds
     assert "not known" not in str(longer)
+
+
+def test_a_plan_with_values_of_other_types_is_shown():
+    plan = plan_for(costs=costs(0.7))
+    same = replace(plan, train=replace(plan.train, epochs=np.int64(plan.train.epochs)))
+    assert same.digest() == plan.digest()
+    odd = replace(plan, train=replace(plan.train, epochs=0))
+    assert "not known" in str(odd)
+
+
+def test_a_step_that_was_timed_wins_over_a_guess():
+    timed, guess = costs(6.0), replace(costs(9.0), step_is_guess=True)
+    assert guess.completed(timed).step == 6.0
+    assert not guess.completed(timed).step_is_guess
+    assert guess.completed(replace(timed, step_is_guess=True)).step == 9.0
+    assert costs(5.0).completed(timed).step == 5.0
 
 
 def test_an_estimate_in_words():

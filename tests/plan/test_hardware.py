@@ -15,6 +15,14 @@ from easyseg.plan import gpus
 from easyseg.plan.hardware import Hardware, detect_hardware, devices_of_notebook
 
 
+@pytest.fixture(autouse=True)
+def other_machines():
+    """Let no answer of one machine be that of another one."""
+    gpus._ask.cache_clear()
+    yield
+    gpus._ask.cache_clear()
+
+
 @pytest.fixture
 def two_gpus(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -122,6 +130,15 @@ def test_unlike_gpus_are_told_apart_as_cuda_counts_them(
         monkeypatch.setenv(key, value)
     found = detect_hardware("cuda", devices)
     assert (found.device_name, found.memory_gb) == (name, memory)
+
+
+def test_a_machine_is_asked_once(two_gpus, monkeypatch):
+    detect_hardware("cuda")
+    detect_hardware("cuda")
+    assert len(two_gpus) == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    detect_hardware("cuda")
+    assert len(two_gpus) == 2
 
 
 def test_of_unlike_gpus_the_weakest_counts(unlike_gpus, monkeypatch):

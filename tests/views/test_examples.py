@@ -91,6 +91,17 @@ def test_a_csv_with_labels_is_scored(binary, binary_table, tmp_path):
     assert all(i.truth is not None for i in find_examples(binary, tmp_path / "a.csv", 1, 0).items)
 
 
+def test_smeared_labels_are_read_as_they_are_scored(binary, binary_table, tmp_path):
+    table = binary_table.copy()
+    for letter, name in binary_table["label"].items():
+        with Image.open(name) as mask:
+            mask.save(tmp_path / f"{letter}.jpg", quality=90)
+        table.loc[letter, "label"] = str(tmp_path / f"{letter}.jpg")
+    clean, found = (find_examples(binary, each, 10, 0) for each in (binary_table, table))
+    for item, other in zip(clean.items, found.items, strict=True):
+        assert (item.truth != other.truth).mean() < 0.01
+
+
 def test_large_images_are_shown_smaller_and_scored_as_they_are(untrained, tmp_path):
     rng = np.random.default_rng(0)
     ids = np.zeros((600, 1100), np.uint8)

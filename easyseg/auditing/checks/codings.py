@@ -15,9 +15,10 @@ from easyseg.data.label_rules import some
 # gaps are between classes.
 _FAR_TIMES = 10
 # So many masks of 0 and 255 are not believed to hold the background and ignored pixels alone, where
-# the foreground beside them is no more than slips: of so small a share of the pixels of 255.
+# the foreground beside them is no more than slips: in a single mask, or in so small a share of the
+# masks and so small a share of the pixels of 255.
 _MANY_WHITES = 5
-_SLIPS = 0.005
+_SLIPPED_MASKS, _SLIPPED_PIXELS = 0.25, 0.005
 # So few masks that hold ids and 255, of those that hold the one or the other, do not tell them
 # from two codings.
 _HARDLY_BOTH = 0.1
@@ -70,6 +71,7 @@ def check_mixed_encodings(audited: Audited) -> Iterator[Finding]:
         return
     if label_map.values[0] != 0 or label_map.ignore != IGNORE:
         return
+    binary = label_map.binary
     both: list[Seen] = []
     ones: list[Seen] = []
     whites: list[Seen] = []
@@ -77,22 +79,26 @@ def check_mixed_encodings(audited: Audited) -> Iterator[Finding]:
     for seen in audited.masks():
         counts = seen.fact.mask_counts or {}
         ids = counts.keys() - {0, IGNORE}
-        kind = (both if IGNORE in counts else ones) if ids else whites
-        if ids or IGNORE in counts:
-            kind.append(seen)
+        if ids:
+            (both if IGNORE in counts else ones).append(seen)
+        elif IGNORE in counts and (binary or 0 in counts):
+            whites.append(seen)
         pixels[True] += counts.get(IGNORE, 0)
         pixels[False] += sum(counts[value] for value in ids)
-    binary = label_map.binary
-    slips = not ones and pixels[False] <= _SLIPS * pixels[True]
+    slips = len(both) == 1 or (
+        len(both) <= _SLIPPED_MASKS * (len(both) + len(whites))
+        and pixels[False] <= _SLIPPED_PIXELS * pixels[True]
+    )
+    if not any(0 in (seen.fact.mask_counts or ()) for seen in whites):
+        whites = []  # images without any label are no other coding
     apart = min(len(ones), len(whites))
-    if binary and both and slips and len(whites) >= _MANY_WHITES:
+    if binary and both and not ones and slips and len(whites) >= _MANY_WHITES:
         named = f"{both[0].label}{', ...' if len(both) > 1 else ''}"
         yield Finding(
             Severity.ERROR,
             "mixed-encodings",
             f"{len(whites)} masks hold 0 and {IGNORE}, {_a_single_one(len(both))} 1 beside"
-            f" {IGNORE}, a few pixels ({named}): is {IGNORE} the foreground, and 1 a slip, or is it"
-            " ignored?",
+            f" {IGNORE} ({named}): is {IGNORE} the foreground, and 1 a slip, or is it ignored?",
             f"correct {'that mask' if len(both) == 1 else 'these masks'}; or, if {IGNORE} is"
             f" ignored, say ignore_index={IGNORE}",
             tuple(seen.evidence("label") for seen in both),
@@ -149,7 +155,10 @@ def check_two_codings(audited: Audited) -> Iterator[Finding]:
     if not (modes[0].isdisjoint(modes[1]) or (far and len(low) == len(high))):
         return
     fewer = min(one, other, key=len)
-    words = [some(sorted(values), label_map.dtype) for values in (low, high)]
+    words = [
+        some(sorted(values), masks[0].fact.mask_dtype or label_map.dtype)
+        for masks, values in ((one, low), (other, high))
+    ]
     yield Finding(
         Severity.WARNING,
         "mixed-encodings",

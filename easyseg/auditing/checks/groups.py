@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from easyseg.auditing.findings import Finding, Severity
 from easyseg.auditing.tables import Audited
@@ -26,15 +26,17 @@ def check_groups(audited: Audited) -> Iterator[Finding]:
         f" films: {guess.pattern}",
         "if images of one group are alike, split by it: fit(..., groups=...)",
     )
-    # Names that only number the images of each table start anew in each of them.
-    sizes = Counter(
-        (seen.table.name, group) for seen, group in zip(everyone, guess.labels, strict=True)
-    )
-    split = {
+    files: dict[str, list[str]] = {}
+    for seen, group in zip(everyone, guess.labels, strict=True):
+        name = PurePath(seen.table.samples.names[seen.position])
+        files.setdefault(group, []).append(name.stem.lower())
+    # Names that only number the images start anew in each table: one there, the same one here.
+    numbered = {
         group
-        for group, names in tables.items()
-        if len(names) > 1 and any(sizes[name, group] > 1 for name in names)
+        for group, names in files.items()
+        if len(set(names)) == 1 and len(names) == len(tables[group])
     }
+    split = {group for group, names in tables.items() if len(names) > 1} - numbered
     if split:
         yield Finding(
             Severity.WARNING,

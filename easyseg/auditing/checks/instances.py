@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from easyseg.auditing.findings import Finding, Severity
@@ -10,8 +11,11 @@ from easyseg.auditing.tables import Audited
 # Of the masks that hold objects; and of the values of all of them, those that are one region each.
 _NUMBERED = 0.8
 _ONE_REGION = 0.9
-# Classes are the same in all images; of objects there are now more, now fewer.
+# Classes are the same in all images, or in most; of objects there are now more, now fewer. What is
+# counted from one end, such as layers or vertebrae, varies little.
 _DIFFERENT_COUNTS = 4
+_MOST_LESS_FEWEST = 4
+_OF_ONE_COUNT = 0.5
 
 
 def check_instances(audited: Audited) -> Iterator[Finding]:
@@ -23,7 +27,8 @@ def check_instances(audited: Audited) -> Iterator[Finding]:
     label_map = audited.label_map
     if label_map is None or label_map.coloured or label_map.binary or audited.named:
         return
-    numbered, counts, regions = [], set(), []
+    numbered, regions = [], []
+    counts: Counter[int] = Counter()
     masks = []
     for seen in audited.masks(audited.train):
         ids = sorted((seen.fact.mask_counts or {}).keys() - {0, label_map.ignore})
@@ -34,10 +39,12 @@ def check_instances(audited: Audited) -> Iterator[Finding]:
         regions += [shapes[i].components for i in ids if i in shapes]
         if ids == [*range(1, len(ids) + 1)]:
             numbered.append(seen)
-            counts.add(len(ids))
+            counts[len(ids)] += 1
     single = sum(number == 1 for number in regions)
     if (
         len(counts) < _DIFFERENT_COUNTS
+        or max(counts) - min(counts) < _MOST_LESS_FEWEST
+        or max(counts.values()) > _OF_ONE_COUNT * len(numbered)
         or len(numbered) < _NUMBERED * len(masks)
         or single < _ONE_REGION * len(regions)
     ):
