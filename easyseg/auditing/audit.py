@@ -12,14 +12,8 @@ from typing import Any
 
 from easyseg.auditing.checks import READING_CHECKS, run_checks
 from easyseg.auditing.findings import AuditReport, Evidence, Finding, Severity, how_to_repair
-from easyseg.auditing.tables import (
-    Audited,
-    AuditTable,
-    read_tables,
-    understand,
-    with_facts,
-    with_smears,
-)
+from easyseg.auditing.reading import read_tables, understand, with_facts, with_smears
+from easyseg.auditing.tables import Audited, AuditTable
 from easyseg.data.label_map import LabelMap
 from easyseg.data.label_rules import Classes, RawValue
 from easyseg.data.table import Groups

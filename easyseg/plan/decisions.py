@@ -26,6 +26,7 @@ from easyseg.plan.presets import (
     parse_presets,
 )
 from easyseg.plan.sections import images_validated
+from easyseg.plan.top_choices import decide_top
 
 if TYPE_CHECKING:
     from easyseg.auditing.fingerprint import Fingerprint
@@ -124,7 +125,7 @@ def decide(
         costs=costs,
     )
     values: dict[str, Any] = {}
-    decisions = _top(facts, eval_metric, domains)
+    decisions = decide_top(facts, eval_metric, domains)
     decisions["preset"] = _all_presets(start, content["about"], domains)
     if given is not None:
         decisions |= {key: Decision(taken[key], FROM_YOUR_PLAN) for key in ("preset", "metric")}
@@ -331,55 +332,6 @@ def _all_presets(start: Decision, about: str, domains: Mapping[str, Mapping[str,
         f"; {name} {SET_BY_YOU} ({domain['about']})" for name, domain in domains.items()
     )
     return Decision(",".join((start.value, *domains)), f"{start.reason} ({about}){added}")
-
-
-def _top(
-    facts: Facts, eval_metric: str | None, domains: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Decision]:
-    """Decide what stands above the sections, but for the preset."""
-    binary = facts.problem_type == "binary"
-    kind = "a foreground against the background" if binary else "a class for every pixel"
-    return {
-        "problem_type": Decision(facts.problem_type, kind),
-        "num_classes": Decision(facts.num_classes, _classes(facts.fingerprint)),
-        "metric": _metric(facts, eval_metric, domains),
-    }
-
-
-def _classes(found: Fingerprint) -> str:
-    """Return the classes with their shares of the pixels that count, and what does not count."""
-    named = ", ".join(f"{name} {_percent(share)}" for name, share in found.class_shares.items())
-    ignored = found.ignored_share
-    rest = f"{_percent(ignored)} of all are ignored" if ignored else "none is ignored"
-    return f"{named} of the pixels; {rest}"
-
-
-def _percent(share: float) -> str:
-    return "under 0.1%" if 0 < share < 0.001 else f"{share:.1%}"
-
-
-def _metric(
-    facts: Facts, eval_metric: str | None, domains: Mapping[str, Mapping[str, Any]]
-) -> Decision:
-    """Take the user's metric, else that of the last domain that has one, else the default."""
-    from easyseg.metrics.catalogue import blind_spot, check_metrics, default_metric
-
-    binary = facts.problem_type == "binary"
-    if eval_metric is not None:
-        names = tuple(facts.fingerprint.class_shares)
-        key = check_metrics(eval_metric, binary, names)[0]
-        unseen = blind_spot(key, binary)
-        warning = (
-            f"; it does not see {unseen}, so the best epoch may be a useless one: "
-            f"{default_metric(binary)} or dice@dataset sees both"
-        )
-        return Decision(key, SET_BY_YOU + (warning if unseen else ""))
-    why = "the mean over images of the foreground's IoU" if binary else "the IoU, mean of classes"
-    metric = Decision(default_metric(binary), f"{why}: the default")
-    for name, domain in domains.items():
-        if binary and domain["metric"] is not None:
-            metric = Decision(domain["metric"], f"preset {name}: {domain['because']['metric']}")
-    return metric
 
 
 def _known(flat: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from easyseg.auditing.reading import with_smears
 from easyseg.auditing.scan import scan
-from easyseg.auditing.tables import AuditTable, with_smears
+from easyseg.auditing.tables import AuditTable
 from easyseg.data.io import read_image
 from easyseg.data.label_map import IGNORE
 from easyseg.data.table import has_column, read_samples
