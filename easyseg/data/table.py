@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from easyseg.data.columns import check_columns, column_of, has_name
+from easyseg.data.csv_file import is_csv, read_csv
 from easyseg.data.io import ImageSource
 from easyseg.errors import DataError, OptionError
 
@@ -194,7 +194,7 @@ def has_column(data: Any, name: str) -> bool:
     """
     if isinstance(data, (str, Path)):
         path = Path(data).expanduser()
-        return _is_csv(path) and has_name(_read_csv(path, [str(name)]), name)
+        return is_csv(path) and has_name(read_csv(path, [str(name)]), name)
     return isinstance(data, pd.DataFrame) and has_name(data, name)
 
 
@@ -225,10 +225,6 @@ def files_of_column(
     return tuple(start / _with_home(Path(cell)) for cell in named)
 
 
-def _is_csv(path: Path) -> bool:
-    return path.suffix.lower() == ".csv" and not path.is_dir()
-
-
 def _as_frame(
     data: Any, image: str, label: str | None, root: Path | None, text: Sequence[str]
 ) -> tuple[pd.DataFrame, Path, list[str] | None]:
@@ -241,8 +237,8 @@ def _as_frame(
         return data, start, None
     if isinstance(data, (str, Path)) and str(data).strip():
         path = Path(data).expanduser()
-        if _is_csv(path):
-            return _read_csv(path, text), root or path.parent, None
+        if is_csv(path):
+            return read_csv(path, text), root or path.parent, None
     else:
         path = None
     if label is not None:
@@ -278,30 +274,6 @@ def _column(cells: list[Any], name: str) -> pd.DataFrame:
     for position, cell in enumerate(cells):
         column[position] = cell
     return pd.DataFrame({name: pd.Series(column, dtype=object)})
-
-
-def _read_csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
-    if not path.is_file():
-        raise DataError(f"{path.as_posix()}: there is no such CSV file (looked in {Path.cwd()})")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
-                path,
-                dtype=dict.fromkeys(text, str),
-                keep_default_na=False,
-                na_values=[""],
-                index_col=False,
-                skipinitialspace=True,
-                encoding="utf-8-sig",
-            )
-    except pd.errors.EmptyDataError:
-        raise DataError(f"{path.as_posix()}: is empty; expected a header and rows") from None
-    except (ValueError, pd.errors.ParserWarning, OSError) as error:
-        raise DataError(
-            f"{path.as_posix()}: cannot be read as CSV ({error}); expected UTF-8 text, commas"
-            " between the columns, quotes around a path that holds a comma"
-        ) from error
 
 
 def _images_below(folder: Path) -> list[str]:

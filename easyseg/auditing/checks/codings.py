@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from easyseg.auditing.encoding import black_and_white
@@ -75,7 +74,7 @@ def check_mixed_encodings(audited: Audited) -> Iterator[Finding]:
     both: list[Seen] = []
     ones: list[Seen] = []
     whites: list[Seen] = []
-    pixels: Counter[bool] = Counter()
+    white_pixels = id_pixels = 0
     for seen in audited.masks():
         counts = seen.fact.mask_counts or {}
         ids = counts.keys() - {0, IGNORE}
@@ -83,11 +82,11 @@ def check_mixed_encodings(audited: Audited) -> Iterator[Finding]:
             (both if IGNORE in counts else ones).append(seen)
         elif IGNORE in counts and (binary or 0 in counts):
             whites.append(seen)
-        pixels[True] += counts.get(IGNORE, 0)
-        pixels[False] += sum(counts[value] for value in ids)
+        white_pixels += counts.get(IGNORE, 0)
+        id_pixels += sum(counts[value] for value in ids)
     slips = len(both) == 1 or (
         len(both) <= _SLIPPED_MASKS * (len(both) + len(whites))
-        and pixels[False] <= _SLIPPED_PIXELS * pixels[True]
+        and id_pixels <= _SLIPPED_PIXELS * white_pixels
     )
     if not any(0 in (seen.fact.mask_counts or ()) for seen in whites):
         whites = []  # images without any label are no other coding
